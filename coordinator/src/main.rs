@@ -1,0 +1,2 @@
+//! cdc-coordinator
+fn main() {}

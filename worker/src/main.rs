@@ -1,0 +1,2 @@
+//! cdc-worker
+fn main() {}
