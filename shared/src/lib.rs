@@ -1,1 +1,7 @@
-//! What both binaries share.
+//! What worker and coordinator share. A type lives here only if both binaries use it; they meet
+//! in [`api`] over HTTP and in [`control`] over the control topic, and never depend on each other.
+
+pub mod api;
+pub mod backoff;
+pub mod control;
+pub mod offset;

@@ -1,1 +1,4 @@
-//! The worker.
+//! The worker: one process serves one sink.
+
+pub mod change;
+pub mod sink;

@@ -1,0 +1,361 @@
+//! The records of the control topic `{group_id}.control`.
+//!
+//! The topic is compacted with one partition: the newest record of a key is the truth, a
+//! tombstone removes it. Only the leading coordinator writes, in transactions; everybody reads it
+//! `read_committed` and to its end before acting. Keys are text, values JSON.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::{Directive, DirectiveState, TopicShape};
+use crate::offset::{Incarnation, NextOffset, TopicId, TopicPartition};
+
+/// The control topic of a pipeline with this consumer group.
+pub fn control_topic(group_id: &str) -> String {
+    format!("{group_id}.control")
+}
+
+/// The consumer group of one sink.
+pub fn sink_group(group_id: &str, sink_id: &str) -> String {
+    format!("{group_id}.{sink_id}")
+}
+
+/// One record of the control topic.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ControlRecord {
+    /// (sink, topic) counts for P, from its first enabling until `sink remove`.
+    Member {
+        /// Sink.
+        sink: String,
+        /// Topic.
+        topic: String,
+        /// When it entered, Unix ms.
+        since_ms: i64,
+    },
+    /// The sink has begun on this topic: a later absence of its own record is a loss, not a start.
+    Started {
+        /// Sink.
+        sink: String,
+        /// Topic.
+        topic: String,
+        /// Topic id and number of partitions that had begun; partitions beyond are new.
+        shape: TopicShape,
+    },
+    /// What the operator wants of a sink or of one topic of it.
+    Directive {
+        /// Sink.
+        sink: String,
+        /// Only this topic.
+        topic: Option<String>,
+        /// What is wanted.
+        directive: Directive,
+        /// By whom.
+        by: String,
+        /// When, Unix ms.
+        at_ms: i64,
+    },
+    /// Ends stops by name; each new record (its own offset tells it apart) is one more try.
+    Resume {
+        /// Sink.
+        sink: String,
+        /// Only this topic.
+        topic: Option<String>,
+        /// By whom.
+        by: String,
+        /// When, Unix ms.
+        at_ms: i64,
+    },
+    /// The sink may pass these records without delivering them.
+    Skip {
+        /// Sink.
+        sink: String,
+        /// Partition.
+        tp: TopicPartition,
+        /// The topic the offsets count in; ignored for another.
+        topic_id: TopicId,
+        /// First offset to skip.
+        from: i64,
+        /// First offset not to skip.
+        to: i64,
+        /// Why.
+        reason: String,
+        /// By whom.
+        by: String,
+        /// When, Unix ms.
+        at_ms: i64,
+    },
+    /// The sink's progress on a partition is set, in a new incarnation (rewind, new topic
+    /// accepted). Progress of a lower incarnation or of another topic id is ignored from here on.
+    Rewind {
+        /// Sink.
+        sink: String,
+        /// Partition.
+        tp: TopicPartition,
+        /// The topic the offset counts in.
+        topic_id: TopicId,
+        /// The new incarnation.
+        incarnation: Incarnation,
+        /// Where delivery goes on.
+        to: NextOffset,
+        /// Why.
+        reason: String,
+        /// By whom.
+        by: String,
+        /// When, Unix ms.
+        at_ms: i64,
+    },
+    /// The pipeline group's position before our first commit of it, for `start: group`.
+    GroupStart {
+        /// Partition.
+        tp: TopicPartition,
+        /// The topic the offset counts in.
+        topic_id: TopicId,
+        /// Committed offset of P, absent when it had none.
+        offset: Option<NextOffset>,
+    },
+    /// A line of the audit trail.
+    Audit {
+        /// By whom.
+        by: String,
+        /// When, Unix ms.
+        at_ms: i64,
+        /// What was done.
+        action: String,
+    },
+}
+
+impl ControlRecord {
+    /// The compaction key.
+    pub fn key(&self) -> String {
+        let scoped = |kind: &str, sink: &str, topic: Option<&str>| match topic {
+            Some(topic) => format!("{kind}/{sink}/{topic}"),
+            None => format!("{kind}/{sink}"),
+        };
+        match self {
+            Self::Member { sink, topic, .. } => format!("member/{sink}/{topic}"),
+            Self::Started { sink, topic, .. } => format!("started/{sink}/{topic}"),
+            Self::Directive { sink, topic, .. } => scoped("directive", sink, topic.as_deref()),
+            Self::Resume { sink, topic, .. } => scoped("resume", sink, topic.as_deref()),
+            Self::Skip { sink, tp, from, .. } => {
+                format!("skip/{sink}/{}/{}/{from}", tp.topic, tp.partition)
+            }
+            Self::Rewind { sink, tp, .. } => {
+                format!("rewind/{sink}/{}/{}", tp.topic, tp.partition)
+            }
+            Self::GroupStart { tp, .. } => format!("group/{}/{}", tp.topic, tp.partition),
+            Self::Audit { at_ms, action, .. } => format!("audit/{at_ms:013}/{action}"),
+        }
+    }
+}
+
+/// Everything the control topic says, as of [`ControlState::offset`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ControlState {
+    records: BTreeMap<String, (i64, ControlRecord)>,
+    offset: i64,
+}
+
+impl ControlState {
+    /// Applies the record at `offset`: `None` as a value is a tombstone. Text that cannot be read
+    /// (written by a newer version) is kept out and told to the caller.
+    ///
+    /// # Errors
+    /// The reason the value cannot be read; the state has still moved past the offset.
+    pub fn apply(
+        &mut self,
+        offset: i64,
+        key: &str,
+        value: Option<&[u8]>,
+    ) -> Result<(), serde_json::Error> {
+        self.offset = self.offset.max(offset + 1);
+        match value {
+            None => {
+                self.records.remove(key);
+            }
+            Some(bytes) => {
+                let record = serde_json::from_slice(bytes)?;
+                self.records.insert(key.to_owned(), (offset, record));
+            }
+        }
+        Ok(())
+    }
+
+    /// First offset not yet applied.
+    pub fn offset(&self) -> i64 {
+        self.offset
+    }
+
+    /// Moves the read position over offsets that hold no record (transaction markers).
+    pub fn advance_to(&mut self, offset: i64) {
+        self.offset = self.offset.max(offset);
+    }
+
+    /// Every live record.
+    pub fn records(&self) -> impl Iterator<Item = &ControlRecord> {
+        self.records.values().map(|(_, record)| record)
+    }
+
+    /// The stricter of the sink's directive and the topic's.
+    pub fn directive(&self, sink: &str, topic: Option<&str>) -> Directive {
+        let of = |key: String| match self.records.get(&key) {
+            Some((_, ControlRecord::Directive { directive, .. })) => Some(directive.clone()),
+            _ => None,
+        };
+        let whole = of(format!("directive/{sink}")).unwrap_or_else(Directive::run);
+        let table = topic.and_then(|topic| of(format!("directive/{sink}/{topic}")));
+        match table {
+            Some(table) if table.state > whole.state => table,
+            _ => whole,
+        }
+    }
+
+    /// Every topic of `sink` that has a directive of its own other than run.
+    pub fn table_directives(&self, sink: &str) -> Vec<(String, Directive)> {
+        self.records()
+            .filter_map(|record| match record {
+                ControlRecord::Directive { sink: of, topic: Some(topic), directive, .. }
+                    if of == sink && directive.state != DirectiveState::Run =>
+                {
+                    Some((topic.clone(), directive.clone()))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Offset of the newest resume that concerns `topic` of `sink`; -1 when there was none.
+    pub fn resume_offset(&self, sink: &str, topic: &str) -> i64 {
+        let at = |key: String| self.records.get(&key).map_or(-1, |(offset, _)| *offset);
+        at(format!("resume/{sink}")).max(at(format!("resume/{sink}/{topic}")))
+    }
+
+    /// The skip that covers `offset`, as its exclusive end.
+    pub fn skip_to(
+        &self,
+        sink: &str,
+        tp: &TopicPartition,
+        topic_id: &TopicId,
+        offset: i64,
+    ) -> Option<i64> {
+        let prefix = format!("skip/{sink}/{}/{}/", tp.topic, tp.partition);
+        self.records
+            .range(prefix.clone()..)
+            .take_while(|(key, _)| key.starts_with(&prefix))
+            .filter_map(|(_, (_, record))| match record {
+                ControlRecord::Skip { topic_id: of, from, to, .. }
+                    if of == topic_id && *from <= offset && offset < *to =>
+                {
+                    Some(*to)
+                }
+                _ => None,
+            })
+            .max()
+    }
+
+    /// The rewind in force for a partition: incarnation, topic id and where to.
+    pub fn rewind(
+        &self,
+        sink: &str,
+        tp: &TopicPartition,
+    ) -> Option<(Incarnation, &TopicId, NextOffset)> {
+        match self.records.get(&format!("rewind/{sink}/{}/{}", tp.topic, tp.partition)) {
+            Some((_, ControlRecord::Rewind { incarnation, topic_id, to, .. })) => {
+                Some((*incarnation, topic_id, *to))
+            }
+            _ => None,
+        }
+    }
+
+    /// The started mark of a sink on a topic.
+    pub fn started(&self, sink: &str, topic: &str) -> Option<&TopicShape> {
+        match self.records.get(&format!("started/{sink}/{topic}")) {
+            Some((_, ControlRecord::Started { shape, .. })) => Some(shape),
+            _ => None,
+        }
+    }
+
+    /// Every (sink, topic) that counts for P.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.records().filter_map(|record| match record {
+            ControlRecord::Member { sink, topic, .. } => Some((sink.as_str(), topic.as_str())),
+            _ => None,
+        })
+    }
+
+    /// The copied position of P: outer `None` when it was never copied.
+    pub fn group_start(&self, tp: &TopicPartition) -> Option<(&TopicId, Option<NextOffset>)> {
+        match self.records.get(&format!("group/{}/{}", tp.topic, tp.partition)) {
+            Some((_, ControlRecord::GroupStart { topic_id, offset, .. })) => {
+                Some((topic_id, *offset))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(state: &mut ControlState, offset: i64, record: &ControlRecord) {
+        let value = serde_json::to_vec(record).unwrap();
+        state.apply(offset, &record.key(), Some(&value)).unwrap();
+    }
+
+    fn directive(topic: Option<&str>, state: DirectiveState) -> ControlRecord {
+        ControlRecord::Directive {
+            sink: "wh".into(),
+            topic: topic.map(Into::into),
+            directive: Directive { state, reason: String::new() },
+            by: "op".into(),
+            at_ms: 1,
+        }
+    }
+
+    #[test]
+    fn the_stricter_directive_holds() {
+        let mut state = ControlState::default();
+        assert_eq!(state.directive("wh", Some("t")).state, DirectiveState::Run);
+        put(&mut state, 0, &directive(Some("t"), DirectiveState::Pause));
+        assert_eq!(state.directive("wh", Some("t")).state, DirectiveState::Pause);
+        assert_eq!(state.directive("wh", Some("u")).state, DirectiveState::Run);
+        put(&mut state, 1, &directive(None, DirectiveState::Stop));
+        assert_eq!(state.directive("wh", Some("t")).state, DirectiveState::Stop);
+        assert_eq!(state.offset(), 2);
+    }
+
+    #[test]
+    fn a_skip_covers_its_range_of_its_topic_only() {
+        let mut state = ControlState::default();
+        let tp = TopicPartition::new("t", 0);
+        let skip = ControlRecord::Skip {
+            sink: "wh".into(),
+            tp: tp.clone(),
+            topic_id: TopicId("a".into()),
+            from: 5,
+            to: 8,
+            reason: String::new(),
+            by: "op".into(),
+            at_ms: 1,
+        };
+        put(&mut state, 0, &skip);
+        let at = |topic: &str, offset| state.skip_to("wh", &tp, &TopicId(topic.into()), offset);
+        assert_eq!(at("a", 4), None);
+        assert_eq!(at("a", 5), Some(8));
+        assert_eq!(at("a", 7), Some(8));
+        assert_eq!(at("a", 8), None);
+        assert_eq!(at("b", 5), None);
+    }
+
+    #[test]
+    fn a_tombstone_removes_and_garbage_is_passed() {
+        let mut state = ControlState::default();
+        put(&mut state, 0, &directive(None, DirectiveState::Pause));
+        state.apply(1, "directive/wh", None).unwrap();
+        assert_eq!(state.directive("wh", None).state, DirectiveState::Run);
+        assert!(state.apply(2, "x", Some(b"{")).is_err());
+        assert_eq!(state.offset(), 3);
+    }
+}

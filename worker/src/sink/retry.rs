@@ -1,0 +1,108 @@
+//! Retries of a transient failure: back off with jitter, never give up, say so.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{Disposition, SinkError};
+use cdc_shared::backoff::RetryPolicy;
+
+/// The trouble a partition is in, as its task and `health` see it. `None`: the last attempt worked.
+pub type Trouble = Option<TroubleState>;
+
+/// One failing operation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TroubleState {
+    /// Code of the last error.
+    pub code: String,
+    /// Message of the last error.
+    pub message: String,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// Whether `max_attempts` is reached: the sink is `degraded`.
+    pub exhausted: bool,
+}
+
+/// Where a writer reports its trouble; latest wins, cheap to clone.
+#[derive(Clone, Debug)]
+pub struct TroubleReporter {
+    latest: watch::Sender<Trouble>,
+    policy: RetryPolicy,
+    give_up: bool,
+}
+
+impl TroubleReporter {
+    /// A reporter and its reading end. `give_up`: end after `max_attempts` instead of holding on
+    /// (`retry.on_exhausted: dlq`).
+    pub fn new(policy: RetryPolicy, give_up: bool) -> (Self, watch::Receiver<Trouble>) {
+        let (latest, reader) = watch::channel(None);
+        (Self { latest, policy, give_up }, reader)
+    }
+
+    /// A new series of attempts.
+    pub fn retrier(&self) -> Retrier {
+        Retrier { reporter: self.clone(), attempts: 0 }
+    }
+}
+
+/// One series of attempts of one operation.
+#[derive(Debug)]
+pub struct Retrier {
+    reporter: TroubleReporter,
+    attempts: u32,
+}
+
+impl Retrier {
+    /// Runs `attempt` until it succeeds or fails in a way that repetition does not cure.
+    ///
+    /// # Errors
+    /// The first error that is not [`Disposition::Retry`]; with `on_exhausted: dlq` also the
+    /// `max_attempts`-th, turned into [`Disposition::Reject`].
+    pub async fn run<T, F, Fut>(mut self, mut attempt: F) -> Result<T, SinkError>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, SinkError>>,
+    {
+        loop {
+            let error = match attempt().await {
+                Ok(value) => {
+                    self.clear();
+                    return Ok(value);
+                }
+                Err(error) => error,
+            };
+            let Disposition::Retry(asked) = error.disposition else {
+                self.clear();
+                return Err(error);
+            };
+            let delay = self.failed(&error);
+            if self.reporter.give_up && self.exhausted() {
+                return Err(SinkError { disposition: Disposition::Reject, ..error });
+            }
+            tokio::time::sleep(asked.map_or(delay, |asked| asked.max(delay))).await;
+        }
+    }
+
+    fn exhausted(&self) -> bool {
+        self.attempts >= self.reporter.policy.max_attempts
+    }
+
+    fn failed(&mut self, error: &SinkError) -> Duration {
+        self.attempts = self.attempts.saturating_add(1);
+        let state = TroubleState {
+            code: error.code.clone(),
+            message: error.message.clone(),
+            attempts: self.attempts,
+            exhausted: self.exhausted(),
+        };
+        tracing::warn!(code = %state.code, attempts = state.attempts, error = %state.message,
+            hint = error.hint.as_deref(), "pipeline.sink_write_error");
+        self.reporter.latest.send_replace(Some(state));
+        self.reporter.policy.delay(self.attempts, fastrand::f64())
+    }
+
+    fn clear(&self) {
+        self.reporter.latest.send_if_modified(|trouble| trouble.take().is_some());
+    }
+}
