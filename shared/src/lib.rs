@@ -1,1 +1,3 @@
 //! What both binaries share.
+
+pub mod config;
