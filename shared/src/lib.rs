@@ -3,5 +3,11 @@
 
 pub mod api;
 pub mod backoff;
+pub mod config;
 pub mod control;
+pub mod http;
+pub mod kafka;
 pub mod offset;
+pub mod postgres;
+pub mod telemetry;
+pub mod tls;
