@@ -1,1 +1,5 @@
 //! What both binaries share.
+
+pub mod avro;
+pub mod envelope;
+pub mod json;
