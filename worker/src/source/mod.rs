@@ -3,6 +3,7 @@
 
 pub mod consumer;
 pub mod flow;
+pub mod probe;
 pub mod rebalance;
 pub mod record;
 pub mod slots;
