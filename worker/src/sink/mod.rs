@@ -18,6 +18,7 @@
 //! per sink that yields [`Disposition`].
 
 pub mod retry;
+pub mod webhook;
 
 use async_trait::async_trait;
 use cdc_shared::offset::{NextOffset, Position, TopicPartition};
