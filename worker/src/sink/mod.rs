@@ -19,6 +19,7 @@
 
 pub mod open;
 pub mod retry;
+pub mod webhook;
 
 use async_trait::async_trait;
 use cdc_shared::offset::{NextOffset, Position, TopicPartition};
