@@ -3,6 +3,12 @@
 
 pub mod api;
 pub mod backoff;
+pub mod clock;
 pub mod config;
 pub mod control;
+pub mod http;
+pub mod kafka;
 pub mod offset;
+pub mod postgres;
+pub mod telemetry;
+pub mod tls;

@@ -1,8 +1,7 @@
 //! The sink's connections: a small pool, each session with its limits.
 
-use std::time::Duration;
-
-use cdc_shared::config::{PostgresSinkConfig, SslMode};
+use cdc_shared::config::{PostgresSinkConfig, TlsConfig};
+use cdc_shared::postgres::{PostgresTls, base_config};
 use deadpool_postgres::{
     ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime,
 };
@@ -10,7 +9,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::config::EventsOptions;
 use super::name::quote;
-use super::{error, tls};
+use super::error;
 use crate::sink::SinkError;
 
 /// Longest `application_name` that the server keeps.
@@ -24,12 +23,30 @@ pub(super) fn pool(
     options: &EventsOptions,
     config: &PostgresSinkConfig,
 ) -> Result<Pool, SinkError> {
-    let connector =
-        tls::connector(config).map_err(|why| error::configuration(&options.place, why))?;
+    let tls = PostgresTls {
+        mode: config.sslmode,
+        tls: TlsConfig {
+            ca_file: config.ssl_ca_file.clone(),
+            cert_file: config.ssl_cert_file.clone(),
+            key_file: config.ssl_key_file.clone(),
+            ..TlsConfig::default()
+        },
+    };
+    let (mode, connector) =
+        tls.connector().map_err(|why| error::configuration(&options.place, why.to_string()))?;
+    let mut client = base_config(
+        &config.host,
+        config.port,
+        &config.database,
+        &config.username,
+        config.password.expose(),
+        &application_name(&options.sink_id),
+        options.connect_timeout,
+    );
+    client.ssl_mode(mode);
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_config(client_config(options, config), connector, recycling);
     let session = session_settings(options);
-    Pool::builder(manager)
+    Pool::builder(Manager::from_config(client, connector, recycling))
         .max_size(options.max_connections)
         .runtime(Runtime::Tokio1)
         .create_timeout(Some(options.connect_timeout))
@@ -41,28 +58,10 @@ pub(super) fn pool(
         .map_err(|why| error::internal(&options.place, why.to_string()))
 }
 
-fn client_config(options: &EventsOptions, config: &PostgresSinkConfig) -> tokio_postgres::Config {
-    let mut name = format!("cdc-worker/{}", options.sink_id);
+fn application_name(sink_id: &str) -> String {
+    let mut name = format!("cdc-worker/{sink_id}");
     name.truncate(name.floor_char_boundary(MAX_APPLICATION_NAME));
-    let mut client = tokio_postgres::Config::new();
-    client
-        .host(&config.host)
-        .port(config.port)
-        .dbname(&config.database)
-        .user(&config.username)
-        .password(config.password.expose())
-        .application_name(name)
-        .connect_timeout(options.connect_timeout)
-        .keepalives_idle(Duration::from_secs(30))
-        .tcp_user_timeout(options.statement_timeout)
-        .ssl_mode(match config.sslmode {
-            SslMode::Disable => tokio_postgres::config::SslMode::Disable,
-            SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
-            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
-                tokio_postgres::config::SslMode::Require
-            }
-        });
-    client
+    name
 }
 
 /// Settings of each session, in one round trip; the answer says whether the server takes writes.
@@ -101,6 +100,8 @@ async fn prepare_session(
 
 #[cfg(test)]
 mod tests {
+    use cdc_shared::config::SslMode;
+
     use super::*;
 
     #[test]
