@@ -17,6 +17,7 @@
 //! error is transient, a rejection of one record or the end is decided in one exhaustive function
 //! per sink that yields [`Disposition`].
 
+pub mod postgres;
 pub mod retry;
 
 use async_trait::async_trait;

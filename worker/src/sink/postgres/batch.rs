@@ -26,7 +26,7 @@ impl TextColumn {
     ///
     /// # Errors
     /// A text that no field can hold, or that `check` refuses; the column is as before then.
-    pub(super) fn push(
+    fn push(
         &mut self,
         write: impl FnOnce(&mut Vec<u8>),
         check: impl FnOnce(&[u8]) -> Result<(), Rejection>,
@@ -49,7 +49,7 @@ impl TextColumn {
     }
 
     /// Appends SQL's NULL.
-    pub(super) fn push_null(&mut self) {
+    fn push_null(&mut self) {
         self.wire.extend_from_slice(&(-1i32).to_be_bytes());
         self.rows += 1;
         self.has_null = true;
@@ -118,16 +118,36 @@ impl Batch {
         self.offsets.clear();
     }
 
-    /// Takes back the key that was pushed without its value.
-    pub(super) fn drop_last_key(&mut self, bytes_before: usize, had_null: bool) {
-        self.keys.wire.truncate(bytes_before);
-        self.keys.rows -= 1;
-        self.keys.has_null = had_null;
-    }
-
-    /// Length and NULL mark of the keys, for [`Batch::drop_last_key`].
-    pub(super) fn key_mark(&self) -> (usize, bool) {
-        (self.keys.wire.len(), self.keys.has_null)
+    /// Takes one row: the key and the value that the two functions append, each refused by its
+    /// check. `key`: `None` for SQL's NULL.
+    ///
+    /// # Errors
+    /// The first refusal; the batch is as before then.
+    pub(super) fn push<K, V, KC, VC>(
+        &mut self,
+        offset: i64,
+        key: Option<(K, KC)>,
+        value: (V, VC),
+    ) -> Result<(), Rejection>
+    where
+        K: FnOnce(&mut Vec<u8>),
+        V: FnOnce(&mut Vec<u8>),
+        KC: FnOnce(&[u8]) -> Result<(), Rejection>,
+        VC: FnOnce(&[u8]) -> Result<(), Rejection>,
+    {
+        let (length, had_null) = (self.keys.wire.len(), self.keys.has_null);
+        match key {
+            Some((write, check)) => self.keys.push(write, check)?,
+            None => self.keys.push_null(),
+        }
+        if let Err(rejection) = self.values.push(value.0, value.1) {
+            self.keys.wire.truncate(length);
+            self.keys.rows -= 1;
+            self.keys.has_null = had_null;
+            return Err(rejection);
+        }
+        self.offsets.push(offset);
+        Ok(())
     }
 }
 
@@ -192,6 +212,20 @@ mod tests {
         let refuse = |_: &[u8]| Err(Rejection { code: "x", message: String::new() });
         assert!(column.push(|out| out.extend_from_slice(b"gone"), refuse).is_err());
         assert_eq!(wire(&column), before);
+    }
+
+    #[test]
+    fn a_refused_value_takes_its_key_with_it() {
+        let mut batch = Batch::default();
+        let text = |out: &mut Vec<u8>| out.extend_from_slice(b"{}");
+        let fine = |_: &[u8]| Ok(());
+        let refuse = |_: &[u8]| Err(Rejection { code: "x", message: String::new() });
+        batch.push(1, Some((text, fine)), (text, fine)).unwrap();
+        let before = (wire(&batch.keys), wire(&batch.values), batch.offsets.clone());
+        assert!(batch.push(2, Some((text, fine)), (text, refuse)).is_err());
+        let no_key: Option<(fn(&mut Vec<u8>), fn(&[u8]) -> Result<(), Rejection>)> = None;
+        assert!(batch.push(2, no_key, (text, refuse)).is_err());
+        assert_eq!((wire(&batch.keys), wire(&batch.values), batch.offsets.clone()), before);
     }
 
     #[test]

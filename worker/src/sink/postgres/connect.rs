@@ -8,8 +8,8 @@ use deadpool_postgres::{
 use tokio_postgres::SimpleQueryMessage;
 
 use super::config::EventsOptions;
-use super::name::quote;
 use super::error;
+use super::name::quote;
 use crate::sink::SinkError;
 
 /// Longest `application_name` that the server keeps.
@@ -83,10 +83,7 @@ fn session_settings(options: &EventsOptions) -> String {
     )
 }
 
-async fn prepare_session(
-    client: &mut ClientWrapper,
-    session: &str,
-) -> Result<(), HookError> {
+async fn prepare_session(client: &mut ClientWrapper, session: &str) -> Result<(), HookError> {
     let answers = client.simple_query(session).await?;
     let read_only = answers.iter().rev().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0).map(|value| value == "on"),

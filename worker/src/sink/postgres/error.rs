@@ -52,8 +52,8 @@ pub(super) fn disposition(sqlstate: &str) -> Disposition {
         (_, "40002") => Disposition::Reject,
         (_, "XX001" | "XX002") => Disposition::Stop,
         (
-            "08" | "0B" | "25" | "26" | "28" | "3D" | "3F" | "40" | "53" | "55" | "57" | "58" | "72"
-            | "F0" | "XX",
+            "08" | "0B" | "25" | "26" | "28" | "3D" | "3F" | "40" | "53" | "55" | "57" | "58"
+            | "72" | "F0" | "XX",
             _,
         ) => Disposition::Retry(None),
         ("09" | "20" | "21" | "22" | "23" | "27" | "2F" | "38" | "39" | "44" | "54" | "P0", _) => {
@@ -80,7 +80,9 @@ fn hint(sqlstate: &str) -> Option<&'static str> {
         "53100" => "the target's disk is full",
         "53300" => "the server has no connection left; lower max_connections or raise the server's",
         "55P03" => "another session holds a lock on the table for longer than lock_timeout_ms",
-        "57014" => "a statement took longer than statement_timeout_ms; raise it or lower batch_size",
+        "57014" => {
+            "a statement took longer than statement_timeout_ms; raise it or lower batch_size"
+        }
         "26000" => "a pooler in transaction mode loses prepared statements; use session mode",
         _ => return None,
     })
@@ -261,8 +263,10 @@ mod tests {
             "40P01", "55P03", "57014", "25006", "25P03", "28P01", "28000", "3D000", "3F000",
             "42501", "42P01", "26000", "58030", "XX000",
         ];
-        let reject =
-            ["22001", "22003", "22P02", "22P05", "23502", "23505", "23514", "40002", "54000", "P0001"];
+        let reject = [
+            "22001", "22003", "22P02", "22P05", "23502", "23505", "23514", "40002", "54000",
+            "P0001",
+        ];
         let stop = ["42703", "42804", "42P10", "42883", "0A000", "XX001", "XX002"];
         let fatal = ["03000", "24000", "2D000", "34000", "99999", "", "é"];
         for state in retry {

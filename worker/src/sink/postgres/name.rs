@@ -24,7 +24,8 @@ impl TableName {
         let mut parts = Vec::with_capacity(2);
         let mut rest = text;
         loop {
-            let (part, after) = identifier(rest).map_err(|why| format!("table name {text}: {why}"))?;
+            let (part, after) =
+                identifier(rest).map_err(|why| format!("table name {text}: {why}"))?;
             parts.push(part);
             match after.strip_prefix('.') {
                 Some(next) => rest = next,
@@ -36,7 +37,9 @@ impl TableName {
         match (parts.next(), parts.next(), parts.next()) {
             (Some(table), None, _) => Ok(Self { schema: default_schema.to_owned(), table }),
             (Some(schema), Some(table), None) => Ok(Self { schema, table }),
-            _ => Err(format!("table name {text}: expected schema.table (the database has its own setting)")),
+            _ => Err(format!(
+                "table name {text}: expected schema.table (the database has its own setting)"
+            )),
         }
     }
 }

@@ -43,8 +43,9 @@ pub(super) fn write(options: &EventsOptions, layout: &Layout) -> String {
     format!(
         "WITH moved AS ({cas} RETURNING 1), written AS (INSERT INTO {target} ({columns}) \
          SELECT b.k{key_cast}, b.v{value_cast}, $3, $4, b.o \
-         FROM pg_catalog.unnest($13::pg_catalog.text[], $14::pg_catalog.text[], \
-         $15::pg_catalog.int8[]) AS b(k, v, o) WHERE EXISTS (SELECT FROM moved){conflict}) \
+         FROM ROWS FROM (pg_catalog.unnest($13::pg_catalog.text[]), \
+         pg_catalog.unnest($14::pg_catalog.text[]), pg_catalog.unnest($15::pg_catalog.int8[])) \
+         AS b(k, v, o) WHERE EXISTS (SELECT FROM moved){conflict}) \
          SELECT pg_catalog.count(*) FROM moved",
         cas = compare_and_set(options),
         target = options.target,

@@ -164,7 +164,9 @@ pub(super) fn judge(name: &TableName, found: &Found, upsert: bool) -> Result<Lay
     if upsert && identity_indexes.is_empty() {
         let columns = IDENTITY.join(", ");
         return Err(Refusal {
-            why: format!("table {name} has no unique constraint on ({columns}), which upsert needs"),
+            why: format!(
+                "table {name} has no unique constraint on ({columns}), which upsert needs"
+            ),
             cure: format!("ALTER TABLE {name} ADD UNIQUE ({columns}); or set upsert: false"),
         });
     }
