@@ -84,7 +84,7 @@ fn session_settings(options: &EventsOptions) -> String {
 }
 
 async fn prepare_session(client: &mut ClientWrapper, session: &str) -> Result<(), HookError> {
-    let answers = client.simple_query(session).await?;
+    let answers = client.simple_query(session).await.map_err(HookError::Backend)?;
     let read_only = answers.iter().rev().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0).map(|value| value == "on"),
         _ => None,

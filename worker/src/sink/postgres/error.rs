@@ -165,6 +165,7 @@ fn chain<'e>(
     error: &'e tokio_postgres::Error,
 ) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
     std::iter::successors(error.source(), |cause| {
+        let cause: &'e (dyn std::error::Error + 'static) = *cause;
         // An io::Error shows the error it wraps only here; its `source` skips one.
         match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(wrapped) => Some(wrapped as &(dyn std::error::Error + 'static)),

@@ -7,11 +7,11 @@ const MAX_IDENTIFIER_BYTES: usize = 63;
 
 /// A table with its schema. `Display` quotes both, ready for a statement.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TableName {
+pub(super) struct TableName {
     /// Schema, as in `pg_namespace.nspname`.
-    pub schema: String,
+    pub(super) schema: String,
     /// Table, as in `pg_class.relname`.
-    pub table: String,
+    pub(super) table: String,
 }
 
 impl TableName {
@@ -20,7 +20,7 @@ impl TableName {
     ///
     /// # Errors
     /// What is wrong with the name, in words.
-    pub fn parse(text: &str, default_schema: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str, default_schema: &str) -> Result<Self, String> {
         let mut parts = Vec::with_capacity(2);
         let mut rest = text;
         loop {

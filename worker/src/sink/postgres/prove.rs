@@ -1,7 +1,5 @@
 //! The proof: tables found, created when absent, judged, and the writing statement rehearsed.
 
-use deadpool_postgres::ClientWrapper;
-
 use super::config::EventsOptions;
 use super::name::{TableName, quote};
 use super::table::{self, Found, Layout};

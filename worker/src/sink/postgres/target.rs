@@ -1,6 +1,5 @@
 //! The database behind the sink: connections, deadlines, and what the tables were found to be.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::batch::{Batch, has_nul_escape};
 use super::progress::Step;
 use super::table::Layout;
-use super::target::{Accepted, Connection, Target};
+use super::target::{Connection, Target};
 use super::{error, prove};
 use crate::change::{Change, Operation};
 use crate::sink::retry::TroubleReporter;
@@ -205,21 +205,20 @@ impl Job {
         let mut connection = self.target.connection(&format!("delivering {}", self.tp)).await?;
         let options = &self.target.options;
         let step = Step::new(options, &self.tp, &self.expected, &self.covers);
-        let hit = match batch.offsets.last() {
-            None => connection.step(&step).await?,
+        let written = match batch.offsets.last() {
+            None => connection.step(&step).await,
             Some(last) => {
                 let accepted = self.target.accepted(&mut connection).await?;
                 let misfit = accepted.layout.misfit(&options.target, &self.tp.topic, *last);
                 if let Some(misfit) = misfit {
                     return Err(self.target.refused(misfit));
                 }
-                match connection.write(&accepted, &step, batch).await {
-                    Ok(hit) => hit,
-                    Err(error) => {
-                        return Err(self.explain(connection, error, &accepted, batch).await);
-                    }
-                }
+                connection.write(&accepted, &step, batch).await
             }
+        };
+        let hit = match written {
+            Ok(hit) => hit,
+            Err(error) => return Err(self.explain(connection, error, batch).await),
         };
         if hit {
             return Ok(Outcome::Durable);
@@ -241,7 +240,6 @@ impl Job {
         &self,
         mut connection: Connection<'_>,
         error: SinkError,
-        accepted: &Accepted,
         batch: &Batch,
     ) -> SinkError {
         let options = &self.target.options;
@@ -256,9 +254,10 @@ impl Job {
                 _ => error,
             };
         }
-        let may_repeat = !options.upsert && !accepted.layout.identity_indexes.is_empty();
+        // With upsert, or on a table that is not unique, a repeated offset is no conflict.
         if error.code == "sqlstate_23505"
-            && may_repeat
+            && !options.upsert
+            && self.target.last_accepted().is_some_and(|t| !t.layout.identity_indexes.is_empty())
             && connection.has_any(&self.tp, batch).await.unwrap_or(false)
         {
             let why = format!(
