@@ -64,15 +64,13 @@ impl TextColumn {
 
 impl ToSql for TextColumn {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        let one_dimension = [1, i32::from(self.has_null)];
+        let from_one = [self.rows, 1];
         out.reserve(20 + self.wire.len());
-        out.put_i32(i32::from(self.rows > 0));
-        out.put_i32(i32::from(self.has_null));
+        one_dimension.into_iter().for_each(|number| out.put_i32(number));
         out.put_u32(Type::TEXT.oid());
-        if self.rows > 0 {
-            out.put_i32(self.rows);
-            out.put_i32(1);
-            out.put_slice(&self.wire);
-        }
+        from_one.into_iter().for_each(|number| out.put_i32(number));
+        out.put_slice(&self.wire);
         Ok(IsNull::No)
     }
 
