@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::config::WebhookOptions;
 use crate::change::Change;
+use crate::sink::Rejection;
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -44,13 +45,16 @@ impl EventForm {
 
     /// The body: `{"key":…,"value":…,"metadata":{"topic":…,"partition":…,"offset":…}}`, with
     /// `unavailable` in the metadata when columns were left out.
-    pub(super) fn body(&mut self, change: &Change<'_>) -> Bytes {
+    ///
+    /// # Errors
+    /// When a value has no JSON form.
+    pub(super) fn body(&mut self, change: &Change<'_>) -> Result<Bytes, Rejection> {
         let mut body = Vec::with_capacity(self.room);
         self.unavailable.clear();
         body.extend_from_slice(br#"{"key":"#);
-        change.write_key_json(&mut body);
+        change.write_key_json(&mut body)?;
         body.extend_from_slice(br#","value":"#);
-        change.write_value_json(&mut body, &mut self.unavailable);
+        change.write_value_json(&mut body, &mut self.unavailable)?;
         body.extend_from_slice(&self.metadata);
         let _ = write!(body, "{}", change.offset);
         for (index, column) in self.unavailable.iter().enumerate() {
@@ -63,7 +67,7 @@ impl EventForm {
         }
         body.extend_from_slice(b"}}");
         self.room = body.len() + body.len() / 8;
-        Bytes::from(body)
+        Ok(Bytes::from(body))
     }
 
     /// The event's id: the same over attempts, restarts and pipelines. A hash, since the id is
