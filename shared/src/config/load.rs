@@ -93,7 +93,9 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, ConfigErrors> {
     let usage = Usage::new(&options.sections, &tree);
     let shaped = shape(&tree, &usage, &options.variables);
     errors.extend(shaped.errors);
-    let mut config = typed(shaped.values, &tree, &mut errors);
+    let Some(mut config) = typed(shaped.values, &tree, &mut errors) else {
+        return Err(in_order(errors));
+    };
     if config.group_id.is_empty() {
         config.group_id = format!("cdc-{}", config.pipeline_id);
     }
@@ -190,13 +192,23 @@ fn spread_retry(tree: &mut Node) {
     }
 }
 
-fn typed(values: Json, tree: &Node, errors: &mut Vec<ConfigError>) -> PipelineConfig {
-    serde_json::from_value(values).unwrap_or_else(|error| {
-        // The schema is stricter than the types; this is for what it should ever miss.
-        let message = error.to_string();
-        errors.push(ConfigError { place: tree.place.clone(), path: String::new(), message });
-        PipelineConfig::default()
-    })
+/// The values as the types hold them. The schema is as strict as the types, so the types' own
+/// complaint is only added when nothing else was found.
+fn typed(values: Json, tree: &Node, errors: &mut Vec<ConfigError>) -> Option<PipelineConfig> {
+    match serde_json::from_value(values) {
+        Ok(config) => Some(config),
+        Err(error) => {
+            if errors.is_empty() {
+                let message = error.to_string();
+                errors.push(ConfigError {
+                    place: tree.place.clone(),
+                    path: String::new(),
+                    message,
+                });
+            }
+            None
+        }
+    }
 }
 
 fn no_such_sink(sink_id: &str, config: &PipelineConfig, tree: &Node) -> ConfigError {
