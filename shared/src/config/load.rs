@@ -23,8 +23,8 @@ pub fn process_variables() -> Variables {
         .collect()
 }
 
-/// What to load, and for whom.
-#[derive(Debug, Clone)]
+/// What to load, and for whom. `Debug` leaves the variables out: any may be a secret.
+#[derive(Clone)]
 pub struct LoadOptions {
     /// The pipeline file; it may hold the platform's settings too.
     pub pipeline: PathBuf,
@@ -34,6 +34,16 @@ pub struct LoadOptions {
     pub variables: Variables,
     /// Whose secrets are needed.
     pub sections: Sections,
+}
+
+impl std::fmt::Debug for LoadOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoadOptions")
+            .field("pipeline", &self.pipeline)
+            .field("platform", &self.platform)
+            .field("sections", &self.sections)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Which process the configuration is for: only in the sections that it uses are references
