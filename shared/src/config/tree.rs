@@ -374,11 +374,8 @@ mod tests {
 
     #[test]
     fn a_hostile_file_is_refused() {
-        let mut bomb = "a0: &a0 [x, x]\n".to_owned();
-        for level in 1..40 {
-            let below = level - 1;
-            bomb += &format!("a{level}: &a{level} [*a{below}, *a{below}]\n");
-        }
+        let levels = (1..40).map(|n| format!("a{n}: &a{n} [*a{0}, *a{0}]\n", n - 1));
+        let bomb = "a0: &a0 [x, x]\n".to_owned() + &levels.collect::<Vec<_>>().concat();
         for text in ["[".repeat(100_000), "a: ".to_owned() + &"{b: ".repeat(100_000), bomb] {
             let (node, errors) = read(&text);
             assert!(node.is_none() && errors.len() == 1, "{errors:?}");
