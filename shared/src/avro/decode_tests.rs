@@ -38,9 +38,8 @@ fn every_fault_has_its_own_name() {
 
 #[test]
 fn the_error_says_where() {
-    let error = plan(LIST)
-        .decode(&[2, 4, 2, 2, b'a', 2, 2, 0xff, 0], &mut CellBuf::new())
-        .unwrap_err();
+    let error =
+        plan(LIST).decode(&[2, 4, 2, 2, b'a', 2, 2, 0xff, 0], &mut CellBuf::new()).unwrap_err();
     assert_eq!(error.path, "list[1].text");
     assert_eq!(error.fault, Fault::Utf8);
     let text = error.to_string();
@@ -115,8 +114,10 @@ fn limits_hold() {
     assert_eq!(nulls.view(root, &cells).items().unwrap().len(), 1000);
 
     assert_eq!(fault(r#"{"type":"array","items":"int"}"#, &[20, 0, 0]), Fault::Block);
-    assert_eq!(fault(r#"{"type":"array","items":"double"}"#, &[4, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-        Fault::Block);
+    assert_eq!(
+        fault(r#"{"type":"array","items":"double"}"#, &[4, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        Fault::Block
+    );
     let mut least = vec![];
     varint(i64::MIN, &mut least);
     least.extend([0, 0]);
@@ -133,7 +134,8 @@ fn records_that_double_without_a_byte_are_stopped() {
     let mut schema = String::new();
     let depth = 40;
     for level in 0..depth {
-        let _ = write!(schema, r#"{{"type":"record","name":"L{level}","fields":[{{"name":"a","type":"#);
+        let _ =
+            write!(schema, r#"{{"type":"record","name":"L{level}","fields":[{{"name":"a","type":"#);
     }
     schema.push_str(r#""null""#);
     for level in (0..depth).rev() {
@@ -166,10 +168,8 @@ fn depth_is_limited() {
 fn two_hundred_columns_and_a_large_value() {
     let fields: Vec<String> =
         (0..200).map(|n| format!(r#"{{"name":"c{n}","type":["null","string"]}}"#)).collect();
-    let wide = plan(&format!(
-        r#"{{"type":"record","name":"Wide","fields":[{}]}}"#,
-        fields.join(",")
-    ));
+    let wide =
+        plan(&format!(r#"{{"type":"record","name":"Wide","fields":[{}]}}"#, fields.join(",")));
     let text = "é".repeat(50_000);
     let mut datum = vec![0; 199];
     datum.push(2);
