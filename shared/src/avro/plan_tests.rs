@@ -107,6 +107,10 @@ fn every_semantic_name_is_known() {
         assert_eq!(plan.ty(inner).semantic, semantic, "{json}");
         assert_eq!(plan.ty(inner).connect_name.as_deref(), Some(name));
     }
+}
+
+#[test]
+fn semantic_names_of_arrays_and_records_are_known() {
     let vectors = [
         ("double", "DoubleVector", Semantic::DoubleVector),
         ("float", "FloatVector", Semantic::FloatVector),
@@ -166,6 +170,23 @@ fn logical_types_count_where_no_connect_name_does() {
     );
     let expected = Semantic::Decimal { scale: 4, precision: None };
     assert_eq!(without_logical.ty(without_logical.root()).semantic, expected);
+}
+
+/// Seen from converters: a precision below the scale, a negative scale, none at all.
+#[test]
+fn odd_decimals_are_no_obstacle() {
+    for (attributes, scale, precision) in [
+        (r#""precision":2,"scale":5"#, 5, Some(2)),
+        (r#""precision":9,"scale":-3"#, -3, Some(9)),
+        (r#""precision":9"#, 0, Some(9)),
+        (r#""scale":3"#, 3, None),
+    ] {
+        let plan =
+            plan(&format!(r#"["null",{{"type":"bytes","logicalType":"decimal",{attributes}}}]"#));
+        let Kind::Optional { inner, .. } = plan.kind(plan.root()) else { panic!("{attributes}") };
+        let expected = Semantic::Decimal { scale, precision };
+        assert_eq!(plan.ty(inner).semantic, expected, "{attributes}");
+    }
 }
 
 #[test]
