@@ -253,6 +253,10 @@ proptest! {
         let mut cells = CellBuf::new();
         let root = plan.decode(&datum, &mut cells).unwrap();
         same(plan.view(root, &cells), &theirs)?;
+        let mut json = Vec::new();
+        let options = crate::json::JsonOptions::default();
+        crate::json::write_value(plan.view(root, &cells), &options, &mut json).unwrap();
+        prop_assert!(serde_json::from_slice::<serde_json::Value>(&json).is_ok());
         // A datum is never also a shorter or a longer one.
         if !datum.is_empty() {
             let cut = plan.decode(&datum[..datum.len() - 1], &mut CellBuf::new());

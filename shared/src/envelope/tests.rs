@@ -242,6 +242,26 @@ fn stands_in(placeholder: &str, column: &str, value: Avro) -> bool {
 }
 
 #[test]
+fn an_envelope_without_its_source_block_is_known_by_name() {
+    let schema = |name: &str| {
+        format!(
+            r#"{{"type":"record","name":"{name}","fields":[{{"name":"op","type":"string"}},
+                {{"name":"after","type":["null",{{"type":"record","name":"Value","fields":[]}}]}}]}}"#
+        )
+    };
+    let envelopes = ValueSchema::of(plan(&schema("shop.Envelope")));
+    let datum =
+        encode(&schema("shop.Envelope"), record(vec![("op", "d".into()), ("after", null(0))]));
+    let envelopes = envelopes.envelope().unwrap();
+    let mut cells = CellBuf::new();
+    let root = envelopes.plan().decode(&datum, &mut cells).unwrap();
+    let envelope = envelopes.envelope(root, &cells).unwrap();
+    assert_eq!((envelope.op(), envelope.source_ts_ms()), (Op::Delete, None));
+    assert_eq!((envelope.snapshot(), envelope.table()), (Snapshot::No, None));
+    assert!(ValueSchema::of(plan(&schema("shop.Order"))).envelope().is_none());
+}
+
+#[test]
 fn other_records_are_told_apart() {
     let of = |name: &str, fields: &[&str]| {
         let fields: Vec<String> = fields
