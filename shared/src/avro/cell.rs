@@ -66,7 +66,7 @@ pub struct CellBuf<'m> {
 /// when it is recycled.
 const KEPT_CELLS: usize = 65_536;
 
-impl<'m> CellBuf<'m> {
+impl CellBuf<'_> {
     /// An empty buffer; memory is taken when the first message is decoded.
     pub const fn new() -> Self {
         Self { cells: Vec::new(), scratch: Vec::new() }

@@ -241,11 +241,16 @@ impl<'s> Compiler<'s> {
             S::Plain => true,
             S::Decimal { .. } => matches!(kind, Kind::Bytes | Kind::Fixed(_)),
             S::Date | S::Time | S::Year => kind == Kind::Int,
-            S::MicroTime | S::NanoTime | S::Timestamp | S::MicroTimestamp | S::NanoTimestamp => {
-                kind == Kind::Long
-            }
-            S::InstantMillis | S::InstantMicros | S::InstantNanos => kind == Kind::Long,
-            S::MicroDuration | S::NanoDuration => kind == Kind::Long,
+            S::MicroTime
+            | S::NanoTime
+            | S::Timestamp
+            | S::MicroTimestamp
+            | S::NanoTimestamp
+            | S::InstantMillis
+            | S::InstantMicros
+            | S::InstantNanos
+            | S::MicroDuration
+            | S::NanoDuration => kind == Kind::Long,
             S::Bits { .. } => kind == Kind::Bytes,
             S::Uuid => matches!(kind, Kind::String | Kind::Fixed(16)),
             S::VariableScaleDecimal => {

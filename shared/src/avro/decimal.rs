@@ -1,6 +1,6 @@
 //! Decimals of any length as exact text.
 
-/// Longest unscaled value that is converted, in bytes. PostgreSQL's longest numeric (131 072
+/// Longest unscaled value that is converted, in bytes. `PostgreSQL`'s longest numeric (131 072
 /// digits before the point and 16 383 behind it) takes 61 kB; the conversion costs the square
 /// of the length.
 pub const MAX_UNSCALED: usize = 65_536;

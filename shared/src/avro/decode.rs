@@ -1,5 +1,7 @@
 //! The walk over a datum.
 
+use std::fmt::Write as _;
+
 use super::{Cell, CellBuf, Kind, NodeId, Plan};
 
 /// What a datum may cost. Every limit is checked before the memory is taken.
@@ -163,7 +165,10 @@ impl Plan {
                     }
                     path.push_str(&self.columns[*column as usize].name);
                 }
-                Step::Item(position) => path.push_str(&format!("[{position}]")),
+                Step::Item(position) => {
+                    // Writing to a string does not fail.
+                    let _ = write!(path, "[{position}]");
+                }
             }
         }
         path

@@ -142,7 +142,7 @@ fn collect<'s>(json: &'s Json, namespace: &str, found: &mut HashMap<String, Defi
         Json::Object(object) => {
             let mut inner = namespace.to_owned();
             if let Some(name) = full_name(object, namespace) {
-                inner = namespace_of(&name).to_owned();
+                namespace_of(&name).clone_into(&mut inner);
                 found.entry(name).or_insert_with(|| Definition {
                     json: object,
                     namespace: namespace.to_owned(),

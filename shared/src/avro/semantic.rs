@@ -23,7 +23,7 @@ pub enum Semantic {
     Date,
     /// int: milliseconds since midnight (`Time`, Connect `Time`, Avro `time-millis`).
     Time,
-    /// long: microseconds since midnight, signed on MySQL (`MicroTime`, Avro `time-micros`).
+    /// long: microseconds since midnight, signed on `MySQL` (`MicroTime`, Avro `time-micros`).
     MicroTime,
     /// long: nanoseconds since midnight (`NanoTime`).
     NanoTime,

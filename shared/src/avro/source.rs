@@ -36,7 +36,7 @@ impl SourceType {
 }
 
 /// The shape that Debezium's placeholder for an unchanged TOAST value takes in a column, by
-/// the column's type; `Never` where PostgreSQL stores no value out of line.
+/// the column's type; `Never` where `PostgreSQL` stores no value out of line.
 ///
 /// Source: Debezium's `UnchangedToastedPlaceholder` and the marker each type gets there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

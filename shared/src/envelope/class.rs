@@ -11,7 +11,7 @@ use crate::avro::Plan;
 #[derive(Debug, Clone)]
 pub enum ValueSchema {
     /// Change events of a table.
-    Envelope(EnvelopePlan),
+    Envelope(Box<EnvelopePlan>),
     /// `io.debezium.connector.common.Heartbeat`.
     Heartbeat,
     /// DDL of the source (topic named like the topic prefix).
@@ -31,7 +31,7 @@ impl ValueSchema {
     /// user's to change (`schema.name.adjustment.mode`, transforms), shapes hardly are.
     pub fn of(plan: Arc<Plan>) -> Self {
         if let Some(fields) = Fields::of(&plan) {
-            return Self::Envelope(EnvelopePlan { plan, fields });
+            return Self::Envelope(Box::new(EnvelopePlan { plan, fields }));
         }
         let has =
             |names: &[&str]| names.iter().all(|name| position(&plan, plan.root(), name).is_some());

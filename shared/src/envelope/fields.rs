@@ -22,8 +22,8 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    /// `None` if the root is no envelope: it has an `op`, a `source` record, and at least one
-    /// image of a row.
+    /// `None` if the root is no envelope: it has an `op`, at least one image of a row, and a
+    /// `source` record or the name of an envelope.
     pub(super) fn of(plan: &Plan) -> Option<Self> {
         let root = plan.root();
         let record = |name: &str| {
@@ -37,15 +37,18 @@ impl Fields {
         }
         let (before, after) = (record("before"), record("after"));
         before.or(after)?;
-        let source = record("source")?;
+        let source = record("source");
+        // A transform may have taken the source block out; then only the name tells.
+        if source.is_none() && plan.name()?.rsplit('.').next() != Some("Envelope") {
+            return None;
+        }
         let transaction = record("transaction");
-        let source_node = plan.columns(root)[source].node;
-        let source_field = |name: &str| position(plan, source_node, name);
+        let source_field = |name: &str| position(plan, plan.columns(root)[source?].node, name);
         Some(Self {
             op,
             before,
             after,
-            source: Some(source),
+            source,
             transaction,
             ts_ms: position(plan, root, "ts_ms"),
             source_ts_ms: source_field("ts_ms"),

@@ -54,7 +54,8 @@ mod tests {
     #[test]
     fn test_suite_of_the_rfc() {
         let hex = |message: &str| {
-            md5(message.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+            let digest = u128::from_be_bytes(md5(message.as_bytes()));
+            format!("{digest:032x}")
         };
         assert_eq!(hex(""), "d41d8cd98f00b204e9800998ecf8427e");
         assert_eq!(hex("abc"), "900150983cd24fb0d6963f7d28e17f72");

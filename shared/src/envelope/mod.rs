@@ -218,7 +218,7 @@ impl<'a, 'm> Envelope<'a, 'm> {
         self.source_field(self.plan.fields.database)?.as_str()
     }
 
-    /// Source schema (PostgreSQL).
+    /// Source schema (`PostgreSQL`).
     pub fn schema(&self) -> Option<&'m str> {
         self.source_field(self.plan.fields.schema)?.as_str()
     }
@@ -228,18 +228,18 @@ impl<'a, 'm> Envelope<'a, 'm> {
         self.source_field(self.plan.fields.table)?.as_str()
     }
 
-    /// Log position (PostgreSQL); absent in incremental snapshots. It does not identify an
+    /// Log position (`PostgreSQL`); absent in incremental snapshots. It does not identify an
     /// event: many share one.
     pub fn lsn(&self) -> Option<i64> {
         self.source_field(self.plan.fields.lsn)?.as_i64()
     }
 
-    /// Transaction number at the source (PostgreSQL).
+    /// Transaction number at the source (`PostgreSQL`).
     pub fn tx_id(&self) -> Option<i64> {
         self.source_field(self.plan.fields.tx_id)?.as_i64()
     }
 
-    /// `transaction.id`, where transaction metadata is on (PostgreSQL: `xid:lsn`; match by xid).
+    /// `transaction.id`, where transaction metadata is on (`PostgreSQL`: `xid:lsn`; match by xid).
     pub fn transaction_id(&self) -> Option<&'m str> {
         let transaction = self.field(self.plan.fields.transaction)?.record()?;
         transaction.get(self.plan.fields.transaction_id?)?.as_str()

@@ -1,4 +1,4 @@
-//! The placeholder for values that PostgreSQL stored out of line and did not send.
+//! The placeholder for values that `PostgreSQL` stored out of line and did not send.
 //!
 //! Shapes: Debezium's `UnchangedToastedPlaceholder`. A column is only compared where its type
 //! can be toasted at all ([`ToastShape`](crate::avro::ToastShape)), so that text of a user is
@@ -54,12 +54,10 @@ impl Placeholder {
             ToastShape::Never => false,
             ToastShape::Text => value.as_str().is_some_and(|text| self.is_text(text, column)),
             ToastShape::Bytes => value.as_bytes() == Some(&self.bytes),
-            ToastShape::TextArray => self.one_item(value, |item| {
+            ToastShape::TextArray => one_item(value, |item| {
                 item.as_str().is_some_and(|text| text == self.text || text == self.uuid)
             }),
-            ToastShape::BytesArray => {
-                self.one_item(value, |item| item.as_bytes() == Some(&self.bytes))
-            }
+            ToastShape::BytesArray => one_item(value, |item| item.as_bytes() == Some(&self.bytes)),
             ToastShape::NumberArray => value.items().is_some_and(|items| {
                 // Java's bytes are signed.
                 items.len() == self.bytes.len()
@@ -97,10 +95,10 @@ impl Placeholder {
             || (source("HSTORE") && text == self.hstore)
             || (binary && self.encoded.iter().any(|encoded| text == encoded))
     }
+}
 
-    fn one_item(&self, value: &Value<'_, '_>, is: impl Fn(Value<'_, '_>) -> bool) -> bool {
-        value.items().is_some_and(|mut items| items.len() == 1 && items.all(is))
-    }
+fn one_item(value: &Value<'_, '_>, is: impl Fn(Value<'_, '_>) -> bool) -> bool {
+    value.items().is_some_and(|mut items| items.len() == 1 && items.all(is))
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
@@ -115,7 +113,8 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 fn name_uuid(bytes: &[u8]) -> String {

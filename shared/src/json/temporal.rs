@@ -3,7 +3,7 @@
 //! | Meaning | Text |
 //! |---|---|
 //! | date | `2024-02-29` |
-//! | time of day | `13:05:09.5`; MySQL's signed hours stay: `-12:34:49`, `838:59:59` |
+//! | time of day | `13:05:09.5`; `MySQL`'s signed hours stay: `-12:34:49`, `838:59:59` |
 //! | timestamp without zone | `2024-02-29T13:05:09.5` |
 //! | instant | the same with `Z` |
 //! | duration | `PT1H2M3.5S`, negative with a sign on each part: `PT-1H-2M` |
@@ -11,7 +11,7 @@
 //!
 //! Fractions are written without trailing zeros. Years beyond 9999 have a `+`, years before 0
 //! a `-` (year 0 is 1 BC), as Java and ISO 8601 write them. What the connector sends for
-//! infinity is `infinity` or `-infinity`, as PostgreSQL reads them.
+//! infinity is `infinity` or `-infinity`, as `PostgreSQL` reads them.
 
 use super::text::push_digits;
 use crate::avro::Semantic;
@@ -54,9 +54,9 @@ pub fn write_iso(number: i64, semantic: Semantic, out: &mut Vec<u8>) -> bool {
     true
 }
 
-/// Infinite dates as Debezium sends them: PostgreSQL's largest and smallest day number, moved
+/// Infinite dates as Debezium sends them: `PostgreSQL`'s largest and smallest day number, moved
 /// from 2000 to 1970 beyond the range of an int; and what a snapshot makes of the former.
-/// All three are days that PostgreSQL's dates cannot reach.
+/// All three are days that `PostgreSQL`'s dates cannot reach.
 fn date(days: i64, out: &mut Vec<u8>) {
     match days {
         -2_147_472_692 | -622_191_234 => out.extend_from_slice(INFINITY),

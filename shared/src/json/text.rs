@@ -64,8 +64,8 @@ fn needs_escape(chunk: u64) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = ONES << 7;
     let below_space = chunk.wrapping_sub(ONES * 0x20);
-    let quote = (chunk ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
-    let backslash = (chunk ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+    let quote = (chunk ^ (ONES * u64::from(b'"'))).wrapping_sub(ONES);
+    let backslash = (chunk ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
     (below_space | quote | backslash) & !chunk & HIGH != 0
 }
 
