@@ -211,12 +211,12 @@ fn in_chain<'e, E: std::error::Error + 'static>(error: &'e reqwest::Error) -> Op
         if let Some(found) = error.downcast_ref::<E>() {
             return Some(found);
         }
-        // An I/O error hides what it carries from `source`.
+        // The `source` of an I/O error leaves out the error that it carries.
         let carried = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(found) = carried.and_then(|inner| inner.downcast_ref::<E>()) {
-            return Some(found);
-        }
-        next = error.source();
+        next = match carried {
+            Some(carried) => Some(carried),
+            None => error.source(),
+        };
     }
     None
 }
