@@ -17,6 +17,7 @@
 //! error is transient, a rejection of one record or the end is decided in one exhaustive function
 //! per sink that yields [`Disposition`].
 
+pub mod open;
 pub mod retry;
 pub mod webhook;
 
