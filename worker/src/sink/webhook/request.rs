@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use cdc_shared::json::{JsonError, JsonOptions};
 use cdc_shared::offset::{TopicId, TopicPartition};
 use reqwest::Request;
 use reqwest::header::{HeaderName, HeaderValue};
@@ -44,13 +45,19 @@ impl EventForm {
 
     /// The body: `{"key":…,"value":…,"metadata":{"topic":…,"partition":…,"offset":…}}`, with
     /// `unavailable` in the metadata when columns were left out.
-    pub(super) fn body(&mut self, change: &Change<'_>) -> Bytes {
+    ///
+    /// # Errors
+    /// When a value has no JSON form.
+    pub(super) fn body(
+        &mut self,
+        change: &Change<'_>,
+        json: &JsonOptions,
+    ) -> Result<Bytes, JsonError> {
         let mut body = Vec::with_capacity(self.room);
-        self.unavailable.clear();
         body.extend_from_slice(br#"{"key":"#);
-        change.write_key_json(&mut body);
+        change.write_key_json(json, &mut body)?;
         body.extend_from_slice(br#","value":"#);
-        change.write_value_json(&mut body, &mut self.unavailable);
+        change.write_value_json(json, &mut body, &mut self.unavailable)?;
         body.extend_from_slice(&self.metadata);
         let _ = write!(body, "{}", change.offset);
         for (index, column) in self.unavailable.iter().enumerate() {
@@ -63,7 +70,7 @@ impl EventForm {
         }
         body.extend_from_slice(b"}}");
         self.room = body.len() + body.len() / 8;
-        Bytes::from(body)
+        Ok(Bytes::from(body))
     }
 
     /// The event's id: the same over attempts, restarts and pipelines. A hash, since the id is
@@ -116,7 +123,11 @@ pub(super) fn request(options: &WebhookOptions, id: &str, body: Bytes) -> Reques
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use cdc_shared::avro::{CellBuf, Plan};
     use cdc_shared::config::{Secret, WebhookConfig};
+    use cdc_shared::envelope::ValueSchema;
 
     use super::*;
     use crate::change::Operation;
@@ -126,12 +137,64 @@ mod tests {
     }
 
     fn change(offset: i64) -> Change<'static> {
-        Change { offset, timestamp_ms: 0, key_bytes: None, operation: Operation::Create }
+        Change {
+            offset,
+            timestamp_ms: 0,
+            key_bytes: None,
+            operation: Operation::Create,
+            key: None,
+            envelope: None,
+        }
+    }
+
+    const KEY: &str = r#"{"type":"record","name":"Key","fields":[{"name":"id","type":"int"}]}"#;
+    const ENVELOPE: &str = r#"{"type":"record","name":"Envelope","fields":[
+        {"name":"before","type":["null",{"type":"record","name":"Value","fields":[
+            {"name":"id","type":"int"},{"name":"note","type":"string"}]}]},
+        {"name":"after","type":["null","Value"]},
+        {"name":"source","type":{"type":"record","name":"Source","fields":[]}},
+        {"name":"op","type":"string"}]}"#;
+
+    /// The body of an update whose `note` is this.
+    fn body_with(note: &str) -> String {
+        let compiled = |json| Arc::new(Plan::compile(1, json, &[] as &[(&str, &str)]).unwrap());
+        let (key_plan, value_plan) = (compiled(KEY), ValueSchema::of(compiled(ENVELOPE)));
+        // Avro: zigzag numbers, texts after their length, the branch before a union's value.
+        let mut datum = vec![0, 2, 14, 2 * note.len() as u8];
+        datum.extend_from_slice(note.as_bytes());
+        datum.extend_from_slice(&[2, b'u']);
+        let (mut key_cells, mut value_cells) = (CellBuf::default(), CellBuf::default());
+        let key = key_plan.decode(&[14], &mut key_cells).unwrap();
+        let plan = value_plan.envelope().unwrap();
+        let root = plan.plan().decode(&datum, &mut value_cells).unwrap();
+        let change = Change {
+            key: Some(key_plan.view(key, &key_cells)),
+            envelope: Some(plan.envelope(root, &value_cells).unwrap()),
+            ..change(41)
+        };
+        let body = form().body(&change, &JsonOptions::default()).unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
     }
 
     #[test]
-    fn the_body_is_the_specifications() {
-        let body = form().body(&change(41));
+    fn a_body_holds_key_envelope_and_place() {
+        assert_eq!(
+            body_with("x\"y"),
+            r#"{"key":{"id":7},"value":{"before":null,"after":{"id":7,"note":"x\"y"},"source":{},"op":"u"},"metadata":{"topic":"cdc.public.\"x\"","partition":3,"offset":41}}"#
+        );
+    }
+
+    #[test]
+    fn a_column_that_was_not_sent_is_left_out_and_named() {
+        assert_eq!(
+            body_with("__debezium_unavailable_value"),
+            r#"{"key":{"id":7},"value":{"before":null,"after":{"id":7},"source":{},"op":"u"},"metadata":{"topic":"cdc.public.\"x\"","partition":3,"offset":41,"unavailable":["note"]}}"#
+        );
+    }
+
+    #[test]
+    fn without_key_and_value_both_are_null() {
+        let body = form().body(&change(41), &JsonOptions::default()).unwrap();
         assert_eq!(
             std::str::from_utf8(&body).unwrap(),
             r#"{"key":null,"value":null,"metadata":{"topic":"cdc.public.\"x\"","partition":3,"offset":41}}"#
