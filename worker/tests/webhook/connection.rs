@@ -161,7 +161,8 @@ async fn a_receiver_with_its_own_authority_is_believed_when_told() {
         let mut driver = Driver::on(&sink, &receiver, 0, QUICK);
         driver.push(100, "k");
         driver.until("trouble", |driver| driver.trouble.borrow().is_some()).await;
-        assert_eq!(driver.trouble.borrow().as_ref().unwrap().code, "tls");
+        let trouble = driver.trouble.borrow().clone().unwrap();
+        assert_eq!(trouble.code, "tls", "{}", trouble.message);
     }
     assert_eq!(receiver.deliveries().len(), 20);
 }

@@ -177,5 +177,6 @@ impl Driver {
 
 /// A change without content.
 pub(crate) fn change(offset: i64, key: Option<&[u8]>, operation: Operation) -> Change<'_> {
-    Change { offset, timestamp_ms: 0, key_bytes: key, operation }
+    let (key_bytes, timestamp_ms) = (key, 0);
+    Change { offset, timestamp_ms, key_bytes, operation, key: None, envelope: None }
 }

@@ -73,15 +73,12 @@ impl<T> Order<T> {
     pub(super) fn push(&mut self, offset: i64, lane: u64, event: T) {
         let seq = self.base + self.entries.len() as u64;
         let before = self.lanes.insert(lane, seq);
-        let state = match before.and_then(|before| self.entry(before)) {
-            Some(before) => {
-                before.next = Some(seq);
-                State::Waiting
-            }
-            None => {
-                self.ready.push_back(seq);
-                State::Ready
-            }
+        let state = if let Some(before) = before.and_then(|before| self.entry(before)) {
+            before.next = Some(seq);
+            State::Waiting
+        } else {
+            self.ready.push_back(seq);
+            State::Ready
         };
         self.entries.push_back(Entry { offset, lane, state, next: None, event: Some(event) });
     }

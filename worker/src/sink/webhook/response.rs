@@ -187,7 +187,9 @@ fn connect_code(error: &reqwest::Error) -> &'static str {
 
 /// The code of an error while connecting.
 pub(super) fn io_code(error: &std::io::Error) -> &'static str {
-    if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+    if let Some(inner) = error.get_ref()
+        && inner.is::<rustls::Error>()
+    {
         return "tls";
     }
     match error.kind() {
@@ -205,18 +207,18 @@ fn sent_code(error: &reqwest::Error) -> &'static str {
     }
 }
 
-fn in_chain<'e, E: std::error::Error + 'static>(error: &'e reqwest::Error) -> Option<&'e E> {
+fn in_chain<E: std::error::Error + 'static>(error: &reqwest::Error) -> Option<&E> {
     let mut next = error.source();
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<E>() {
             return Some(found);
         }
-        // An I/O error hides what it carries from `source`.
+        // The `source` of an I/O error leaves out the error that it carries.
         let carried = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(found) = carried.and_then(|inner| inner.downcast_ref::<E>()) {
-            return Some(found);
-        }
-        next = error.source();
+        next = match carried {
+            Some(carried) => Some(carried),
+            None => error.source(),
+        };
     }
     None
 }
