@@ -2,7 +2,9 @@
 //! Order per partition, assignment as messages.
 
 pub mod consumer;
+pub mod control;
 pub mod flow;
+pub mod probe;
 pub mod rebalance;
 pub mod record;
 pub mod slots;

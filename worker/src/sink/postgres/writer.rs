@@ -102,17 +102,9 @@ impl PartitionWriter for EventsWriter {
             return Ok(());
         }
         let is_jsonb = self.target.is_jsonb();
-        let key = change.key_bytes.map(|_| {
-            |out: &mut Vec<u8>| {
-                change.write_key_json(out);
-                Ok(())
-            }
-        });
+        let key = change.key_bytes.map(|_| |out: &mut Vec<u8>| change.write_key_json(out));
         let unavailable = &mut self.unavailable;
-        let value = |out: &mut Vec<u8>| {
-            change.write_value_json(out, unavailable);
-            Ok(())
-        };
+        let value = |out: &mut Vec<u8>| change.write_value_json(out, unavailable);
         self.open.push(change.offset, is_jsonb, key, value)
     }
 
