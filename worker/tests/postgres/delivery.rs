@@ -39,12 +39,7 @@ async fn an_empty_flush_moves_the_record_only() {
 async fn a_tombstone_leaves_no_row() {
     let (sink, admin) = proven(|_| {}).await;
     let mut writer = started(&sink, 0).await;
-    let tombstone = Change {
-        offset: 0,
-        timestamp_ms: 0,
-        key_bytes: Some(b"key"),
-        operation: Operation::Tombstone,
-    };
+    let tombstone = change(0, Operation::Tombstone);
     writer.push(&tombstone).unwrap();
     writer.flush(position(1));
     assert_eq!(durable(&within("an answer", writer.progress()).await), 1);

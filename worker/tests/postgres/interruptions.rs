@@ -148,7 +148,7 @@ async fn an_abandoned_flush_blocks_nobody() {
     match deliver(&mut *writer, 0..2).await {
         Progress::Durable(next) => assert_eq!(next.get(), 2),
         Progress::Moved => {
-            assert_eq!(sink.read_position(&partition()).await.unwrap(), Some(position(2)))
+            assert_eq!(sink.read_position(&partition()).await.unwrap(), Some(position(2)));
         }
         other => panic!("{other:?}"),
     }

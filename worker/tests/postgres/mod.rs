@@ -1,14 +1,17 @@
 //! The events sink against a real server.
 
 mod access;
+mod content;
 mod delivery;
 mod interruptions;
 mod tables;
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use cdc_shared::backoff::RetryPolicy;
 use cdc_shared::config::{PostgresSinkConfig, Secret};
+use cdc_shared::json::JsonOptions;
 use cdc_shared::offset::{Incarnation, NextOffset, Position, SchemaIds, TopicId, TopicPartition};
 use cdc_worker::change::{Change, Operation};
 use cdc_worker::sink::postgres::PostgresEvents;
@@ -83,14 +86,27 @@ fn writer(
 
 fn push(writer: &mut dyn PartitionWriter, offsets: impl IntoIterator<Item = i64>) {
     for offset in offsets {
-        let change = Change {
-            offset,
-            timestamp_ms: 0,
-            key_bytes: Some(b"key"),
-            operation: Operation::Create,
-        };
+        let change = change(offset, Operation::Create);
         writer.push(&change).unwrap();
     }
+}
+
+/// A change without content.
+fn change(offset: i64, operation: Operation) -> Change<'static> {
+    Change {
+        offset,
+        timestamp_ms: 0,
+        key_bytes: Some(b"key"),
+        operation,
+        key: None,
+        envelope: None,
+        json: json(),
+    }
+}
+
+fn json() -> &'static JsonOptions {
+    static OPTIONS: LazyLock<JsonOptions> = LazyLock::new(JsonOptions::default);
+    &OPTIONS
 }
 
 /// Pushes offsets and flushes them.

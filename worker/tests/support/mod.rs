@@ -11,10 +11,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Awaits something that must come.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(DEADLINE, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("{what} did not happen within {DEADLINE:?}"),
-    }
+    let ended = tokio::time::timeout(DEADLINE, future).await;
+    ended.unwrap_or_else(|_| panic!("{what} did not happen within {DEADLINE:?}"))
 }
 
 /// Asks again until the answer is yes.

@@ -22,30 +22,26 @@ pub(super) struct TextColumn {
 }
 
 impl TextColumn {
-    /// Appends what `write` appends.
+    /// Appends the JSON that `write` appends.
     ///
     /// # Errors
-    /// A text that no field can hold, or that `check` refuses; the column is as before then.
+    /// What `write` refuses, and what the column cannot hold; the column is as before then.
     fn push(
         &mut self,
+        is_jsonb: bool,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), Rejection>,
-        check: impl FnOnce(&[u8]) -> Result<(), Rejection>,
     ) -> Result<(), Rejection> {
         let start = self.wire.len();
         self.wire.extend_from_slice(&[0; 4]);
-        if let Err(rejection) = write(&mut self.wire) {
-            self.wire.truncate(start);
-            return Err(rejection);
-        }
-        let text = self.wire.get(start + 4..).unwrap_or_default();
-        let length = text.len();
-        let verdict = if length > MAX_FIELD_BYTES { Err(too_long(length)) } else { check(text) };
+        let verdict = write(&mut self.wire)
+            .and_then(|()| storable(self.wire.get(start + 4..).unwrap_or_default(), is_jsonb));
         if let Err(rejection) = verdict {
             self.wire.truncate(start);
             return Err(rejection);
         }
+        let length = (self.wire.len() - start - 4) as i32;
         if let Some(prefix) = self.wire.get_mut(start..start + 4) {
-            prefix.copy_from_slice(&(length as i32).to_be_bytes());
+            prefix.copy_from_slice(&length.to_be_bytes());
         }
         self.rows += 1;
         Ok(())
@@ -67,12 +63,14 @@ impl TextColumn {
 
 impl ToSql for TextColumn {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
-        let one_dimension = [1, i32::from(self.has_null)];
-        let from_one = [self.rows, 1];
         out.reserve(20 + self.wire.len());
-        one_dimension.into_iter().for_each(|number| out.put_i32(number));
+        // One dimension; whether it has NULLs; the elements' type.
+        out.put_i32(1);
+        out.put_i32(i32::from(self.has_null));
         out.put_u32(Type::TEXT.oid());
-        from_one.into_iter().for_each(|number| out.put_i32(number));
+        // Its length and its first index.
+        out.put_i32(self.rows);
+        out.put_i32(1);
         out.put_slice(&self.wire);
         Ok(IsNull::No)
     }
@@ -119,29 +117,28 @@ impl Batch {
         self.offsets.clear();
     }
 
-    /// Takes one row: the key and the value that the two functions append, each refused by its
-    /// check. `key`: `None` for SQL's NULL.
+    /// Takes one row: the JSON that the functions append, into columns of the given kinds. `key`:
+    /// `None` for SQL's NULL.
     ///
     /// # Errors
     /// The first refusal; the batch is as before then.
-    pub(super) fn push<K, V, KC, VC>(
+    pub(super) fn push<K, V>(
         &mut self,
         offset: i64,
-        key: Option<(K, KC)>,
-        value: (V, VC),
+        is_jsonb: IsJsonb,
+        key: Option<K>,
+        value: V,
     ) -> Result<(), Rejection>
     where
         K: FnOnce(&mut Vec<u8>) -> Result<(), Rejection>,
         V: FnOnce(&mut Vec<u8>) -> Result<(), Rejection>,
-        KC: FnOnce(&[u8]) -> Result<(), Rejection>,
-        VC: FnOnce(&[u8]) -> Result<(), Rejection>,
     {
         let (length, had_null) = (self.keys.wire.len(), self.keys.has_null);
         match key {
-            Some((write, check)) => self.keys.push(write, check)?,
+            Some(write) => self.keys.push(is_jsonb.key, write)?,
             None => self.keys.push_null(),
         }
-        if let Err(rejection) = self.values.push(value.0, value.1) {
+        if let Err(rejection) = self.values.push(is_jsonb.value, value) {
             self.keys.wire.truncate(length);
             self.keys.rows -= 1;
             self.keys.has_null = had_null;
@@ -152,16 +149,40 @@ impl Batch {
     }
 }
 
-fn too_long(length: usize) -> Rejection {
-    Rejection {
-        code: "value_too_long",
-        message: format!("the event has {length} bytes as JSON, a PostgreSQL field holds 1 GB"),
+/// Which columns are `jsonb`, as far as known: it refuses what JSON as such allows.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct IsJsonb {
+    /// `event_key`.
+    pub(super) key: bool,
+    /// `event_value`.
+    pub(super) value: bool,
+}
+
+/// Refuses what a column can never hold.
+fn storable(json: &[u8], is_jsonb: bool) -> Result<(), Rejection> {
+    if json.len() > MAX_FIELD_BYTES {
+        return Err(Rejection {
+            code: "value_too_long",
+            message: format!(
+                "the event has {} bytes as JSON, a PostgreSQL field holds 1 GB",
+                json.len()
+            ),
+        });
     }
+    if is_jsonb && has_nul_escape(json) {
+        return Err(Rejection {
+            code: "nul_character",
+            message: "a text has a NUL character, which jsonb cannot hold; a column of type text \
+                      or json takes it"
+                .to_owned(),
+        });
+    }
+    Ok(())
 }
 
 /// Whether JSON text has the escape `\u0000`, which `jsonb` cannot store (its texts end up as
 /// PostgreSQL texts, and those cannot hold NUL).
-pub(super) fn has_nul_escape(json: &[u8]) -> bool {
+fn has_nul_escape(json: &[u8]) -> bool {
     const ESCAPE: &[u8] = b"u0000";
     let mut rest = json;
     while let Some(backslash) = rest.iter().position(|byte| *byte == b'\\') {
@@ -180,8 +201,11 @@ pub(super) fn has_nul_escape(json: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn write(column: &mut TextColumn, text: &str) {
-        column.push(|out| out.extend_from_slice(text.as_bytes()), |_| Ok(())).unwrap();
+    fn text(text: &'static str) -> impl FnOnce(&mut Vec<u8>) -> Result<(), Rejection> {
+        move |out| {
+            out.extend_from_slice(text.as_bytes());
+            Ok(())
+        }
     }
 
     fn wire(column: &TextColumn) -> Vec<u8> {
@@ -197,36 +221,32 @@ mod tests {
         Vec::<Option<&str>>::new().to_sql(&Type::TEXT_ARRAY, &mut expected).unwrap();
         assert_eq!(wire(&column), expected.to_vec());
 
-        write(&mut column, "{}");
+        column.push(false, text("{}")).unwrap();
         column.push_null();
-        write(&mut column, "");
+        column.push(false, text("")).unwrap();
         let mut expected = BytesMut::new();
         vec![Some("{}"), None, Some("")].to_sql(&Type::TEXT_ARRAY, &mut expected).unwrap();
         assert_eq!(wire(&column), expected.to_vec());
     }
 
     #[test]
-    fn a_refused_text_leaves_no_trace() {
-        let mut column = TextColumn::default();
-        write(&mut column, "kept");
-        let before = wire(&column);
-        let refuse = |_: &[u8]| Err(Rejection { code: "x", message: String::new() });
-        assert!(column.push(|out| out.extend_from_slice(b"gone"), refuse).is_err());
-        assert_eq!(wire(&column), before);
-    }
-
-    #[test]
-    fn a_refused_value_takes_its_key_with_it() {
+    fn a_refused_row_leaves_no_trace() {
         let mut batch = Batch::default();
-        let text = |out: &mut Vec<u8>| out.extend_from_slice(b"{}");
-        let fine = |_: &[u8]| Ok(());
-        let refuse = |_: &[u8]| Err(Rejection { code: "x", message: String::new() });
-        batch.push(1, Some((text, fine)), (text, fine)).unwrap();
-        let before = (wire(&batch.keys), wire(&batch.values), batch.offsets.clone());
-        assert!(batch.push(2, Some((text, fine)), (text, refuse)).is_err());
-        let no_key: Option<(fn(&mut Vec<u8>), fn(&[u8]) -> Result<(), Rejection>)> = None;
-        assert!(batch.push(2, no_key, (text, refuse)).is_err());
-        assert_eq!((wire(&batch.keys), wire(&batch.values), batch.offsets.clone()), before);
+        let is_jsonb = IsJsonb { key: false, value: true };
+        let nul = r#""\u0000""#;
+        batch.push(1, is_jsonb, Some(text(nul)), text("{}")).unwrap();
+        let state = |batch: &Batch| {
+            (wire(&batch.keys), wire(&batch.values), batch.offsets.clone(), batch.bytes())
+        };
+        let before = state(&batch);
+        let keys = [Some(text("1")), None];
+        for key in keys {
+            let rejection = batch.push(2, is_jsonb, key, text(nul)).unwrap_err();
+            assert_eq!(rejection.code, "nul_character");
+        }
+        let is_jsonb = IsJsonb { key: true, value: false };
+        assert!(batch.push(2, is_jsonb, Some(text(nul)), text("{}")).is_err());
+        assert_eq!(state(&batch), before);
     }
 
     #[test]

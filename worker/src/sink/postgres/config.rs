@@ -56,12 +56,12 @@ impl EventsOptions {
             database: config.database.clone(),
         };
         let target = TableName::parse(&config.target_table, DEFAULT_SCHEMA)
-            .map_err(|why| error::configuration(&place, format!("target_table: {why}")))?;
+            .map_err(|why| error::configuration(&place, &format!("target_table: {why}")))?;
         let progress = TableName::parse(&config.progress_table, &target.schema)
-            .map_err(|why| error::configuration(&place, format!("progress_table: {why}")))?;
+            .map_err(|why| error::configuration(&place, &format!("progress_table: {why}")))?;
         if target == progress {
             let why = format!("target_table and progress_table are both {target}");
-            return Err(error::configuration(&place, why));
+            return Err(error::configuration(&place, &why));
         }
         let millis = |ms: u32| Duration::from_millis(u64::from(ms));
         Ok(Self {

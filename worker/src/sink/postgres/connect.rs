@@ -33,7 +33,7 @@ pub(super) fn pool(
         },
     };
     let (mode, connector) =
-        tls.connector().map_err(|why| error::configuration(&options.place, why.to_string()))?;
+        tls.connector().map_err(|why| error::configuration(&options.place, &why.to_string()))?;
     let mut client = base_config(
         &config.host,
         config.port,
@@ -55,13 +55,12 @@ pub(super) fn pool(
             Box::pin(async move { prepare_session(client, &session).await })
         }))
         .build()
-        .map_err(|why| error::internal(&options.place, why.to_string()))
+        .map_err(|why| error::internal(&options.place, &why.to_string()))
 }
 
 fn application_name(sink_id: &str) -> String {
-    let mut name = format!("cdc-worker/{sink_id}");
-    name.truncate(name.floor_char_boundary(MAX_APPLICATION_NAME));
-    name
+    // Sink ids are ASCII, so a character is a byte.
+    format!("cdc-worker/{sink_id}").chars().take(MAX_APPLICATION_NAME).collect()
 }
 
 /// Settings of each session, in one round trip; the answer says whether the server takes writes.

@@ -46,20 +46,19 @@ impl fmt::Display for Place {
 /// | XX001, XX002 | corrupted table or index | Stop |
 /// | else (02, 03, 0L, 24, 2D, 34, 3B, …) | the program breaks the protocol | Fatal |
 pub(super) fn disposition(sqlstate: &str) -> Disposition {
-    let class = sqlstate.get(..2).unwrap_or_default();
-    match (class, sqlstate) {
-        (_, "42501" | "42P01") => Disposition::Retry(None),
-        (_, "40002") => Disposition::Reject,
-        (_, "XX001" | "XX002") => Disposition::Stop,
-        (
-            "08" | "0B" | "25" | "26" | "28" | "3D" | "3F" | "40" | "53" | "55" | "57" | "58"
-            | "72" | "F0" | "XX",
-            _,
-        ) => Disposition::Retry(None),
-        ("09" | "20" | "21" | "22" | "23" | "27" | "2F" | "38" | "39" | "44" | "54" | "P0", _) => {
+    let class = match sqlstate {
+        "42501" | "42P01" => return Disposition::Retry(None),
+        "40002" => return Disposition::Reject,
+        "XX001" | "XX002" => return Disposition::Stop,
+        _ => sqlstate.get(..2).unwrap_or_default(),
+    };
+    match class {
+        "08" | "0B" | "25" | "26" | "28" | "3D" | "3F" | "40" | "53" | "55" | "57" | "58"
+        | "72" | "F0" | "XX" => Disposition::Retry(None),
+        "09" | "20" | "21" | "22" | "23" | "27" | "2F" | "38" | "39" | "44" | "54" | "P0" => {
             Disposition::Reject
         }
-        ("0A" | "2B" | "42" | "HV", _) => Disposition::Stop,
+        "0A" | "2B" | "42" | "HV" => Disposition::Stop,
         _ => Disposition::Fatal,
     }
 }
@@ -96,22 +95,20 @@ fn safe_text(error: &DbError) -> String {
     if !quotes_values {
         return error.message().to_owned();
     }
-    let mut text = match class {
-        "22" => "the data does not fit".to_owned(),
-        "23" | "44" => "a constraint refuses the data".to_owned(),
-        _ => "code of the target refuses the data".to_owned(),
+    let what = match class {
+        "22" => "the data does not fit",
+        "23" | "44" => "a constraint refuses the data",
+        _ => "code of the target refuses the data",
     };
-    for (what, name) in [
+    let objects = [
         ("constraint", error.constraint()),
         ("table", error.table()),
         ("column", error.column()),
         ("type", error.datatype()),
-    ] {
-        if let Some(name) = name {
-            text.push_str(&format!(", {what} {name}"));
-        }
-    }
-    text
+    ];
+    let named =
+        objects.iter().filter_map(|(kind, name)| name.map(|name| format!(", {kind} {name}")));
+    std::iter::once(what.to_owned()).chain(named).collect()
 }
 
 /// An answer of the server.
@@ -227,7 +224,7 @@ pub(super) fn timeout(place: &Place, doing: &str, what: &str) -> SinkError {
 }
 
 /// A table that is not what the sink needs, or is missing though it was there.
-pub(super) fn refused(place: &Place, code: &str, why: String, cure: String) -> SinkError {
+pub(super) fn refused(place: &Place, code: &str, why: &str, cure: String) -> SinkError {
     SinkError {
         code: code.to_owned(),
         message: format!("{why} (at {place})"),
@@ -238,7 +235,7 @@ pub(super) fn refused(place: &Place, code: &str, why: String, cure: String) -> S
 }
 
 /// Settings that cannot work.
-pub(super) fn configuration(place: &Place, why: String) -> SinkError {
+pub(super) fn configuration(place: &Place, why: &str) -> SinkError {
     SinkError {
         code: "configuration".to_owned(),
         message: format!("postgres sink at {place}: {why}"),
@@ -249,7 +246,7 @@ pub(super) fn configuration(place: &Place, why: String) -> SinkError {
 }
 
 /// What this program should never meet.
-pub(super) fn internal(place: &Place, why: String) -> SinkError {
+pub(super) fn internal(place: &Place, why: &str) -> SinkError {
     SinkError { code: "internal".to_owned(), ..configuration(place, why) }
 }
 

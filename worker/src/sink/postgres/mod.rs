@@ -102,15 +102,13 @@ impl Sink for PostgresEvents {
         let doing = format!("writing the position of {tp}");
         let mut connection = self.target.connection(&doing).await?;
         let options = &self.target.options;
-        match expected {
-            Some(expected) => connection.step(&Step::new(options, tp, expected, new)).await,
-            None => {
-                let insert = async |client: &mut deadpool_postgres::Object| {
-                    progress::insert(client, options, tp, new).await
-                };
-                connection.run(&doing, insert).await
-            }
+        if let Some(expected) = expected {
+            return connection.step(&Step::new(options, tp, expected, new)).await;
         }
+        let insert = async |client: &mut deadpool_postgres::Object| {
+            progress::insert(client, options, tp, new).await
+        };
+        connection.run(&doing, insert).await
     }
 
     fn writer(

@@ -108,6 +108,6 @@ fn lost(options: &EventsOptions, create: &str) -> SinkError {
     );
     SinkError {
         disposition: error::disposition("42P01"),
-        ..error::refused(&options.place, "sqlstate_42P01", why, cure)
+        ..error::refused(&options.place, "sqlstate_42P01", &why, cure)
     }
 }

@@ -6,6 +6,7 @@
 
 use deadpool_postgres::ClientWrapper;
 
+use super::batch::IsJsonb;
 use super::name::{TableName, quote};
 
 /// The five columns of the events table.
@@ -33,6 +34,8 @@ pub(super) struct Wanted {
     /// The type it is created with.
     pub(super) created: &'static str,
 }
+
+const JSONB_CAST: &str = "::pg_catalog.jsonb";
 
 const TEXTS: &[&str] = &["text", "varchar"];
 
@@ -124,6 +127,11 @@ pub(super) struct Layout {
 }
 
 impl Layout {
+    /// Which columns are `jsonb`.
+    pub(super) fn is_jsonb(&self) -> IsJsonb {
+        IsJsonb { key: self.key_cast == JSONB_CAST, value: self.value_cast == JSONB_CAST }
+    }
+
     /// Why a batch of this topic up to this offset does not fit: a limit of the table, so no
     /// fault of its records.
     pub(super) fn misfit(&self, name: &TableName, topic: &str, offset: i64) -> Option<Refusal> {
@@ -268,7 +276,7 @@ fn retype(name: &TableName, column: &str, to: &str) -> String {
 
 fn json_cast(base: &str) -> &'static str {
     match base {
-        "jsonb" => "::pg_catalog.jsonb",
+        "jsonb" => JSONB_CAST,
         "json" => "::pg_catalog.json",
         _ => "",
     }

@@ -9,7 +9,7 @@ use deadpool_postgres::{Object, Pool};
 use tokio::sync::watch;
 use tokio_postgres::types::ToSql;
 
-use super::batch::Batch;
+use super::batch::{Batch, IsJsonb};
 use super::config::EventsOptions;
 use super::progress::{self, Step};
 use super::table::{Layout, Refusal};
@@ -37,6 +37,8 @@ pub(super) struct Target {
 pub(super) struct Accepted {
     /// See [`Layout`].
     pub(super) layout: Layout,
+    /// See [`IsJsonb`].
+    is_jsonb: IsJsonb,
     /// The statement that writes a batch into it.
     pub(super) write: String,
 }
@@ -76,10 +78,16 @@ impl Target {
         self.table.borrow().clone()
     }
 
+    /// Which columns are `jsonb`; none when that is not known now (the server then refuses itself).
+    pub(super) fn is_jsonb(&self) -> IsJsonb {
+        self.table.borrow().as_ref().map(|table| table.is_jsonb).unwrap_or_default()
+    }
+
     /// Takes over what the table was found to be.
     pub(super) fn accept(&self, layout: Layout) -> Arc<Accepted> {
         let write = statement::write(&self.options, &layout);
-        let accepted = Arc::new(Accepted { layout, write });
+        let is_jsonb = layout.is_jsonb();
+        let accepted = Arc::new(Accepted { layout, is_jsonb, write });
         self.table.send_replace(Some(accepted.clone()));
         accepted
     }
@@ -91,7 +99,7 @@ impl Target {
 
     /// A refusal as an error.
     pub(super) fn refused(&self, refusal: Refusal) -> SinkError {
-        error::refused(&self.options.place, "table_refused", refusal.why, refusal.cure)
+        error::refused(&self.options.place, "table_refused", &refusal.why, refusal.cure)
     }
 }
 
@@ -156,7 +164,8 @@ impl Connection<'_> {
             self.run(&doing, async |client| progress::read(client, options, tp).await).await?;
         read.transpose().map_err(|why| {
             let cure = format!("correct the row of {tp} in {}", options.progress);
-            error::refused(&options.place, "position_unreadable", format!("{doing}: {why}"), cure)
+            let why = format!("{doing}: {why}");
+            error::refused(&options.place, "position_unreadable", &why, cure)
         })
     }
 

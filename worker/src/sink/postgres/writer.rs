@@ -7,9 +7,8 @@ use async_trait::async_trait;
 use cdc_shared::offset::{Position, TopicPartition};
 use tokio::task::JoinHandle;
 
-use super::batch::{Batch, has_nul_escape};
+use super::batch::Batch;
 use super::progress::Step;
-use super::table::Layout;
 use super::target::{Connection, Target};
 use super::{error, prove};
 use crate::change::{Change, Operation};
@@ -102,18 +101,11 @@ impl PartitionWriter for EventsWriter {
         if change.operation == Operation::Tombstone || change.offset < self.expected.next.get() {
             return Ok(());
         }
-        let accepted = self.target.last_accepted();
-        let is_jsonb = |cast: fn(&Layout) -> &'static str| {
-            accepted.as_deref().is_some_and(|table| cast(&table.layout).ends_with("jsonb"))
-        };
-        let (key_is_jsonb, value_is_jsonb) = (is_jsonb(|l| l.key_cast), is_jsonb(|l| l.value_cast));
-        let key = change.key_bytes.map(|_| {
-            let write = |out: &mut Vec<u8>| change.write_key_json(out);
-            (write, |text: &[u8]| storable(text, key_is_jsonb))
-        });
+        let is_jsonb = self.target.is_jsonb();
+        let key = change.key_bytes.map(|_| |out: &mut Vec<u8>| change.write_key_json(out));
         let unavailable = &mut self.unavailable;
-        let write = |out: &mut Vec<u8>| change.write_value_json(out, unavailable);
-        self.open.push(change.offset, key, (write, |text: &[u8]| storable(text, value_is_jsonb)))
+        let value = |out: &mut Vec<u8>| change.write_value_json(out, unavailable);
+        self.open.push(change.offset, is_jsonb, key, value)
     }
 
     fn flush(&mut self, covers: Position) {
@@ -151,7 +143,7 @@ impl PartitionWriter for EventsWriter {
             }
             Err(why) => {
                 let why = format!("the flush of {} ended early: {why}", self.tp);
-                Progress::Fatal(error::internal(&self.target.options.place, why))
+                Progress::Fatal(error::internal(&self.target.options.place, &why))
             }
         }
     }
@@ -165,19 +157,6 @@ impl PartitionWriter for EventsWriter {
         self.open.clear(self.target.options.limits.bytes);
         self.expected = position;
     }
-}
-
-/// Refuses what a column of this type can never hold.
-fn storable(json: &[u8], is_jsonb: bool) -> Result<(), Rejection> {
-    if is_jsonb && has_nul_escape(json) {
-        return Err(Rejection {
-            code: "nul_character",
-            message: "a text has a NUL character, which jsonb cannot hold; a column of type text \
-                      or json takes it"
-                .to_owned(),
-        });
-    }
-    Ok(())
 }
 
 /// One flush, from its first attempt to its answer.
@@ -265,7 +244,7 @@ impl Job {
                 options.target, self.tp
             );
             let cure = "set upsert: true, or delete those rows".to_owned();
-            return error::refused(&options.place, "rows_exist", why, cure);
+            return error::refused(&options.place, "rows_exist", &why, cure);
         }
         error
     }
