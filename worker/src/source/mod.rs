@@ -1,4 +1,5 @@
 //! Where records come from: one Kafka consumer on its own thread, which never blocks on a sink.
 //! Order per partition, assignment as messages.
 
+pub mod control;
 pub mod record;
