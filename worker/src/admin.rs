@@ -136,3 +136,55 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering;
+
+    async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+        cdc_shared::tls::install_crypto();
+        let tls = cdc_shared::config::TlsConfig::default();
+        let client = cdc_shared::http::client(&tls, std::time::Duration::from_secs(10)).unwrap();
+        let response = client.get(format!("http://{address}{path}")).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn it_answers_live_ready_and_metrics() {
+        let status = SharedStatus::default();
+        let webhook = SinkType::Webhook;
+        let admin = Admin::bind("127.0.0.1:0", "wh", webhook, status.clone()).await.unwrap();
+        let (address, stop) = (admin.address(), CancellationToken::new());
+        let server = tokio::spawn(admin.serve(stop.clone()));
+
+        assert_eq!(get(address, "/livez").await.0, 200, "a start may take long");
+        let (code, body) = get(address, "/readyz").await;
+        assert_eq!(code, 503);
+        assert!(body.contains(r#""status":"not_ready""#), "{body}");
+        assert!(body.contains(r#""code":"sink_unproven""#), "{body}");
+
+        for flag in [&status.joined, &status.control_read, &status.proven] {
+            flag.store(true, Ordering::Relaxed);
+        }
+        let (code, body) = get(address, "/readyz").await;
+        assert_eq!((code, body.as_str()), (200, r#"{"status":"ready","reasons":[]}"#));
+
+        status.last_poll_ms.store(1, Ordering::Relaxed);
+        assert_eq!(get(address, "/livez").await.0, 503, "no turn since 1970");
+        let (code, text) = get(address, "/metrics").await;
+        assert_eq!(code, 200);
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        stop.cancel();
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_address_in_use_is_named() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let admin = Admin::bind(&address, "wh", SinkType::Webhook, SharedStatus::default()).await;
+        let error = admin.err().unwrap().to_string();
+        assert!(error.contains(&address) && error.contains("worker.bind"), "{error}");
+    }
+}

@@ -1,6 +1,6 @@
-//! The control topic's follower and the dead letter queue against brokers: librdkafka's mock
-//! always, a real Kafka (for transactions, deletion and refusals) with `--ignored`, at
-//! `CDC_KAFKA__BOOTSTRAP_SERVERS` or where `deploy/local` puts it.
+//! The control topic's follower and the dead letter queue against a real Kafka, with `--ignored`:
+//! at `CDC_KAFKA__BOOTSTRAP_SERVERS`, or where `deploy/local` puts it. (librdkafka's mock broker
+//! has no controller, so topic ids cannot be asked of it.)
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,10 +19,9 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message, OwnedMessage};
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
-use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -30,12 +29,6 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 fn kafka_at(bootstrap_servers: String) -> KafkaConfig {
     KafkaConfig { bootstrap_servers, ..KafkaConfig::default() }
-}
-
-fn mock() -> (MockCluster<'static, DefaultProducerContext>, KafkaConfig) {
-    let cluster = MockCluster::new(1).unwrap();
-    let kafka = kafka_at(cluster.bootstrap_servers());
-    (cluster, kafka)
 }
 
 fn real() -> KafkaConfig {
@@ -110,35 +103,39 @@ fn state_of(view: &ControlView, sink: &str) -> DirectiveState {
 }
 
 #[tokio::test]
+#[ignore = "needs a real Kafka"]
 async fn a_topic_is_waited_for_read_to_its_end_and_followed() {
-    let (cluster, kafka) = mock();
-    let mut view = follow(&kafka, "g");
+    let (kafka, group) = (real(), unique("g"));
+    let topic = control_topic(&group);
+    let mut view = follow(&kafka, &group);
     // It has asked at least once, and got no topic.
     let early = tokio::time::timeout(Duration::from_millis(500), view.changed()).await;
     assert!(early.is_err(), "a missing topic is no empty one");
 
-    cluster.create_topic(&control_topic("g"), 1, 1).unwrap();
+    create_topic(&kafka, &topic).await;
     until(&mut view, "the empty topic is complete", |view| view.complete).await;
     let producer = plain_producer(&kafka);
-    put(&producer, "g.control", &directive("wh", DirectiveState::Pause));
+    put(&producer, &topic, &directive("wh", DirectiveState::Pause));
     producer.flush(DEADLINE).unwrap();
     let paused = |view: &ControlView| state_of(view, "wh") == DirectiveState::Pause;
     until(&mut view, "the directive", paused).await;
-    put_raw(&producer, "g.control", "directive/wh", None);
+    put_raw(&producer, &topic, "directive/wh", None);
     producer.flush(DEADLINE).unwrap();
     until(&mut view, "the tombstone", |view| !paused(view)).await;
 }
 
 #[tokio::test]
+#[ignore = "needs a real Kafka"]
 async fn what_cannot_be_read_hides_nothing_else() {
-    let (cluster, kafka) = mock();
-    cluster.create_topic("g.control", 1, 1).unwrap();
+    let (kafka, group) = (real(), unique("g"));
+    let topic = control_topic(&group);
+    create_topic(&kafka, &topic).await;
     let producer = plain_producer(&kafka);
-    put_raw(&producer, "g.control", "future/x", Some(br#"{"kind":"from_the_future"}"#));
-    put_raw(&producer, "g.control", "directive/wh", Some(b"not json"));
-    put(&producer, "g.control", &directive("pg", DirectiveState::Stop));
+    put_raw(&producer, &topic, "future/x", Some(br#"{"kind":"from_the_future"}"#));
+    put_raw(&producer, &topic, "directive/wh", Some(b"not json"));
+    put(&producer, &topic, &directive("pg", DirectiveState::Stop));
     producer.flush(DEADLINE).unwrap();
-    let mut view = follow(&kafka, "g");
+    let mut view = follow(&kafka, &group);
     let view = until(&mut view, "complete", |view| view.complete).await;
     assert_eq!(state_of(&view, "pg"), DirectiveState::Stop);
     assert_eq!(state_of(&view, "wh"), DirectiveState::Run);
@@ -183,7 +180,11 @@ async fn only_committed_records_count_and_markers_at_the_end_are_no_gap() {
     producer.flush(DEADLINE).unwrap();
     let mut second = follow(&kafka, &group);
     let open = until(&mut second, "complete", |view| view.complete).await;
-    assert_eq!(state_of(&open, "wh"), DirectiveState::Pause, "an open transaction is not waited for");
+    assert_eq!(
+        state_of(&open, "wh"),
+        DirectiveState::Pause,
+        "an open transaction is not waited for"
+    );
     producer.commit_transaction(DEADLINE).unwrap();
     let committed = Instant::now();
     let stopped = |view: &ControlView| state_of(view, "wh") == DirectiveState::Stop;
@@ -264,15 +265,17 @@ fn headers(message: &OwnedMessage) -> BTreeMap<String, String> {
 }
 
 #[tokio::test]
+#[ignore = "needs a real Kafka"]
 async fn a_letter_holds_the_record_as_it_came_and_the_reason() {
-    let (cluster, kafka) = mock();
-    cluster.create_topic("t.dlq", 1, 1).unwrap();
+    let (kafka, topic) = (real(), unique("t"));
+    let dead_letters = format!("{topic}.dlq");
+    create_topic(&kafka, &dead_letters).await;
     let dlq = dlq(&kafka, DlqConfig::default());
     let own = vec![("trace".to_owned(), b"1".to_vec())];
     let record = Record::new(41, 5, Some(b"\0key"), Some(b"\0\xffvalue")).with_headers(own);
-    send(&dlq, "t", &record).await.unwrap();
-    send(&dlq, "t", &Record::new(42, 5, Some(b""), None)).await.unwrap();
-    let letters = read(&kafka, "t.dlq", 2);
+    send(&dlq, &topic, &record).await.unwrap();
+    send(&dlq, &topic, &Record::new(42, 5, Some(b""), None)).await.unwrap();
+    let letters = read(&kafka, &dead_letters, 2);
     assert_eq!(letters[0].key(), Some(&b"\0key"[..]));
     assert_eq!(letters[0].payload(), Some(&b"\0\xffvalue"[..]));
     assert_eq!((letters[1].key(), letters[1].payload()), (Some(&b""[..]), None));
@@ -287,7 +290,7 @@ async fn a_letter_holds_the_record_as_it_came_and_the_reason() {
         ("dlq.sink_id", "wh"),
         ("dlq.source_offset", "41"),
         ("dlq.source_partition", "3"),
-        ("dlq.source_topic", "t"),
+        ("dlq.source_topic", topic.as_str()),
         ("dlq.stacktrace", "the receiver says no\ncaused by: inner cause"),
         ("dlq.topic_id", "abc"),
         ("trace", "1"),
@@ -296,32 +299,46 @@ async fn a_letter_holds_the_record_as_it_came_and_the_reason() {
 }
 
 #[tokio::test]
-async fn trouble_that_passes_is_waited_out() {
-    let (cluster, kafka) = mock();
-    cluster.create_topic("t.dlq", 1, 1).unwrap();
-    let refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_REQUIRED_ACKS; 3];
-    cluster.request_errors(RDKafkaApiKey::Produce, &refusals);
-    let dlq = dlq(&kafka, DlqConfig::default());
-    send(&dlq, "t", &Record::new(1, 5, None, Some(b"v"))).await.unwrap();
-    assert_eq!(read(&kafka, "t.dlq", 1).len(), 1);
+#[ignore = "needs a real Kafka"]
+async fn a_kafka_that_is_away_is_waited_for() {
+    let (kafka, topic) = (real(), unique("t"));
+    create_topic(&kafka, &format!("{topic}.dlq")).await;
+    let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = door.local_addr().unwrap();
+    drop(door);
+    let dlq = dlq(&kafka_at(address.to_string()), DlqConfig::default());
+    let record = Record::new(1, 5, None, Some(b"v"));
+    let mut sent = std::pin::pin!(send(&dlq, &topic, &record));
+    let early = tokio::time::timeout(Duration::from_secs(1), &mut sent).await;
+    assert!(early.is_err(), "nobody listens, so there is no answer of either kind");
+    let door = TcpListener::bind(address).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut inner, _)) = door.accept().await {
+            let mut outer = TcpStream::connect(&kafka.bootstrap_servers).await.unwrap();
+            tokio::spawn(async move {
+                let _ = tokio::io::copy_bidirectional(&mut inner, &mut outer).await;
+            });
+        }
+    });
+    sent.await.unwrap();
 }
 
 #[tokio::test]
+#[ignore = "needs a real Kafka"]
 async fn what_only_a_person_can_mend_is_said_by_name() {
-    let (cluster, kafka) = mock();
-    let dlq_on = dlq(&kafka, DlqConfig::default());
-    let record = Record::new(1, 5, None, Some(b"v"));
-    let missing = send(&dlq_on, "t", &record).await.unwrap_err();
-    assert_eq!(missing.code, "dlq_topic_missing");
-    assert!(missing.message.contains("t.dlq"), "{missing}");
+    let (kafka, topic) = (real(), unique("t"));
+    create_topic(&kafka, &format!("{topic}.dlq")).await;
     let off = dlq(&kafka, DlqConfig { enabled: false, ..DlqConfig::default() });
-    assert_eq!(send(&off, "t", &record).await.unwrap_err().code, "dlq_disabled");
+    let record = Record::new(1, 5, None, Some(b"v"));
+    assert_eq!(send(&off, &topic, &record).await.unwrap_err().code, "dlq_disabled");
 
-    cluster.create_topic("t.dlq", 1, 1).unwrap();
-    send(&dlq_on, "t", &record).await.expect("the topic is there now");
-    let huge = Record::new(2, 5, None, Some(&vec![0; 18 * 1024 * 1024]));
-    assert_eq!(send(&dlq_on, "t", &huge).await.unwrap_err().code, "dlq_record_too_large");
-    send(&dlq_on, "t", &record).await.expect("it goes on after a refusal");
+    let dlq = dlq(&kafka, DlqConfig::default());
+    for (mebibytes, refused_by) in [(18, "our client"), (2, "the broker")] {
+        let huge = Record::new(2, 5, None, Some(&vec![0; mebibytes * 1024 * 1024]));
+        let refusal = send(&dlq, &topic, &huge).await.expect_err(refused_by);
+        assert_eq!(refusal.code, "dlq_record_too_large", "refused by {refused_by}");
+        send(&dlq, &topic, &record).await.expect("it goes on after a refusal");
+    }
 }
 
 #[tokio::test]

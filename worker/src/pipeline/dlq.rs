@@ -283,3 +283,43 @@ fn judge(topic: &str, error: &KafkaError) -> Failed {
         _ => Failed::ForNow(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_person_can_mend_is_for_good() {
+        use RDKafkaErrorCode as Code;
+        let code = |code| match judge("t.dlq", &KafkaError::MessageProduction(code)) {
+            Failed::ForGood(unavailable) => {
+                assert!(unavailable.message.contains("t.dlq"), "{unavailable}");
+                unavailable.code
+            }
+            Failed::ForNow(_) => "",
+        };
+        let expected = [
+            (Code::UnknownTopicOrPartition, "dlq_topic_missing"),
+            (Code::UnknownTopic, "dlq_topic_missing"),
+            (Code::TopicAuthorizationFailed, "dlq_not_authorized"),
+            (Code::MessageSizeTooLarge, "dlq_record_too_large"),
+            (Code::InvalidRecord, "dlq_refused"),
+            (Code::MessageTimedOut, ""),
+            (Code::NotEnoughReplicas, ""),
+            (Code::AllBrokersDown, ""),
+            (Code::SaslAuthenticationFailed, ""),
+            (Code::QueueFull, ""),
+            (Code::PurgeQueue, ""),
+        ];
+        for (given, wanted) in expected {
+            assert_eq!(code(given), wanted, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn long_texts_are_cut_at_a_character() {
+        let text = cut("ä".repeat(MAX_TEXT));
+        assert_eq!(text.len(), MAX_TEXT);
+        assert_eq!(cut("short".to_owned()), "short");
+    }
+}
