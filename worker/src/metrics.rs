@@ -30,7 +30,7 @@ pub const RETRIES: &str = "cdc_worker_retries";
 pub const BUFFERED_BYTES: &str = "cdc_worker_buffered_bytes";
 /// 1 for the state the worker is in (gauge, label `state`).
 pub const STATE: &str = "cdc_worker_state";
-/// Age of the consumer thread's last turn (gauge); absent before the first.
+/// When the consumer thread last took a turn (gauge); absent before the first.
 pub const LAST_POLL: &str = "cdc_worker_last_poll_timestamp_seconds";
 /// First offset not yet durable (gauge, labels `topic`, `partition`, as all below).
 pub const WATERMARK: &str = "cdc_worker_watermark_offset";
@@ -166,12 +166,12 @@ fn partitions(encoder: &mut DescriptorEncoder, status: &Status) -> fmt::Result {
         "Source commit time of the first record not yet durable",
         times(|report| report.next_source_ms),
     )?;
-    let states = reports.iter().map(|report| {
+    let series = reports.iter().map(|report| {
         let PartitionLabels { topic, partition } = labels(report);
         let state = partition_state(report.state);
         (PartitionStateLabels { topic, partition, state }, 1_i64)
     });
-    family(encoder, PARTITION_STATE, "The state the partition is in", states)
+    family(encoder, PARTITION_STATE, "The state the partition is in", series)
 }
 
 fn seconds(unix_ms: i64) -> f64 {

@@ -2,6 +2,8 @@
 //! at `CDC_KAFKA__BOOTSTRAP_SERVERS`, or where `deploy/local` puts it. (librdkafka's mock broker
 //! has no controller, so topic ids cannot be asked of it.)
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test's way to fail")]
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -220,13 +222,13 @@ async fn a_topic_created_again_replaces_the_state_once_it_is_read() {
     assert!(["a", "b", "c"].iter().all(|sink| state_of(&view, sink) == DirectiveState::Stop));
 }
 
-fn dlq(kafka: &KafkaConfig, config: DlqConfig) -> Dlq {
+fn dlq(kafka: &KafkaConfig, config: &DlqConfig) -> Dlq {
     let retry = RetryPolicy {
         initial_wait: Duration::from_millis(10),
         max_wait: Duration::from_millis(50),
         ..RetryPolicy::default()
     };
-    Dlq::new(kafka, &config, "wh", retry)
+    Dlq::new(kafka, config, "wh", retry)
 }
 
 async fn send(dlq: &Dlq, topic: &str, record: &Record) -> Result<(), DlqUnavailable> {
@@ -270,7 +272,7 @@ async fn a_letter_holds_the_record_as_it_came_and_the_reason() {
     let (kafka, topic) = (real(), unique("t"));
     let dead_letters = format!("{topic}.dlq");
     create_topic(&kafka, &dead_letters).await;
-    let dlq = dlq(&kafka, DlqConfig::default());
+    let dlq = dlq(&kafka, &DlqConfig::default());
     let own = vec![("trace".to_owned(), b"1".to_vec())];
     let record = Record::new(41, 5, Some(b"\0key"), Some(b"\0\xffvalue")).with_headers(own);
     send(&dlq, &topic, &record).await.unwrap();
@@ -306,7 +308,7 @@ async fn a_kafka_that_is_away_is_waited_for() {
     let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = door.local_addr().unwrap();
     drop(door);
-    let dlq = dlq(&kafka_at(address.to_string()), DlqConfig::default());
+    let dlq = dlq(&kafka_at(address.to_string()), &DlqConfig::default());
     let record = Record::new(1, 5, None, Some(b"v"));
     let mut sent = std::pin::pin!(send(&dlq, &topic, &record));
     let early = tokio::time::timeout(Duration::from_secs(1), &mut sent).await;
@@ -328,11 +330,11 @@ async fn a_kafka_that_is_away_is_waited_for() {
 async fn what_only_a_person_can_mend_is_said_by_name() {
     let (kafka, topic) = (real(), unique("t"));
     create_topic(&kafka, &format!("{topic}.dlq")).await;
-    let off = dlq(&kafka, DlqConfig { enabled: false, ..DlqConfig::default() });
+    let off = dlq(&kafka, &DlqConfig { enabled: false, ..DlqConfig::default() });
     let record = Record::new(1, 5, None, Some(b"v"));
     assert_eq!(send(&off, &topic, &record).await.unwrap_err().code, "dlq_disabled");
 
-    let dlq = dlq(&kafka, DlqConfig::default());
+    let dlq = dlq(&kafka, &DlqConfig::default());
     for (mebibytes, refused_by) in [(18, "our client"), (2, "the broker")] {
         let huge = Record::new(2, 5, None, Some(&vec![0; mebibytes * 1024 * 1024]));
         let refusal = send(&dlq, &topic, &huge).await.expect_err(refused_by);
@@ -345,7 +347,7 @@ async fn what_only_a_person_can_mend_is_said_by_name() {
 #[ignore = "needs a real Kafka"]
 async fn a_dead_letter_topic_is_never_created_by_a_letter() {
     let (kafka, topic) = (real(), unique("t"));
-    let dlq = dlq(&kafka, DlqConfig::default());
+    let dlq = dlq(&kafka, &DlqConfig::default());
     let record = Record::new(1, 5, None, Some(b"v"));
     let missing = send(&dlq, &topic, &record).await.unwrap_err();
     assert_eq!(missing.code, "dlq_topic_missing");

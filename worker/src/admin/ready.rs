@@ -28,6 +28,7 @@ pub struct Reason {
 
 /// What the rule looks at.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own in the rule's table")]
 pub struct Snapshot {
     /// The process as one word.
     pub state: WorkerState,
@@ -257,8 +258,8 @@ mod tests {
             way_out: String::new(),
             offset: None,
         };
-        let held = PartitionReport { hold: Some(hold), ..report(PartitionState::Running, 0, 1) };
-        assert!(!due(held, webhook), "held");
+        let stuck = PartitionReport { hold: Some(hold), ..report(PartitionState::Running, 0, 1) };
+        assert!(!due(stuck, webhook), "held");
         status.delivered_once.store(true, Ordering::Relaxed);
         assert!(!due(report(PartitionState::Running, 0, 1), webhook), "once is enough");
     }
@@ -268,7 +269,7 @@ mod tests {
         let watch = StallWatch::default();
         let start = Instant::now();
         let minute = Duration::from_secs(60);
-        let mut at = |minutes: u32, report| {
+        let at = |minutes: u32, report| {
             let seen = watch.observe(&[report], start + minute * minutes);
             seen.first().map(|(_, time)| time.as_secs() / 60)
         };

@@ -224,7 +224,11 @@ fn chain(message: &str, cause: Option<&(dyn Error + Send + Sync + 'static)>) -> 
 }
 
 fn cut(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(MAX_TEXT));
+    let mut end = text.len().min(MAX_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
     text
 }
 

@@ -303,11 +303,11 @@ mod tests {
 
         // We read past the coordinator's knowledge: its answers are old news until it caught up.
         view.send_replace(ControlView { state: Arc::new(control(Run, 20)), complete: true });
-        coordinator.answer.send_replace(Ok(reply(Stop, 19)));
+        let _ = coordinator.answer.send_replace(Ok(reply(Stop, 19)));
         while within(coordinator.heard.recv()).await.unwrap().1.control_offset < 20 {}
         within(coordinator.heard.recv()).await.unwrap();
         assert!(is(Pause)(&latest.borrow()));
-        coordinator.answer.send_replace(Ok(reply(Stop, 21)));
+        let _ = coordinator.answer.send_replace(Ok(reply(Stop, 21)));
         within(latest.wait_for(is(Stop))).await.unwrap();
 
         status.draining.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -109,9 +109,10 @@ struct Answer {
 }
 
 fn answer(good: &'static str, bad: &'static str, reasons: Vec<Reason>) -> Response {
-    let (code, status) = match reasons.is_empty() {
-        true => (StatusCode::OK, good),
-        false => (StatusCode::SERVICE_UNAVAILABLE, bad),
+    let (code, status) = if reasons.is_empty() {
+        (StatusCode::OK, good)
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, bad)
     };
     (code, Json(Answer { status, reasons })).into_response()
 }
