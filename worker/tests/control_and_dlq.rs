@@ -192,7 +192,9 @@ async fn only_committed_records_count_and_markers_at_the_end_are_no_gap() {
     let stopped = |view: &ControlView| state_of(view, "wh") == DirectiveState::Stop;
     until(&mut view, "the commit", stopped).await;
     let latency = committed.elapsed();
-    assert!(latency < Duration::from_millis(500), "seen after {latency:?}");
+    // A few milliseconds on an idle machine; the bound only tells pushing from polling.
+    println!("a commit was seen after {latency:?}");
+    assert!(latency < Duration::from_secs(2), "seen after {latency:?}");
     until(&mut second, "the commit", stopped).await;
 }
 
