@@ -30,7 +30,7 @@ pub const RETRIES: &str = "cdc_worker_retries";
 pub const BUFFERED_BYTES: &str = "cdc_worker_buffered_bytes";
 /// 1 for the state the worker is in (gauge, label `state`).
 pub const STATE: &str = "cdc_worker_state";
-/// Age of the consumer thread's last turn (gauge); absent before the first.
+/// When the consumer thread last took a turn (gauge); absent before the first.
 pub const LAST_POLL: &str = "cdc_worker_last_poll_timestamp_seconds";
 /// First offset not yet durable (gauge, labels `topic`, `partition`, as all below).
 pub const WATERMARK: &str = "cdc_worker_watermark_offset";
@@ -166,12 +166,12 @@ fn partitions(encoder: &mut DescriptorEncoder, status: &Status) -> fmt::Result {
         "Source commit time of the first record not yet durable",
         times(|report| report.next_source_ms),
     )?;
-    let states = reports.iter().map(|report| {
+    let series = reports.iter().map(|report| {
         let PartitionLabels { topic, partition } = labels(report);
         let state = partition_state(report.state);
         (PartitionStateLabels { topic, partition, state }, 1_i64)
     });
-    family(encoder, PARTITION_STATE, "The state the partition is in", states)
+    family(encoder, PARTITION_STATE, "The state the partition is in", series)
 }
 
 fn seconds(unix_ms: i64) -> f64 {
@@ -219,5 +219,55 @@ fn partition_state(state: PartitionState) -> &'static str {
         PartitionState::Paused => "paused",
         PartitionState::Waiting => "waiting",
         PartitionState::Stopped => "stopped",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cdc_shared::offset::{
+        Incarnation, NextOffset, Position, SchemaIds, TopicId, TopicPartition,
+    };
+    use std::sync::Arc;
+
+    #[test]
+    fn values_are_those_of_the_status_when_asked() {
+        let status = Arc::new(Status::default());
+        let metrics = Metrics::new("wh", status.clone());
+        status.delivered.store(7, Ordering::Relaxed);
+        let position = Position {
+            next: NextOffset::after(41),
+            incarnation: Incarnation(0),
+            topic_id: TopicId("id".into()),
+            schemas: SchemaIds::default(),
+        };
+        let report = PartitionReport {
+            topic: "cdc.public.orders".into(),
+            partition: 3,
+            position: Some(position),
+            state: PartitionState::Degraded,
+            hold: None,
+            queue_depth: 5,
+            last_flush_ms: Some(1500),
+            next_source_ms: None,
+        };
+        let tp = TopicPartition::new("cdc.public.orders", 3);
+        status.report(&tp, report);
+        let text = metrics.text().unwrap();
+        let labels = r#"sink="wh",topic="cdc.public.orders",partition="3""#;
+        for line in [
+            r#"cdc_worker_delivered_records_total{sink="wh"} 7"#.to_owned(),
+            r#"cdc_worker_state{sink="wh",state="starting"} 1"#.to_owned(),
+            format!("cdc_worker_watermark_offset{{{labels}}} 42"),
+            format!("cdc_worker_queue_depth{{{labels}}} 5"),
+            format!("cdc_worker_partition_held{{{labels}}} 0"),
+            format!("cdc_worker_last_flush_timestamp_seconds{{{labels}}} 1.5"),
+            format!(r#"cdc_worker_partition_state{{{labels},state="degraded"}} 1"#),
+        ] {
+            assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
+        }
+        assert!(text.contains("\nprocess_start_time_seconds{"), "{text}");
+        status.forget(&tp);
+        assert!(!metrics.text().unwrap().contains("orders"), "a partition that left has no series");
     }
 }

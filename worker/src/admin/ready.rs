@@ -28,6 +28,7 @@ pub struct Reason {
 
 /// What the rule looks at.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own in the rule's table")]
 pub struct Snapshot {
     /// The process as one word.
     pub state: WorkerState,
@@ -152,5 +153,132 @@ impl StallWatch {
             since.insert(tp, (next, start));
         }
         stalled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cdc_shared::api::HoldReport;
+    use cdc_shared::offset::{Incarnation, Position, SchemaIds, TopicId};
+
+    fn ready() -> Snapshot {
+        Snapshot {
+            state: WorkerState::Running,
+            joined: true,
+            control_read: true,
+            proven: true,
+            first_delivery_due: false,
+            since_poll_ms: Some(100),
+            stalled: Vec::new(),
+        }
+    }
+
+    fn codes(snapshot: &Snapshot) -> Vec<&'static str> {
+        reasons_against(snapshot).into_iter().map(|reason| reason.code).collect()
+    }
+
+    #[test]
+    fn once_proven_only_leaving_stalling_and_a_dead_poll_count() {
+        use WorkerState::{Degraded, Draining, Paused, Running, Standby, Stopped};
+        for state in [Running, Standby, Degraded, Paused, Stopped] {
+            assert_eq!(codes(&Snapshot { state, ..ready() }), [""; 0], "{state:?}");
+        }
+        let tp = TopicPartition::new("t", 0);
+        let table = [
+            (Snapshot { state: Draining, ..ready() }, vec!["draining"]),
+            (Snapshot { since_poll_ms: Some(POLL_LIMIT_MS), ..ready() }, vec![]),
+            (Snapshot { since_poll_ms: Some(POLL_LIMIT_MS + 1), ..ready() }, vec!["polling_dead"]),
+            (Snapshot { stalled: vec![(tp.clone(), STALL_LIMIT)], ..ready() }, vec![]),
+            (Snapshot { stalled: vec![(tp, STALL_LIMIT * 2)], ..ready() }, vec!["records_untried"]),
+        ];
+        for (snapshot, expected) in table {
+            assert_eq!(codes(&snapshot), expected, "{snapshot:?}");
+        }
+    }
+
+    #[test]
+    fn before_that_each_missing_proof_is_named() {
+        let state = WorkerState::Starting;
+        let fresh = Snapshot {
+            state,
+            joined: false,
+            control_read: false,
+            proven: false,
+            since_poll_ms: None,
+            ..ready()
+        };
+        assert_eq!(codes(&fresh), ["control_unread", "not_joined", "sink_unproven"]);
+        assert_eq!(codes(&Snapshot { state, proven: false, ..ready() }), ["sink_unproven"]);
+        assert_eq!(
+            codes(&Snapshot { first_delivery_due: true, ..ready() }),
+            ["first_delivery_due"]
+        );
+        let stopped = Snapshot { state: WorkerState::Stopped, joined: false, ..ready() };
+        assert_eq!(codes(&stopped), [""; 0], "a stopped sink may not join");
+        let unproven = Snapshot { proven: false, ..stopped };
+        assert_eq!(codes(&unproven), ["sink_unproven"]);
+    }
+
+    fn report(state: PartitionState, next: i64, queue_depth: u64) -> PartitionReport {
+        PartitionReport {
+            topic: "t".into(),
+            partition: 0,
+            position: Some(Position {
+                next: NextOffset::new(next).unwrap(),
+                incarnation: Incarnation(0),
+                topic_id: TopicId("id".into()),
+                schemas: SchemaIds::default(),
+            }),
+            state,
+            hold: None,
+            queue_depth,
+            last_flush_ms: None,
+            next_source_ms: None,
+        }
+    }
+
+    #[test]
+    fn a_webhook_must_deliver_once_if_records_wait_freely() {
+        let status = Status::default();
+        let tp = TopicPartition::new("t", 0);
+        let due = |report, sink_type| {
+            status.report(&tp, report);
+            Snapshot::take(&status, sink_type, &StallWatch::default()).first_delivery_due
+        };
+        let webhook = SinkType::Webhook;
+        assert!(due(report(PartitionState::Running, 0, 1), webhook));
+        assert!(due(report(PartitionState::Degraded, 0, 1), webhook));
+        assert!(!due(report(PartitionState::Running, 0, 0), webhook), "caught up");
+        assert!(!due(report(PartitionState::Paused, 0, 1), webhook), "held");
+        assert!(!due(report(PartitionState::Running, 0, 1), SinkType::Postgres));
+        let hold = HoldReport {
+            code: "dlq_topic_missing".into(),
+            message: String::new(),
+            way_out: String::new(),
+            offset: None,
+        };
+        let stuck = PartitionReport { hold: Some(hold), ..report(PartitionState::Running, 0, 1) };
+        assert!(!due(stuck, webhook), "held");
+        status.delivered_once.store(true, Ordering::Relaxed);
+        assert!(!due(report(PartitionState::Running, 0, 1), webhook), "once is enough");
+    }
+
+    #[test]
+    fn waiting_is_counted_from_the_last_move() {
+        let watch = StallWatch::default();
+        let start = Instant::now();
+        let minute = Duration::from_secs(60);
+        let at = |minutes: u32, report| {
+            let seen = watch.observe(&[report], start + minute * minutes);
+            seen.first().map(|(_, time)| time.as_secs() / 60)
+        };
+        let running = PartitionState::Running;
+        assert_eq!(at(0, report(running, 5, 3)), Some(0));
+        assert_eq!(at(2, report(running, 5, 9)), Some(2), "more records do not help");
+        assert_eq!(at(3, report(running, 6, 9)), Some(0), "it moved");
+        assert_eq!(at(9, report(PartitionState::Degraded, 6, 9)), None, "it is being tried");
+        assert_eq!(at(10, report(running, 6, 9)), Some(0));
+        assert_eq!(at(11, report(running, 6, 0)), None, "nothing waits");
     }
 }

@@ -224,7 +224,11 @@ fn chain(message: &str, cause: Option<&(dyn Error + Send + Sync + 'static)>) -> 
 }
 
 fn cut(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(MAX_TEXT));
+    let mut end = text.len().min(MAX_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
     text
 }
 
@@ -281,5 +285,45 @@ fn judge(topic: &str, error: &KafkaError) -> Failed {
             for_good("dlq_refused", "correct the topic's settings, or skip the record")
         }
         _ => Failed::ForNow(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_person_can_mend_is_for_good() {
+        use RDKafkaErrorCode as Code;
+        let code = |code| match judge("t.dlq", &KafkaError::MessageProduction(code)) {
+            Failed::ForGood(unavailable) => {
+                assert!(unavailable.message.contains("t.dlq"), "{unavailable}");
+                unavailable.code
+            }
+            Failed::ForNow(_) => "",
+        };
+        let expected = [
+            (Code::UnknownTopicOrPartition, "dlq_topic_missing"),
+            (Code::UnknownTopic, "dlq_topic_missing"),
+            (Code::TopicAuthorizationFailed, "dlq_not_authorized"),
+            (Code::MessageSizeTooLarge, "dlq_record_too_large"),
+            (Code::InvalidRecord, "dlq_refused"),
+            (Code::MessageTimedOut, ""),
+            (Code::NotEnoughReplicas, ""),
+            (Code::AllBrokersDown, ""),
+            (Code::SaslAuthenticationFailed, ""),
+            (Code::QueueFull, ""),
+            (Code::PurgeQueue, ""),
+        ];
+        for (given, wanted) in expected {
+            assert_eq!(code(given), wanted, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn long_texts_are_cut_at_a_character() {
+        let text = cut("ä".repeat(MAX_TEXT));
+        assert_eq!(text.len(), MAX_TEXT);
+        assert_eq!(cut("short".to_owned()), "short");
     }
 }

@@ -246,15 +246,16 @@ impl Reading {
 
     fn publish(&mut self, progress: &mut Progress) {
         if progress.at_end && std::mem::take(&mut progress.dirty) {
-            self.complaints.remove("read");
             let state = Arc::new(progress.state.clone());
             self.view.send_replace(ControlView { state, complete: true });
         }
     }
 
     /// Whether the topic is another than the one with this id. No answer is no change.
-    fn changed(&self, id: &TopicId) -> Option<String> {
+    fn changed(&mut self, id: &TopicId) -> Option<String> {
         let ids = topic_ids(self.consumer.client(), &[&self.topic], ASK_TIMEOUT).ok()?;
+        // Kafka answers: the next trouble is news again.
+        self.complaints.remove("read");
         match ids.get(&self.topic) {
             Some(found) if found == id => None,
             Some(found) => Some(format!("it was created again: id {found}, before {id}")),
@@ -272,10 +273,11 @@ impl Reading {
     }
 
     fn complain_once(&mut self, about: &str, message: &str) {
+        let (topic, kafka) = (&self.topic, self.config.get("bootstrap.servers"));
         if self.complaints.insert(about.to_owned()) {
-            tracing::warn!(topic = %self.topic, "control topic cannot be read, trying on: {message}");
+            tracing::warn!(topic, kafka, "control topic cannot be read, trying on: {message}");
         } else {
-            tracing::debug!(topic = %self.topic, "control topic cannot be read: {message}");
+            tracing::debug!(topic, kafka, "control topic cannot be read: {message}");
         }
     }
 
