@@ -1,0 +1,391 @@
+//! What an operator's command writes: pure rules over what is known.
+
+use std::collections::BTreeMap;
+
+use cdc_shared::api::{Command, CommandRequest, Directive, DirectiveState, RewindTarget};
+use cdc_shared::control::{ControlRecord, ControlState};
+use cdc_shared::offset::{Incarnation, NextOffset, TopicId, TopicPartition};
+
+use super::Change;
+
+/// A topic that a command names, as it is now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TopicNow {
+    /// Kafka's id.
+    pub id: TopicId,
+    /// First and last offset (exclusive) of each partition, from 0.
+    pub ranges: Vec<(i64, i64)>,
+}
+
+/// What is known when a command arrives, beside the control topic.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Known {
+    /// Sinks and the topics each of them has or had to do with.
+    pub sinks: BTreeMap<String, Vec<String>>,
+    /// First part of the topics' names, so that a table may be named instead.
+    pub topic_prefix: String,
+    /// The topic of a skip or rewind.
+    pub topic: Option<TopicNow>,
+    /// Highest incarnation of the sink's positions per partition, wherever one was found.
+    pub incarnations: BTreeMap<i32, Incarnation>,
+    /// Sinks with live workers.
+    pub live: Vec<String>,
+    /// Unix ms.
+    pub now_ms: i64,
+}
+
+/// Why a command is not carried out.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// Stable code.
+    pub code: &'static str,
+    /// One sentence.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+/// What a command does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Effect {
+    /// What is written, in one transaction; empty when all of it is so already.
+    pub changes: Vec<Change>,
+    /// One line for the person who asked.
+    pub message: String,
+}
+
+impl Known {
+    /// The command with its topic's full name, after sink and topic were found to exist.
+    ///
+    /// # Errors
+    /// A name that nobody knows, with the nearest one.
+    pub fn resolve(&self, command: &Command) -> Result<Command, Refusal> {
+        let mut command = command.clone();
+        let (sink, topic) = match &mut command {
+            Command::Stop { sink, .. } => (&*sink, None),
+            Command::Pause { sink, topic, .. }
+            | Command::Resume { sink, topic }
+            | Command::RemoveSink { sink, topic } => (&*sink, topic.as_mut()),
+            Command::Skip { sink, topic, .. } | Command::Rewind { sink, topic, .. } => {
+                (&*sink, Some(topic))
+            }
+        };
+        let Some(topics) = self.sinks.get(sink) else {
+            let names = self.sinks.keys().map(String::as_str);
+            return Err(unknown("unknown_sink", "sink", sink, names));
+        };
+        if let Some(topic) = topic
+            && !topics.contains(topic)
+        {
+            let full = format!("{}.{topic}", self.topic_prefix);
+            if !topics.contains(&full) {
+                let names = topics.iter().map(String::as_str);
+                return Err(unknown("unknown_topic", "topic", topic, names));
+            }
+            *topic = full;
+        }
+        Ok(command)
+    }
+}
+
+fn unknown<'a>(
+    code: &'static str,
+    what: &str,
+    name: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+) -> Refusal {
+    let near = known
+        .clone()
+        .map(|candidate| (strsim::jaro_winkler(candidate, name), candidate))
+        .filter(|(score, _)| *score > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    let hint = match near {
+        Some((_, candidate)) => format!("did you mean {candidate:?}?"),
+        None => format!("known: {}", known.collect::<Vec<_>>().join(", ")),
+    };
+    Refusal { code, message: format!("no {what} {name:?}"), hint: Some(hint) }
+}
+
+fn refuse<T>(code: &'static str, message: String, hint: &str) -> Result<T, Refusal> {
+    Err(Refusal { code, message, hint: Some(hint.to_owned()) })
+}
+
+/// Decides a command that was [resolved](Known::resolve).
+///
+/// # Errors
+/// Why it is refused.
+pub fn decide(
+    request: &CommandRequest,
+    known: &Known,
+    control: &ControlState,
+) -> Result<Effect, Refusal> {
+    let mut effect = match &request.command {
+        Command::Pause { sink, topic, reason } => {
+            directive(request, known, control, (sink, topic.as_deref()), DirectiveState::Pause, reason)
+        }
+        Command::Stop { sink, reason } => {
+            directive(request, known, control, (sink, None), DirectiveState::Stop, reason)
+        }
+        Command::Resume { sink, topic } => resume(request, known, control, sink, topic.as_deref()),
+        Command::Skip { .. } => skip(request, known, control)?,
+        Command::Rewind { .. } => rewind(request, known, control)?,
+        Command::RemoveSink { sink, topic } => remove(known, control, sink, topic.as_deref())?,
+    };
+    if !effect.changes.is_empty() {
+        effect.changes.push(Change::put(ControlRecord::Audit {
+            by: request.by.clone(),
+            at_ms: known.now_ms,
+            action: effect.message.clone(),
+        }));
+    }
+    Ok(effect)
+}
+
+fn scope(sink: &str, topic: Option<&str>) -> String {
+    match topic {
+        Some(topic) => format!("{topic} of sink {sink}"),
+        None => format!("sink {sink}"),
+    }
+}
+
+fn own_directive<'a>(
+    control: &'a ControlState,
+    sink: &str,
+    topic: Option<&str>,
+) -> Option<&'a Directive> {
+    control.records().find_map(|record| match record {
+        ControlRecord::Directive { sink: of, topic: of_topic, directive, .. }
+            if of == sink && of_topic.as_deref() == topic =>
+        {
+            Some(directive)
+        }
+        _ => None,
+    })
+}
+
+fn directive(
+    request: &CommandRequest,
+    known: &Known,
+    control: &ControlState,
+    (sink, topic): (&str, Option<&str>),
+    state: DirectiveState,
+    reason: &str,
+) -> Effect {
+    let done = if state == DirectiveState::Stop { "stopped" } else { "paused" };
+    let what = scope(sink, topic);
+    let wanted = Directive { state, reason: reason.to_owned() };
+    if own_directive(control, sink, topic) == Some(&wanted) {
+        return Effect { changes: Vec::new(), message: format!("{what} is {done} already") };
+    }
+    let record = ControlRecord::Directive {
+        sink: sink.to_owned(),
+        topic: topic.map(ToOwned::to_owned),
+        directive: wanted,
+        by: request.by.clone(),
+        at_ms: known.now_ms,
+    };
+    Effect { changes: vec![Change::put(record)], message: format!("{what} {done}: {reason}") }
+}
+
+/// Every resume is written, even one that changes no directive: it is one more try for what was
+/// stopped by name.
+fn resume(
+    request: &CommandRequest,
+    known: &Known,
+    control: &ControlState,
+    sink: &str,
+    topic: Option<&str>,
+) -> Effect {
+    let (by, at_ms) = (request.by.clone(), known.now_ms);
+    let (owned_sink, owned_topic) = (sink.to_owned(), topic.map(ToOwned::to_owned));
+    let mut changes = Vec::new();
+    if own_directive(control, sink, topic).is_some_and(|own| own.state != DirectiveState::Run) {
+        changes.push(Change::put(ControlRecord::Directive {
+            sink: owned_sink.clone(),
+            topic: owned_topic.clone(),
+            directive: Directive::run(),
+            by: by.clone(),
+            at_ms,
+        }));
+    }
+    changes.push(Change::put(ControlRecord::Resume {
+        sink: owned_sink,
+        topic: owned_topic,
+        by,
+        at_ms,
+    }));
+    let mut message = format!("{} resumed", scope(sink, topic));
+    let whole = control.directive(sink, None).state;
+    let tables = control.table_directives(sink);
+    if topic.is_some() && whole != DirectiveState::Run {
+        message.push_str("; the sink as a whole is still held");
+    } else if topic.is_none() && !tables.is_empty() {
+        let names: Vec<&str> = tables.iter().map(|(topic, _)| topic.as_str()).collect();
+        message.push_str("; still held: ");
+        message.push_str(&names.join(", "));
+    }
+    Effect { changes, message }
+}
+
+fn partition_range<'a>(
+    known: &'a Known,
+    topic: &str,
+    partition: i32,
+) -> Result<(&'a TopicNow, (i64, i64)), Refusal> {
+    let Some(now) = &known.topic else {
+        return refuse(
+            "unknown_topic",
+            format!("topic {topic:?} does not exist in Kafka"),
+            "cdc deploy creates it",
+        );
+    };
+    match usize::try_from(partition).ok().and_then(|index| now.ranges.get(index)) {
+        Some(range) => Ok((now, *range)),
+        None => refuse(
+            "unknown_partition",
+            format!("topic {topic:?} has no partition {partition}"),
+            &format!("it has partitions 0 to {}", now.ranges.len().saturating_sub(1)),
+        ),
+    }
+}
+
+fn skip(
+    request: &CommandRequest,
+    known: &Known,
+    control: &ControlState,
+) -> Result<Effect, Refusal> {
+    let Command::Skip { sink, topic, partition, from, to, reason } = &request.command else {
+        return refuse("invalid", "not a skip".to_owned(), "");
+    };
+    let (now, (_, end)) = partition_range(known, topic, *partition)?;
+    if *from < 0 || from >= to || *to > end {
+        return refuse(
+            "invalid_range",
+            format!("cannot skip from {from} to {to} (exclusive) of {topic}[{partition}]"),
+            &format!("from must be below to, and to at most {end}, the log's end"),
+        );
+    }
+    let tp = TopicPartition::new(topic.as_str(), *partition);
+    let message = format!("sink {sink} skips {tp} from {from} to {to} (exclusive): {reason}");
+    let covered = control.records().any(|record| {
+        matches!(record, ControlRecord::Skip { sink: s, tp: p, topic_id, from: f, to: t, .. }
+            if s == sink && *p == tp && *topic_id == now.id && f == from && t == to)
+    });
+    if covered {
+        return Ok(Effect { changes: Vec::new(), message: format!("already so: {message}") });
+    }
+    let record = ControlRecord::Skip {
+        sink: sink.clone(),
+        tp,
+        topic_id: now.id.clone(),
+        from: *from,
+        to: *to,
+        reason: reason.clone(),
+        by: request.by.clone(),
+        at_ms: known.now_ms,
+    };
+    Ok(Effect { changes: vec![Change::put(record)], message })
+}
+
+fn rewind(
+    request: &CommandRequest,
+    known: &Known,
+    control: &ControlState,
+) -> Result<Effect, Refusal> {
+    let Command::Rewind { sink, topic, partition, to, reason } = &request.command else {
+        return refuse("invalid", "not a rewind".to_owned(), "");
+    };
+    let count = known.topic.as_ref().map_or(0, |now| now.ranges.len()) as i32;
+    let partitions: Vec<i32> = match partition {
+        Some(partition) => vec![*partition],
+        None => (0..count.max(1)).collect(),
+    };
+    let mut changes = Vec::new();
+    let mut told = Vec::new();
+    for partition in partitions {
+        let (now, (start, end)) = partition_range(known, topic, partition)?;
+        let next = target(*to, start, end).ok_or_else(|| Refusal {
+            code: "invalid_offset",
+            message: format!("{topic}[{partition}] holds {start} to {end} (exclusive)"),
+            hint: Some("choose an offset in that range, or beginning, or end".to_owned()),
+        })?;
+        let tp = TopicPartition::new(topic.as_str(), partition);
+        let found = known.incarnations.get(&partition).copied().unwrap_or_default();
+        let pending = control.rewind(sink, &tp);
+        // Asked twice before the sink has taken it over: one rewind, not two.
+        let repeated = pending.is_some_and(|(incarnation, topic_id, at)| {
+            incarnation > found && *topic_id == now.id && at == next
+        });
+        told.push(format!("{partition} to {next}"));
+        if repeated {
+            continue;
+        }
+        let highest = pending.map_or(found, |(incarnation, _, _)| incarnation.max(found));
+        changes.push(Change::put(ControlRecord::Rewind {
+            sink: sink.clone(),
+            tp,
+            topic_id: now.id.clone(),
+            incarnation: highest.next(),
+            to: next,
+            reason: reason.clone(),
+            by: request.by.clone(),
+            at_ms: known.now_ms,
+        }));
+    }
+    let message = format!("sink {sink} goes on with {topic}: {}: {reason}", told.join(", "));
+    Ok(Effect { changes, message })
+}
+
+fn target(to: RewindTarget, start: i64, end: i64) -> Option<NextOffset> {
+    match to {
+        RewindTarget::Beginning => NextOffset::new(start),
+        RewindTarget::End => NextOffset::new(end),
+        RewindTarget::Offset(next) => (start..=end).contains(&next.get()).then_some(next),
+    }
+}
+
+/// Everything kept about the sink goes, except its rewinds: they hold the incarnation below which
+/// old progress must not count again if the sink comes back under the same id.
+fn remove(
+    known: &Known,
+    control: &ControlState,
+    sink: &str,
+    topic: Option<&str>,
+) -> Result<Effect, Refusal> {
+    if known.live.iter().any(|live| live == sink) && topic.is_none() {
+        return refuse(
+            "sink_live",
+            format!("sink {sink} still has live workers"),
+            "stop its workers for good first: they would report it again at once",
+        );
+    }
+    let changes: Vec<Change> = control
+        .records()
+        .filter(|record| {
+            let (of, of_topic) = match record {
+                ControlRecord::Member { sink, topic, .. }
+                | ControlRecord::Started { sink, topic, .. } => (sink, Some(topic.as_str())),
+                ControlRecord::Directive { sink, topic, .. }
+                | ControlRecord::Resume { sink, topic, .. } => (sink, topic.as_deref()),
+                ControlRecord::Skip { sink, tp, .. } => (sink, Some(tp.topic.as_ref())),
+                ControlRecord::Rewind { .. }
+                | ControlRecord::GroupStart { .. }
+                | ControlRecord::Audit { .. } => return false,
+            };
+            of == sink && (topic.is_none() || of_topic == topic)
+        })
+        .map(|record| Change::Remove(record.key()))
+        .collect();
+    let what = scope(sink, topic);
+    let message = if changes.is_empty() {
+        format!("{what} is removed already")
+    } else {
+        format!("{what} removed: it no longer counts for the pipeline's group")
+    };
+    Ok(Effect { changes, message })
+}
+
+#[cfg(test)]
+#[path = "commands_test.rs"]
+mod tests;

@@ -1,0 +1,277 @@
+//! What is wrong, how bad it is, and the way out: a pure rule over a report.
+
+use cdc_shared::api::PartitionState;
+
+use super::report::{
+    HealthReport, Reason, ServiceHealth, ServiceState, Severity, SinkHealth, SlotHealth,
+    TaskHealth, Verdict,
+};
+use super::SinkStatus;
+
+/// WAL kept for the slot from which on somebody should look.
+const RETAINED_BYTES: i64 = 5 * 1024 * 1024 * 1024;
+
+/// Every finding of a report, worst first.
+pub fn judge(report: &HealthReport) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    coordinator(report, &mut reasons);
+    services(report, &mut reasons);
+    source(report, &mut reasons);
+    // Only the leader hears the workers.
+    if report.coordinator.leader {
+        for sink in &report.sinks {
+            self::sink(sink, &mut reasons);
+        }
+    }
+    group(report, &mut reasons);
+    reasons.sort_by_key(|reason| std::cmp::Reverse(reason.severity));
+    reasons
+}
+
+/// The worst of all findings.
+pub fn overall(reasons: &[Reason]) -> Verdict {
+    match reasons.iter().map(|reason| reason.severity).max() {
+        None => Verdict::Ok,
+        Some(Severity::Unknown) => Verdict::Unknown,
+        Some(Severity::Degraded) => Verdict::Degraded,
+        Some(Severity::Critical) => Verdict::Critical,
+    }
+}
+
+fn add(
+    reasons: &mut Vec<Reason>,
+    severity: Severity,
+    code: &str,
+    message: impl Into<String>,
+    way_out: Option<&str>,
+) {
+    reasons.push(Reason {
+        severity,
+        code: code.to_owned(),
+        message: message.into(),
+        way_out: way_out.map(ToOwned::to_owned),
+    });
+}
+
+fn coordinator(report: &HealthReport, reasons: &mut Vec<Reason>) {
+    if let Some(error) = &report.coordinator.error {
+        add(reasons, Severity::Critical, "control_topic", format!("control topic: {error}"), None);
+    } else if !report.coordinator.leader {
+        add(
+            reasons,
+            Severity::Unknown,
+            "not_leader",
+            "this coordinator does not lead (yet): it does not hear the workers",
+            Some("ask the leading coordinator, or again in a few seconds"),
+        );
+    }
+}
+
+fn services(report: &HealthReport, reasons: &mut Vec<Reason>) {
+    for (name, code, service, severity) in [
+        ("Kafka", "kafka_down", &report.kafka, Severity::Critical),
+        ("schema registry", "registry_down", &report.schema_registry, Severity::Degraded),
+        ("Kafka Connect", "connect_down", &report.connect, Severity::Degraded),
+        ("Redis", "redis_down", &report.redis, Severity::Degraded),
+    ] {
+        service_reason(name, code, service, severity, reasons);
+    }
+}
+
+fn service_reason(
+    name: &str,
+    code: &str,
+    service: &ServiceHealth,
+    severity: Severity,
+    reasons: &mut Vec<Reason>,
+) {
+    match (service.state, &service.error) {
+        (ServiceState::Unknown, _) => {
+            add(reasons, Severity::Unknown, code, format!("{name} was not asked yet"), None);
+        }
+        (ServiceState::Down, error) => {
+            let cause = error.as_deref().unwrap_or("no answer");
+            add(reasons, severity, code, format!("{name} does not answer: {cause}"), None);
+        }
+        (ServiceState::Up, Some(error)) => {
+            add(reasons, Severity::Degraded, code, format!("{name}: {error}"), None);
+        }
+        (ServiceState::Up | ServiceState::Unused, _) => {}
+    }
+}
+
+fn source(report: &HealthReport, reasons: &mut Vec<Reason>) {
+    if report.connect.state == ServiceState::Up {
+        connector(report, reasons);
+    }
+    if let Some(error) = &report.source.error {
+        add(reasons, Severity::Degraded, "source_unreadable", error.clone(), None);
+    }
+    if let Some(slot) = &report.source.slot {
+        self::slot(slot, reasons);
+    }
+}
+
+fn connector(report: &HealthReport, reasons: &mut Vec<Reason>) {
+    let connector = &report.source.connector;
+    let name = &connector.name;
+    match connector.state.as_str() {
+        "RUNNING" => {}
+        "ABSENT" => add(
+            reasons,
+            Severity::Critical,
+            "connector_absent",
+            format!("Kafka Connect has no connector {name:?}"),
+            Some("cdc deploy <pipeline file>"),
+        ),
+        "FAILED" => add(
+            reasons,
+            Severity::Critical,
+            "connector_failed",
+            format!("connector {name:?} has failed: {}", trace(connector.trace.as_ref())),
+            Some("remove the cause, then cdc deploy <pipeline file>"),
+        ),
+        state => add(
+            reasons,
+            Severity::Degraded,
+            "connector_not_running",
+            format!("connector {name:?} is {state}"),
+            None,
+        ),
+    }
+    for task in &report.source.tasks {
+        self::task(name, task, reasons);
+    }
+    if connector.state == "RUNNING" && report.source.tasks.is_empty() {
+        let message = format!("connector {name:?} has no task");
+        add(reasons, Severity::Degraded, "connector_without_task", message, None);
+    }
+}
+
+fn task(connector: &str, task: &TaskHealth, reasons: &mut Vec<Reason>) {
+    let (id, state) = (task.id, &task.state);
+    match state.as_str() {
+        "RUNNING" => {}
+        "FAILED" => add(
+            reasons,
+            Severity::Critical,
+            "task_failed",
+            format!("task {id} of {connector:?} has failed: {}", trace(task.trace.as_ref())),
+            Some("remove the cause, then cdc deploy <pipeline file>"),
+        ),
+        _ => {
+            let message = format!("task {id} of {connector:?} is {state}");
+            add(reasons, Severity::Degraded, "task_not_running", message, None);
+        }
+    }
+}
+
+fn trace(trace: Option<&String>) -> &str {
+    trace.map_or("Connect gives no trace", String::as_str)
+}
+
+fn slot(slot: &SlotHealth, reasons: &mut Vec<Reason>) {
+    let name = &slot.name;
+    if !slot.exists {
+        let message = format!("the source has no replication slot {name:?}");
+        let way_out = Some("cdc deploy <pipeline file>; changes made meanwhile need a snapshot");
+        add(reasons, Severity::Critical, "slot_absent", message, way_out);
+        return;
+    }
+    match slot.wal_status.as_deref() {
+        Some("lost") => add(
+            reasons,
+            Severity::Critical,
+            "slot_lost",
+            format!("the source has removed WAL that slot {name:?} needs"),
+            Some("cdc undeploy --drop-slot, cdc deploy: a new snapshot is needed"),
+        ),
+        Some("unreserved") => add(
+            reasons,
+            Severity::Critical,
+            "slot_unreserved",
+            format!("the source is about to remove WAL that slot {name:?} needs"),
+            Some("get the connector to read, or raise max_slot_wal_keep_size at the source"),
+        ),
+        _ => {}
+    }
+    if !slot.active {
+        let message = format!("nobody reads from replication slot {name:?}: WAL piles up");
+        let way_out = Some("get the connector to run, or cdc undeploy --drop-slot");
+        add(reasons, Severity::Degraded, "slot_inactive", message, way_out);
+    }
+    if let Some(bytes) = slot.retained_bytes.filter(|bytes| *bytes > RETAINED_BYTES) {
+        let gigabytes = bytes / (1024 * 1024 * 1024);
+        let message = format!("the source keeps {gigabytes} GiB of WAL for slot {name:?}");
+        add(reasons, Severity::Degraded, "slot_retains", message, None);
+    }
+}
+
+fn sink(sink: &SinkHealth, reasons: &mut Vec<Reason>) {
+    let id = &sink.sink_id;
+    for hold in &sink.holds {
+        let severity = match hold.state {
+            PartitionState::Stopped => Severity::Critical,
+            _ => Severity::Degraded,
+        };
+        let message =
+            format!("sink {id}: {}[{}]: {}", hold.topic, hold.partition, hold.message);
+        add(reasons, severity, &hold.code, message, Some(&hold.way_out));
+    }
+    let why = &sink.directive_reason;
+    match sink.status {
+        SinkStatus::NoWorker => add(
+            reasons,
+            Severity::Critical,
+            "no_worker",
+            format!("sink {id} is enabled and no worker reports for it"),
+            Some(&format!("cdc-worker run --sink {id}")),
+        ),
+        SinkStatus::Degraded => {
+            let cause = sink.last_error.as_ref().map_or("no error told", |error| &error.message);
+            let message = format!("sink {id} is retrying: {cause}");
+            add(reasons, Severity::Degraded, "sink_degraded", message, None);
+        }
+        SinkStatus::Paused | SinkStatus::Stopped => add(
+            reasons,
+            Severity::Degraded,
+            "sink_paused",
+            format!("sink {id} is {} by an operator: {why}", sink.status.name()),
+            Some(&format!("cdc resume --sink {id}")),
+        ),
+        SinkStatus::Starting | SinkStatus::Draining => {
+            let message = format!("sink {id} is {}", sink.status.name());
+            add(reasons, Severity::Degraded, "sink_not_ready", message, None);
+        }
+        // Their holds say it.
+        SinkStatus::Held | SinkStatus::Waiting => {}
+        SinkStatus::Running | SinkStatus::Disabled => {}
+    }
+    for table in &sink.tables {
+        let (topic, why) = (&table.topic, &table.reason);
+        let message = format!("sink {id}: {topic} is paused by an operator: {why}");
+        let way_out = format!("cdc resume --sink {id} --table {topic}");
+        add(reasons, Severity::Degraded, "table_paused", message, Some(&way_out));
+    }
+    if !sink.parked.is_empty() {
+        let topics = sink.parked.join(", ");
+        let message = format!("sink {id} no longer consumes {topics}, which still holds back P");
+        let way_out = format!("enable it again, or cdc sink remove {id}");
+        add(reasons, Severity::Degraded, "sink_parked", message, Some(&way_out));
+    }
+}
+
+fn group(report: &HealthReport, reasons: &mut Vec<Reason>) {
+    let group = &report.pipeline_group;
+    if !group.members.is_empty() {
+        let members = group.members.join("; ");
+        let message = format!(
+            "group {:?} has live members, so its offsets cannot be kept: {members}",
+            group.group_id
+        );
+        let way_out = Some("end that consumer: this group belongs to the coordinator");
+        add(reasons, Severity::Degraded, "group_in_use", message, way_out);
+    } else if let Some(error) = &group.error {
+        add(reasons, Severity::Degraded, "group_not_kept", error.clone(), None);
+    }
+}

@@ -1,0 +1,124 @@
+//! Carries out an operator's command.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use cdc_shared::api::{Command, CommandReply, CommandRequest};
+use cdc_shared::offset::{Incarnation, Position, TopicPartition};
+
+use super::error::ApiError;
+use crate::control::commands::{Known, TopicNow, decide};
+use crate::ports::kafka::ask;
+use crate::ports::now_ms;
+use crate::state::Coordinator;
+
+pub(super) async fn carry_out(
+    State(coordinator): State<Arc<Coordinator>>,
+    body: Result<Json<CommandRequest>, JsonRejection>,
+) -> Result<Json<CommandReply>, ApiError> {
+    let Json(mut request) = body.map_err(|error| ApiError::invalid(error.body_text()))?;
+    if !coordinator.leads() {
+        return Err(ApiError::not_leader());
+    }
+    let mut known = known(&coordinator);
+    request.command = known.resolve(&request.command)?;
+    look_up(&coordinator, &request.command, &mut known).await?;
+    let (message, control_offset) = coordinator
+        .control
+        .write::<String, ApiError>(|control| {
+            if let Command::RemoveSink { sink, topic } = &request.command {
+                // Inside the lock, so that no tick puts it back in between.
+                let pairs = coordinator.members(control);
+                coordinator.remember_removed(pairs.into_iter().filter(|(of, of_topic)| {
+                    of == sink && topic.as_ref().is_none_or(|topic| topic == of_topic)
+                }));
+            }
+            let effect = decide(&request, &known, control)?;
+            Ok((effect.changes, effect.message))
+        })
+        .await?;
+    if let Command::RemoveSink { sink, topic } = &request.command {
+        coordinator.store.forget(sink, topic.as_deref()).await.map_err(|e| ApiError::store(&e))?;
+        if topic.is_none() {
+            coordinator.fleet.forget(sink);
+        }
+    }
+    super::count(&coordinator.metrics.commands);
+    coordinator.group.nudge();
+    tracing::info!(by = request.by, control_offset, "{message}");
+    Ok(Json(CommandReply { message, control_offset }))
+}
+
+fn known(coordinator: &Coordinator) -> Known {
+    let config = &coordinator.config;
+    let mut sinks: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for sink in &config.sinks {
+        let topics = config.sink_tables(sink).iter().map(|table| config.topic(table));
+        sinks.entry(sink.sink_id.clone()).or_default().extend(topics);
+    }
+    for (sink, topic) in coordinator.members(&coordinator.control.state()) {
+        let topics = sinks.entry(sink).or_default();
+        if !topics.contains(&topic) {
+            topics.push(topic);
+        }
+    }
+    let workers = coordinator.fleet.workers(Instant::now());
+    Known {
+        sinks,
+        topic_prefix: config.topic_prefix.clone(),
+        live: workers
+            .into_iter()
+            .filter(|worker| worker.live)
+            .map(|worker| worker.heartbeat.sink_id)
+            .collect(),
+        now_ms: now_ms(),
+        ..Known::default()
+    }
+}
+
+/// Looks up what a skip or rewind needs to know of its topic.
+async fn look_up(
+    coordinator: &Coordinator,
+    command: &Command,
+    known: &mut Known,
+) -> Result<(), ApiError> {
+    let (Command::Skip { sink, topic, .. } | Command::Rewind { sink, topic, .. }) = command else {
+        return Ok(());
+    };
+    let (name, group) = (topic.clone(), coordinator.config.sink_group(sink));
+    let found = ask(&coordinator.cluster, move |cluster| {
+        let Some(facts) = cluster.topics(&[&name])?.remove(&name) else { return Ok(None) };
+        let partitions: Vec<TopicPartition> = (0..facts.partitions)
+            .map(|partition| TopicPartition::new(name.as_str(), partition))
+            .collect();
+        let (starts, ends) = (cluster.starts(&partitions)?, cluster.ends(&partitions)?);
+        let ranges = partitions.iter().map(|tp| (starts[tp], ends[tp])).collect();
+        let committed = cluster.committed(&group, &partitions)?;
+        Ok(Some((TopicNow { id: facts.id, ranges }, committed)))
+    })
+    .await?;
+    let Some((now, committed)) = found else { return Ok(()) };
+    known.topic = Some(now);
+    let stored = coordinator.store.read(sink).await.map_err(|error| ApiError::store(&error))?;
+    let of_commits = committed.into_iter().filter_map(|(tp, committed)| {
+        Some((tp, Position::from_commit(committed.next.get(), &committed.metadata)?))
+    });
+    let reported = coordinator.fleet.workers(Instant::now()).into_iter().flat_map(|worker| {
+        let ours = worker.heartbeat.sink_id == *sink;
+        worker.heartbeat.partitions.into_iter().filter(move |_| ours).filter_map(|report| {
+            let tp = TopicPartition::new(report.topic, report.partition);
+            Some((tp, report.position?))
+        })
+    });
+    for (tp, position) in stored.into_iter().chain(of_commits).chain(reported) {
+        if tp.topic.as_ref() == topic {
+            let highest: &mut Incarnation = known.incarnations.entry(tp.partition).or_default();
+            *highest = position.incarnation.max(*highest);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Status codes of failures live here and only here.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use cdc_shared::api::ErrorBody;
+
+use crate::control::ControlError;
+use crate::control::commands::Refusal;
+use crate::ports::kafka::KafkaTrouble;
+use crate::watermark::StoreError;
+
+/// An answer that says no.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    body: ErrorBody,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, code: &str, message: String, hint: Option<&str>) -> Self {
+        let (code, hint) = (code.to_owned(), hint.map(ToOwned::to_owned));
+        Self { status, body: ErrorBody { code, message, hint } }
+    }
+
+    pub(crate) fn not_found() -> Self {
+        let hint = Some("see /v1/health, /v1/status");
+        Self::new(StatusCode::NOT_FOUND, "not_found", "no such path".to_owned(), hint)
+    }
+
+    pub(crate) fn not_leader() -> Self {
+        Self::new(
+            StatusCode::CONFLICT,
+            "not_leader",
+            "this coordinator does not lead the pipeline (yet)".to_owned(),
+            Some("ask the leading coordinator, or again in a few seconds"),
+        )
+    }
+
+    pub(crate) fn unauthorized(role: &str) -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            format!("this needs the {role} token"),
+            Some("send it as Authorization: Bearer …; it is set in coordinator.tokens"),
+        )
+    }
+
+    pub(crate) fn wrong_pipeline(theirs: &str, ours: &str) -> Self {
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "wrong_pipeline",
+            format!("this coordinator serves pipeline {ours:?}, not {theirs:?}"),
+            Some("check coordinator.url and pipeline_id of the worker"),
+        )
+    }
+
+    pub(crate) fn invalid(message: String) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid", message, None)
+    }
+
+    pub(crate) fn store(error: &StoreError) -> Self {
+        let hint = Some("wait until it answers; an unreadable watermark is not an absent one");
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "store_unreadable",
+            error.to_string(),
+            hint,
+        )
+    }
+
+    pub(crate) fn internal(error: &dyn std::fmt::Display) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string(), None)
+    }
+}
+
+impl From<ControlError> for ApiError {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::NotLeader => Self::not_leader(),
+            ControlError::Write(_) | ControlError::ReadBack => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "control_unavailable",
+                error.to_string(),
+                Some("try again: commands may be repeated"),
+            ),
+        }
+    }
+}
+
+impl From<KafkaTrouble> for ApiError {
+    fn from(error: KafkaTrouble) -> Self {
+        let hint = Some("try again when Kafka answers");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "kafka_unavailable", error.to_string(), hint)
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let status = match refusal.code {
+            "unknown_sink" | "unknown_topic" | "unknown_partition" => StatusCode::NOT_FOUND,
+            "sink_live" => StatusCode::CONFLICT,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self::new(status, refusal.code, refusal.message, refusal.hint.as_deref())
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.body)).into_response()
+    }
+}

@@ -1,0 +1,138 @@
+//! The HTTP interface: the only place where worker, command line and coordinator meet.
+
+mod access;
+mod commands;
+mod error;
+mod heartbeat;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router, middleware};
+use cdc_shared::api::{
+    COMMAND_PATH, HEALTH_PATH, HEARTBEAT_PATH, STATUS_PATH, WATERMARKS_PATH, WatermarkEntry,
+    Watermarks,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::access::{Access, Role};
+use self::error::ApiError;
+use crate::error::CoordinatorError;
+use crate::health::{HealthReport, StatusReport, health, status};
+use crate::metrics;
+use crate::state::Coordinator;
+
+pub(crate) use self::access::check_bind;
+
+/// Largest request: a heartbeat with some ten thousand partitions.
+const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
+
+type Shared = State<Arc<Coordinator>>;
+
+/// Serves until `stop`, then finishes what is under way.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    coordinator: Arc<Coordinator>,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> Result<(), CoordinatorError> {
+    let router = router(coordinator);
+    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+        .map_err(CoordinatorError::Serve)
+}
+
+fn router(coordinator: Arc<Coordinator>) -> Router {
+    let access = |role| {
+        let access = Access::new(&coordinator.config.coordinator.tokens, role);
+        middleware::from_fn_with_state(Arc::new(access), access::require)
+    };
+    let reader = Router::new()
+        .route(HEALTH_PATH, get(get_health))
+        .route(STATUS_PATH, get(get_status))
+        .route("/metrics", get(get_metrics))
+        .route_layer(access(Role::Reader));
+    let worker = Router::new()
+        .route(HEARTBEAT_PATH, post(heartbeat::take))
+        .route(WATERMARKS_PATH, get(get_watermarks))
+        .route_layer(access(Role::Worker));
+    let operator = Router::new()
+        .route(COMMAND_PATH, post(commands::carry_out))
+        .route_layer(access(Role::Operator));
+    Router::new()
+        .route("/livez", get(async || "ok"))
+        .route("/readyz", get(get_ready))
+        .merge(reader)
+        .merge(worker)
+        .merge(operator)
+        .fallback(async || ApiError::not_found())
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(coordinator)
+}
+
+async fn get_health(State(coordinator): Shared) -> Json<HealthReport> {
+    Json(health(&coordinator))
+}
+
+async fn get_status(State(coordinator): Shared) -> Json<StatusReport> {
+    Json(status(&coordinator))
+}
+
+/// Ready means: the control topic was read, and the store and Kafka answer.
+async fn get_ready(State(coordinator): Shared) -> Response {
+    use crate::health::ServiceState::Down;
+    let facts = coordinator.probes.facts();
+    let mut reasons = Vec::new();
+    if !coordinator.control.status().complete {
+        reasons.push("the control topic has not been read yet".to_owned());
+    }
+    for (name, service) in [("kafka", &facts.kafka), ("watermark store", &facts.redis)] {
+        if service.state == Down {
+            let cause = service.error.as_deref().unwrap_or("no answer");
+            reasons.push(format!("{name}: {cause}"));
+        }
+    }
+    if reasons.is_empty() {
+        return "ok".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n")).into_response()
+}
+
+async fn get_metrics(State(coordinator): Shared) -> Result<Response, ApiError> {
+    let text = metrics::encode(&coordinator, &health(&coordinator))
+        .map_err(|error| ApiError::internal(&error))?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+async fn get_watermarks(
+    State(coordinator): Shared,
+    Path(sink): Path<String>,
+) -> Result<Json<Watermarks>, ApiError> {
+    let stored = coordinator.store.read(&sink).await.map_err(|error| ApiError::store(&error))?;
+    let entries = stored
+        .into_iter()
+        .map(|(tp, position)| WatermarkEntry {
+            topic: tp.topic.to_string(),
+            partition: tp.partition,
+            position,
+        })
+        .collect();
+    Ok(Json(Watermarks { entries }))
+}
+
+fn count(counter: &std::sync::atomic::AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,282 @@
+//! How far each sink and the pipeline's group are behind, in records and in seconds.
+//!
+//! Records are counted from the watermark to the last stable offset, so that nobody has to join a
+//! group for it. Seconds are the age of the first record that is not yet durable: the worker tells
+//! it, and where none does, that one record is read.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use cdc_shared::config::seconds;
+use cdc_shared::offset::TopicPartition;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::fleet::Worker;
+use crate::group::{GroupView, Observation};
+use crate::ports::kafka::{NextRecord, ask};
+use crate::ports::now_ms;
+use crate::state::Coordinator;
+
+/// Partitions whose next record is read in one round.
+const READS: usize = 16;
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Lag of one partition.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PartitionLag {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Records behind the end; absent while the position is unknown.
+    pub lag: Option<i64>,
+    /// First offset not yet durable (for P: committed).
+    pub offset: Option<i64>,
+}
+
+/// Lag of one sink.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct SinkLag {
+    /// Sink.
+    pub sink_id: String,
+    /// Sum over the partitions whose position is known; absent if none is.
+    pub total_lag: Option<i64>,
+    /// Age of the oldest record that is not yet durable; 0 when there is none.
+    pub seconds: Option<f64>,
+    /// Each partition.
+    pub partitions: Vec<PartitionLag>,
+}
+
+/// Lag of everything.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct LagReport {
+    /// By sink.
+    pub sinks: Vec<SinkLag>,
+    /// Of the pipeline's group.
+    pub pipeline: Vec<PartitionLag>,
+}
+
+/// What was found at a position between two ends of the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Found {
+    position: i64,
+    end: i64,
+    /// When the record was made, Unix ms; `None` when there is no record up to `end`, only marks
+    /// of transactions.
+    made_ms: Option<i64>,
+}
+
+type FoundRecords = BTreeMap<TopicPartition, Vec<Found>>;
+
+/// The lag monitor.
+#[derive(Debug, Default)]
+pub struct LagMonitor {
+    found: Mutex<Arc<FoundRecords>>,
+}
+
+impl LagMonitor {
+    /// The lag by the latest look.
+    pub fn report(&self, view: &GroupView, workers: &[Worker], now_ms: i64) -> LagReport {
+        let Some(seen) = &view.seen else { return LagReport::default() };
+        let found = Arc::clone(&self.found.lock().unwrap_or_else(PoisonError::into_inner));
+        let sinks = seen
+            .watermarks
+            .keys()
+            .map(|sink| sink_lag(sink, view, seen, workers, &found, now_ms))
+            .collect();
+        let pipeline = seen
+            .partitions()
+            .into_iter()
+            .map(|tp| {
+                let offset = seen.committed.get(&tp).map(|committed| committed.next.get());
+                partition_lag(&tp, offset, seen, &found)
+            })
+            .collect();
+        LagReport { sinks, pipeline }
+    }
+
+    /// Measures and tells, at the configured interval, until `stop`.
+    pub async fn run(&self, coordinator: &Coordinator, stop: &CancellationToken) {
+        let interval = seconds(coordinator.config.lag_monitor_interval_seconds);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(interval) => {}
+            }
+            if !coordinator.leads() {
+                continue;
+            }
+            let workers = coordinator.fleet.workers(Instant::now());
+            let view = coordinator.group.view();
+            self.read_next_records(coordinator, &view, &workers).await;
+            tell(&coordinator.config.group_id, &self.report(&view, &workers, now_ms()));
+        }
+    }
+
+    async fn read_next_records(
+        &self,
+        coordinator: &Coordinator,
+        view: &GroupView,
+        workers: &[Worker],
+    ) {
+        let Some(seen) = &view.seen else { return };
+        let old = Arc::clone(&self.found.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut new = FoundRecords::new();
+        let mut reads = 0;
+        for (tp, position, end) in behind(seen, view, workers) {
+            let known = old.get(&tp).into_iter().flatten().find(|found| {
+                found.position == position && (found.made_ms.is_some() || found.end == end)
+            });
+            if let Some(known) = known {
+                new.entry(tp).or_default().push(*known);
+            } else if reads < READS {
+                reads += 1;
+                let at = tp.clone();
+                let read = ask(&coordinator.cluster, move |cluster| {
+                    cluster.next_record(&at, position, READ_TIMEOUT)
+                });
+                match read.await {
+                    Ok(record) => {
+                        let made_ms = record.as_ref().and_then(made_ms);
+                        if record.is_none() || made_ms.is_some() {
+                            new.entry(tp).or_default().push(Found { position, end, made_ms });
+                        }
+                    }
+                    Err(error) => tracing::debug!(%tp, %error, "read the next record"),
+                }
+            }
+        }
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+    }
+}
+
+/// When a record was made, as its Kafka timestamp has it: the time at which the connector wrote
+/// it, which is later than the source's commit only by the connector's own delay.
+fn made_ms(record: &NextRecord) -> Option<i64> {
+    record.timestamp_ms.filter(|at| *at > 0)
+}
+
+/// Positions behind the end whose next record no live worker has told: partition, position, end.
+fn behind(
+    seen: &Observation,
+    view: &GroupView,
+    workers: &[Worker],
+) -> std::collections::BTreeSet<(TopicPartition, i64, i64)> {
+    let of_sinks = view.members.iter().flat_map(|(sink, topic)| {
+        seen.partitions()
+            .into_iter()
+            .filter(move |tp| tp.topic.as_ref() == topic.as_str())
+            .filter(move |tp| told_ms(sink, tp, workers).is_none())
+            .filter_map(move |tp| {
+                let position = seen.position(sink, &tp)?.next.get();
+                Some((tp, position))
+            })
+    });
+    let of_group = seen.committed.iter().map(|(tp, committed)| (tp.clone(), committed.next.get()));
+    of_sinks
+        .chain(of_group)
+        .filter_map(|(tp, position)| {
+            let end = *seen.ends.get(&tp)?;
+            (position < end).then_some((tp, position, end))
+        })
+        .collect()
+}
+
+fn told_ms(sink: &str, tp: &TopicPartition, workers: &[Worker]) -> Option<i64> {
+    workers
+        .iter()
+        .filter(|worker| worker.live && worker.heartbeat.sink_id == sink)
+        .flat_map(|worker| &worker.heartbeat.partitions)
+        .find(|report| report.topic == *tp.topic && report.partition == tp.partition)
+        .and_then(|report| report.next_source_ms)
+}
+
+fn sink_lag(
+    sink: &str,
+    view: &GroupView,
+    seen: &Observation,
+    workers: &[Worker],
+    found: &FoundRecords,
+    now_ms: i64,
+) -> SinkLag {
+    let mut lag = SinkLag { sink_id: sink.to_owned(), ..SinkLag::default() };
+    let mut oldest: Option<i64> = None;
+    let mut untold = false;
+    for tp in seen.partitions() {
+        if !view.members.contains(&(sink.to_owned(), tp.topic.to_string())) {
+            continue;
+        }
+        let offset = seen.position(sink, &tp).map(|position| position.next.get());
+        let partition = partition_lag(&tp, offset, seen, found);
+        if let Some(records) = partition.lag {
+            lag.total_lag = Some(lag.total_lag.unwrap_or(0) + records);
+        }
+        if partition.lag.is_none_or(|records| records > 0) {
+            let made = told_ms(sink, &tp, workers).or_else(|| {
+                found_at(found, &tp, offset?).and_then(|found| found.made_ms)
+            });
+            match made {
+                Some(made) => oldest = Some(oldest.map_or(made, |oldest| oldest.min(made))),
+                None => untold = true,
+            }
+        }
+        lag.partitions.push(partition);
+    }
+    lag.seconds = match oldest {
+        // Clocks of two machines differ: never younger than now.
+        Some(made) => Some((now_ms - made).max(0) as f64 / 1000.0),
+        None if untold || lag.partitions.is_empty() => None,
+        None => Some(0.0),
+    };
+    lag
+}
+
+fn found_at<'a>(found: &'a FoundRecords, tp: &TopicPartition, position: i64) -> Option<&'a Found> {
+    found.get(tp)?.iter().find(|found| found.position == position)
+}
+
+fn partition_lag(
+    tp: &TopicPartition,
+    offset: Option<i64>,
+    seen: &Observation,
+    found: &FoundRecords,
+) -> PartitionLag {
+    let lag = offset.and_then(|offset| {
+        let end = *seen.ends.get(tp)?;
+        let only_marks = found_at(found, tp, offset)
+            .is_some_and(|found| found.made_ms.is_none() && found.end >= end);
+        Some(if only_marks { 0 } else { (end - offset).max(0) })
+    });
+    PartitionLag { topic: tp.topic.to_string(), partition: tp.partition, lag, offset }
+}
+
+fn tell(group: &str, report: &LagReport) {
+    for sink in &report.sinks {
+        tracing::info!(
+            event = "consumer.lag",
+            sink = sink.sink_id,
+            total_lag = sink.total_lag,
+            lag_seconds = sink.seconds,
+            partitions = %json(&sink.partitions),
+            "lag of a sink"
+        );
+    }
+    let total: i64 = report.pipeline.iter().filter_map(|partition| partition.lag).sum();
+    tracing::info!(
+        event = "consumer.lag",
+        group,
+        total_lag = total,
+        partitions = %json(&report.pipeline),
+        "lag of the pipeline"
+    );
+}
+
+fn json(partitions: &[PartitionLag]) -> String {
+    serde_json::to_string(partitions).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "lag_test.rs"]
+mod tests;

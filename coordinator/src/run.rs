@@ -1,0 +1,155 @@
+//! Puts a coordinator together and runs it.
+//!
+//! Order of the start: what can be refused at once (address, tokens, settings), then HTTP, then
+//! everything that may have to wait for a service. Order of the end: give up the lead, finish
+//! HTTP requests, leave the groups.
+
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cdc_shared::config::{PipelineConfig, WatermarkStore as StoreKind};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::control::{ControlLog, Reader};
+use crate::error::CoordinatorError;
+use crate::fleet::Fleet;
+use crate::group::{GroupTicker, Members};
+use crate::health::Probes;
+use crate::http::{self, check_bind};
+use crate::leader;
+use crate::metrics::Metrics;
+use crate::monitor::LagMonitor;
+use crate::ports::kafka::Cluster;
+use crate::state::Coordinator;
+use crate::watermark::{MemoryStore, RedisStore, WatermarkStore};
+
+/// How the daemon is run, beside its configuration.
+#[derive(Debug, Default)]
+pub struct ServeOptions {
+    /// Told the address once the coordinator listens (its leading may take seconds more).
+    pub listening: Option<oneshot::Sender<SocketAddr>>,
+}
+
+/// Runs the coordinator until `stop` is cancelled.
+///
+/// # Errors
+/// When it cannot start as it is configured, or a part of it fails for good. Services that are
+/// away are no error: they show in health.
+pub async fn run(
+    config: Arc<PipelineConfig>,
+    options: ServeOptions,
+    stop: CancellationToken,
+) -> Result<(), CoordinatorError> {
+    cdc_shared::tls::install_crypto();
+    let listener = listen(&config).await?;
+    let store = open_store(&config).await?;
+    let cluster = Cluster::new(&config.kafka, &config.group_id)?;
+    let reader = Reader::start(&config.kafka, &config.group_id, &config.control_topic())?;
+    let coordinator = Arc::new(Coordinator {
+        control: ControlLog::new(&reader),
+        fleet: Fleet::new(config.heartbeat_interval()),
+        store,
+        cluster,
+        group: GroupTicker::default(),
+        lag: LagMonitor::default(),
+        probes: Probes::new(&config)?,
+        metrics: Metrics::default(),
+        started: Instant::now(),
+        leading: AtomicBool::new(false),
+        removed: Mutex::new(Members::new()),
+        config,
+    });
+    if let (Some(listening), Ok(address)) = (options.listening, listener.local_addr()) {
+        let _ = listening.send(address);
+    }
+    let served = serve(coordinator, &reader, listener, &stop).await;
+    stop.cancel();
+    // Its thread ends within one poll; joining it is blocking work.
+    let _ = tokio::task::spawn_blocking(move || drop(reader)).await;
+    served
+}
+
+async fn serve(
+    coordinator: Arc<Coordinator>,
+    reader: &Reader,
+    listener: TcpListener,
+    stop: &CancellationToken,
+) -> Result<(), CoordinatorError> {
+    if let Ok(address) = listener.local_addr() {
+        let pipeline = &coordinator.config.pipeline_id;
+        tracing::info!(%address, pipeline, "coordinator listens");
+    }
+    let all = CancellationToken::new();
+    let http = http::serve(Arc::clone(&coordinator), listener, all.clone());
+    let parts = async {
+        tokio::join!(
+            leader::run(&coordinator, reader, &all),
+            coordinator.group.run(&coordinator, &all),
+            coordinator.lag.run(&coordinator, &all),
+            coordinator.probes.run(&coordinator, &all),
+        );
+    };
+    let stopped = async {
+        stop.cancelled().await;
+        all.cancel();
+    };
+    tokio::pin!(http, parts);
+    let (ended, ()) = tokio::join!(
+        async {
+            tokio::select! {
+                ended = &mut http => {
+                    all.cancel();
+                    parts.await;
+                    ended
+                }
+                () = &mut parts => {
+                    all.cancel();
+                    // An open connection must not keep a stopped coordinator alive.
+                    tokio::time::timeout(HTTP_GRACE, http).await.unwrap_or(Ok(()))
+                }
+            }
+        },
+        async {
+            tokio::select! {
+                () = stopped => {}
+                () = all.cancelled() => {}
+            }
+        }
+    );
+    ended
+}
+
+/// Longest wait for requests that are under way at the end.
+const HTTP_GRACE: Duration = Duration::from_secs(3);
+
+async fn listen(config: &PipelineConfig) -> Result<TcpListener, CoordinatorError> {
+    let bind = config.coordinator.bind.as_str();
+    let failed = |cause: &dyn std::fmt::Display| CoordinatorError::Bind {
+        bind: bind.to_owned(),
+        cause: cause.to_string(),
+    };
+    let addresses: Vec<SocketAddr> =
+        tokio::net::lookup_host(bind).await.map_err(|error| failed(&error))?.collect();
+    check_bind(&addresses, &config.coordinator.tokens)?;
+    TcpListener::bind(addresses.as_slice()).await.map_err(|error| failed(&error))
+}
+
+async fn open_store(config: &PipelineConfig) -> Result<Arc<dyn WatermarkStore>, CoordinatorError> {
+    if config.coordinator.watermark_store == StoreKind::Memory {
+        return Ok(Arc::new(MemoryStore::default()));
+    }
+    let store = RedisStore::new(&config.redis, &config.pipeline_id)?;
+    match store.check().await {
+        Ok(check) => {
+            if let Some(cause) = check.eviction {
+                return Err(CoordinatorError::Eviction { address: config.redis.url.clone(), cause });
+            }
+        }
+        Err(error) => tracing::warn!(%error, "going on without watermarks until it answers"),
+    }
+    Ok(Arc::new(store))
+}

@@ -1,0 +1,62 @@
+//! What the parts of one coordinator share.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use cdc_shared::config::PipelineConfig;
+use cdc_shared::control::ControlState;
+
+use crate::control::ControlLog;
+use crate::fleet::Fleet;
+use crate::group::{self, GroupTicker, Members};
+use crate::health::Probes;
+use crate::metrics::Metrics;
+use crate::monitor::LagMonitor;
+use crate::ports::kafka::Cluster;
+use crate::watermark::WatermarkStore;
+
+/// One running coordinator. Each field has one owner that changes it; the others read.
+pub struct Coordinator {
+    /// Settings.
+    pub config: Arc<PipelineConfig>,
+    /// The control topic.
+    pub control: Arc<ControlLog>,
+    /// Live workers.
+    pub fleet: Fleet,
+    /// Watermarks.
+    pub store: Arc<dyn WatermarkStore>,
+    /// Kafka.
+    pub cluster: Arc<Cluster>,
+    /// P.
+    pub group: GroupTicker,
+    /// Lag.
+    pub lag: LagMonitor,
+    /// The services around.
+    pub probes: Probes,
+    /// For `/metrics`.
+    pub metrics: Metrics,
+    /// When this process started.
+    pub started: Instant,
+    pub(crate) leading: AtomicBool,
+    pub(crate) removed: Mutex<Members>,
+}
+
+impl Coordinator {
+    /// Whether this process leads, as far as it knows; Kafka knows better and fences.
+    pub fn leads(&self) -> bool {
+        self.leading.load(Ordering::Acquire)
+    }
+
+    /// The (sink, topic) pairs that count for P.
+    pub fn members(&self, control: &ControlState) -> Members {
+        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        group::members(&self.config, control, &self.fleet, &removed)
+    }
+
+    /// Keeps a removed sink, or one topic of it, from coming back by the configuration that this
+    /// process was started with.
+    pub fn remember_removed(&self, pairs: impl IntoIterator<Item = (String, String)>) {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner).extend(pairs);
+    }
+}
