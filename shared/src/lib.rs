@@ -3,5 +3,6 @@
 
 pub mod api;
 pub mod backoff;
+pub mod config;
 pub mod control;
 pub mod offset;

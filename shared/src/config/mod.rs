@@ -1,0 +1,52 @@
+//! Configuration: types with their defaults, and [`load()`], which reads them.
+//!
+//! A configuration is put together from layers, later ones winning key by key: the built-in
+//! template of the source type, the platform file, the pipeline file, and `CDC_` variables of the
+//! environment. Each value remembers the file and line it came from, so that every error, and all
+//! of them at once, can name the place. References (`${VAR}`) are resolved after parsing and only
+//! in the sections that the process uses.
+
+mod connector;
+mod coordinator;
+mod error;
+mod kafka;
+mod load;
+mod pipeline;
+pub mod registry;
+mod retry;
+mod secret;
+mod sink;
+mod source;
+mod tls;
+
+use std::time::Duration;
+
+pub use connector::{ConnectorConfig, Converter};
+pub use coordinator::{
+    BreakerConfig, CoordinatorConfig, DlqConfig, RedisConfig, TokenConfig, WatermarkStore,
+    WorkerConfig,
+};
+pub use error::{ConfigError, ConfigErrors};
+pub use kafka::{
+    GroupProtocol, KafkaConfig, MIN_RETENTION_MS, RESERVED_PROPERTIES, RegistryConfig, SaslConfig,
+    SaslMechanism, SecurityProtocol, TopicConfig,
+};
+pub use load::{LoadOptions, Loaded, Sections, Variables, load, process_variables};
+pub use pipeline::{LogFormat, PipelineConfig};
+pub use retry::{OnExhausted, RetryConfig};
+pub use secret::{HIDDEN, Secret};
+pub use sink::{
+    HttpMethod, IcebergConfig, IcebergWriteMode, Int64Json, OnReject, Operation,
+    PostgresSinkConfig, PostgresWriteMode, SinkConfig, SinkType, SnapshotDelivery, SslMode,
+    StartPosition, TemporalJson, WebhookConfig, WebhookJsonConfig,
+};
+pub use source::{
+    SignalChannel, SnapshotMode, SourceConfig, SourceSslConfig, SourceSslMode, SourceType,
+};
+pub use tls::TlsConfig;
+
+/// Seconds of a setting as a duration. Settings are checked to be finite and not negative; a value
+/// that was set by code and is neither becomes zero.
+pub fn seconds(value: f64) -> Duration {
+    Duration::try_from_secs_f64(value).unwrap_or_default()
+}
