@@ -2,3 +2,5 @@
 
 pub mod change;
 pub mod sink;
+pub mod source;
+pub mod status;

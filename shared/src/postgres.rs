@@ -1,0 +1,77 @@
+//! Connecting to PostgreSQL with the meaning of `sslmode` that its own clients have.
+//!
+//! tokio-postgres knows only whether TLS is used; whether the certificate is checked is decided
+//! here.
+
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use tokio_postgres::config::SslMode as WireMode;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::config::{SslMode, TlsConfig};
+use crate::tls::{self, TlsError, Verify};
+
+/// What a connection needs beside the address.
+#[derive(Clone, Debug)]
+pub struct PostgresTls {
+    /// As in libpq.
+    pub mode: SslMode,
+    /// Certificates.
+    pub tls: TlsConfig,
+}
+
+impl PostgresTls {
+    /// The TLS half of a connection, and the mode that goes into [`tokio_postgres::Config`].
+    ///
+    /// # Errors
+    /// When the TLS files cannot be used.
+    pub fn connector(&self) -> Result<(WireMode, MakeRustlsConnect), TlsError> {
+        let (wire, verify) = match self.mode {
+            SslMode::Disable => (WireMode::Disable, Verify::Nothing),
+            SslMode::Prefer => (WireMode::Prefer, Verify::Nothing),
+            SslMode::Require => (WireMode::Require, Verify::Nothing),
+            SslMode::VerifyCa => (WireMode::Require, Verify::Chain),
+            SslMode::VerifyFull => (WireMode::Require, Verify::Full),
+        };
+        let config: ClientConfig = tls::client_config(&self.tls, verify)?;
+        Ok((wire, MakeRustlsConnect::new(config)))
+    }
+}
+
+/// A configuration with the settings every connection of ours has.
+pub fn base_config(
+    host: &str,
+    port: u16,
+    database: &str,
+    username: &str,
+    password: &str,
+    application_name: &str,
+    connect_timeout: Duration,
+) -> tokio_postgres::Config {
+    let mut config = tokio_postgres::Config::new();
+    config
+        .host(host)
+        .port(port)
+        .dbname(database)
+        .user(username)
+        .password(password)
+        .application_name(application_name)
+        .connect_timeout(connect_timeout)
+        .tcp_user_timeout(Duration::from_secs(60))
+        .keepalives_idle(Duration::from_secs(30));
+    config
+}
+
+/// What a PostgreSQL error says to a person: the server's message with its SQLSTATE, or the
+/// innermost cause. Never the statement's parameters.
+pub fn describe(error: &tokio_postgres::Error) -> String {
+    if let Some(server) = error.as_db_error() {
+        return format!("{} (SQLSTATE {})", server.message(), server.code().code());
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,111 @@
+//! What this process knows about itself: written by the tasks, read by heartbeat, `/readyz` and
+//! `/metrics`.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cdc_shared::api::{Counters, ErrorReport, PartitionReport, PartitionState, WorkerState};
+use cdc_shared::offset::TopicPartition;
+
+/// Facts about the process.
+#[derive(Debug, Default)]
+pub struct Status {
+    partitions: Mutex<BTreeMap<TopicPartition, PartitionReport>>,
+    last_error: Mutex<Option<ErrorReport>>,
+    /// Records taken by the sink.
+    pub delivered: AtomicU64,
+    /// Records without effect.
+    pub skipped: AtomicU64,
+    /// Records acknowledged by the DLQ topic.
+    pub dead_lettered: AtomicU64,
+    /// Attempts that failed and were repeated.
+    pub retries: AtomicU64,
+    /// Bytes of records held in the process.
+    pub buffered_bytes: AtomicU64,
+    /// The group was joined once.
+    pub joined: AtomicBool,
+    /// The control topic was read to its end once.
+    pub control_read: AtomicBool,
+    /// The sink took us once ([`crate::sink::Sink::prove`]).
+    pub proven: AtomicBool,
+    /// The sink took a record once, or there was none to take.
+    pub delivered_once: AtomicBool,
+    /// SIGTERM came.
+    pub draining: AtomicBool,
+    /// By directive outside the group.
+    pub stopped: AtomicBool,
+    /// Unix ms of the consumer thread's last turn; 0 before the first.
+    pub last_poll_ms: AtomicI64,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The values behind these locks are replaced whole, so a panic elsewhere leaves them usable.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Status {
+    /// Publishes a partition's state.
+    pub fn report(&self, tp: &TopicPartition, report: PartitionReport) {
+        locked(&self.partitions).insert(tp.clone(), report);
+    }
+
+    /// The partition is not ours any more.
+    pub fn forget(&self, tp: &TopicPartition) {
+        locked(&self.partitions).remove(tp);
+    }
+
+    /// Every assigned partition.
+    pub fn partitions(&self) -> Vec<PartitionReport> {
+        locked(&self.partitions).values().cloned().collect()
+    }
+
+    /// Remembers the latest trouble; `None` once something succeeded.
+    pub fn set_error(&self, error: Option<ErrorReport>) {
+        *locked(&self.last_error) = error;
+    }
+
+    /// The latest trouble.
+    pub fn last_error(&self) -> Option<ErrorReport> {
+        locked(&self.last_error).clone()
+    }
+
+    /// Totals so far.
+    pub fn counters(&self) -> Counters {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counters {
+            delivered: read(&self.delivered),
+            skipped: read(&self.skipped),
+            dead_lettered: read(&self.dead_lettered),
+            retries: read(&self.retries),
+        }
+    }
+
+    /// The process as one word.
+    pub fn state(&self) -> WorkerState {
+        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        if is(&self.draining) {
+            return WorkerState::Draining;
+        }
+        if is(&self.stopped) {
+            return WorkerState::Stopped;
+        }
+        if !(is(&self.joined) && is(&self.control_read) && is(&self.proven)) {
+            return WorkerState::Starting;
+        }
+        let partitions = locked(&self.partitions);
+        let any = |state| partitions.values().any(|partition| partition.state == state);
+        if partitions.is_empty() {
+            WorkerState::Standby
+        } else if any(PartitionState::Degraded) {
+            WorkerState::Degraded
+        } else if partitions.values().all(|partition| partition.state == PartitionState::Paused) {
+            WorkerState::Paused
+        } else {
+            WorkerState::Running
+        }
+    }
+}
+
+/// Shared by every task of the process.
+pub type SharedStatus = Arc<Status>;
