@@ -45,8 +45,7 @@ impl Failure {
     }
 
     /// A service at `address` that cannot be reached.
-    pub fn unreachable(service: &str, address: &str, cause: &dyn Error) -> Self {
-        let cause = root_cause(cause);
+    pub fn unreachable(service: &str, address: &str, cause: &str) -> Self {
         Self::new(Exit::Unavailable, format!("cannot reach {service} at {address}: {cause}"))
     }
 
@@ -74,16 +73,6 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
     }
-}
-
-/// The innermost cause of an error: libraries wrap "connection refused" in sentences that say only
-/// that something failed.
-pub fn root_cause(error: &dyn Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cdc_shared::config::{ConnectorConfig, seconds};
+use cdc_shared::http::{self, Credentials};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,29 +18,12 @@ use crate::deploy::connector::Properties;
 
 /// How often a waiting call looks again.
 const POLL: Duration = Duration::from_millis(250);
-/// How long a connector must have run before it counts as started: a task reports RUNNING before
-/// it has asked the database for anything, and a changed one for a moment by its former state.
-const SETTLE: Duration = Duration::from_secs(2);
-
 /// A client of one Connect cluster.
 #[derive(Debug, Clone)]
 pub struct Connect {
     http: reqwest::Client,
     base: String,
     credentials: Credentials,
-}
-
-#[derive(Clone)]
-enum Credentials {
-    None,
-    Basic(String, cdc_shared::config::Secret),
-    Bearer(cdc_shared::config::Secret),
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
 }
 
 /// One plugin that the Connect workers have.
@@ -61,15 +45,13 @@ impl Connect {
     /// # Errors
     /// Certificates that cannot be read.
     pub fn new(config: &ConnectorConfig) -> Result<Self, Failure> {
-        let http = cdc_shared::http::client(&config.tls, seconds(config.timeout_seconds))
+        let http = http::client(&config.tls, seconds(config.timeout_seconds))
             .map_err(|e| Failure::new(Exit::Config, format!("connector.tls: {e}")))?;
-        let credentials = match (&config.username, &config.password, &config.bearer_token) {
-            (Some(user), password, _) => {
-                Credentials::Basic(user.clone(), password.clone().unwrap_or_default())
-            }
-            (None, _, Some(token)) => Credentials::Bearer(token.clone()),
-            _ => Credentials::None,
-        };
+        let credentials = Credentials::from_fields(
+            config.username.as_deref(),
+            config.password.as_ref(),
+            config.bearer_token.as_ref(),
+        );
         let base = config.connect_url.trim_end_matches('/').to_owned();
         Ok(Self { http, base, credentials })
     }
@@ -180,11 +162,37 @@ impl Connect {
         Ok(removed.is_some())
     }
 
-    /// Waits until the connector and its task run.
+    /// Stops a connector and forgets how far it has read.
+    ///
+    /// # Errors
+    /// Connect cannot be reached or refuses, or the connector does not stop in time.
+    pub async fn forget_offsets(&self, name: &str) -> Result<(), Failure> {
+        self.send(Method::PUT, &format!("/connectors/{name}/stop"), None).await?;
+        let begun = Instant::now();
+        loop {
+            let status = self.status(name).await?.unwrap_or_default();
+            if status.connector.state == "STOPPED" && status.tasks.is_empty() {
+                break;
+            }
+            if begun.elapsed() > Duration::from_secs(30) {
+                let message = format!("connector {name} does not stop: {}", status.describe());
+                return Err(Failure::new(Exit::TempFail, message));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        self.send(Method::DELETE, &format!("/connectors/{name}/offsets"), None).await.map(drop)
+    }
+
+    /// Waits until the connector and its task have been running for `settle`.
     ///
     /// # Errors
     /// Connect's own reason when they fail, or the last state when the time is over.
-    pub async fn wait_running(&self, name: &str, limit: Duration) -> Result<(), Failure> {
+    pub async fn wait_running(
+        &self,
+        name: &str,
+        limit: Duration,
+        settle: Duration,
+    ) -> Result<(), Failure> {
         let begun = Instant::now();
         let mut running_since = None;
         loop {
@@ -192,7 +200,7 @@ impl Connect {
             match status.settled() {
                 Settled::Running => {
                     let since = *running_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= SETTLE {
+                    if since.elapsed() >= settle {
                         return Ok(());
                     }
                 }
@@ -233,14 +241,8 @@ impl Connect {
     ) -> Result<Option<Value>, Failure> {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
-            let mut request = self.http.request(method.clone(), format!("{}{path}", self.base));
-            request = match &self.credentials {
-                Credentials::None => request,
-                Credentials::Basic(user, password) => {
-                    request.basic_auth(user, Some(password.expose()))
-                }
-                Credentials::Bearer(token) => request.bearer_auth(token.expose()),
-            };
+            let request = self.http.request(method.clone(), format!("{}{path}", self.base));
+            let mut request = self.credentials.apply(request);
             if let Some(body) = body {
                 request = request.json(body);
             }
@@ -263,7 +265,7 @@ impl Connect {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        Failure::unreachable("Kafka Connect", &self.base, error)
+        Failure::unreachable("Kafka Connect", &self.base, &http::cause(error))
             .hint("check connector.connect_url and that Kafka Connect runs")
     }
 

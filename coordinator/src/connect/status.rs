@@ -62,6 +62,11 @@ impl ConnectorStatus {
         Settled::NotYet(self.describe())
     }
 
+    /// Whether the connector or a task has failed.
+    pub fn has_failed(&self) -> bool {
+        matches!(self.settled(), Settled::Failed(_))
+    }
+
     /// One line: the states of connector and tasks.
     pub fn describe(&self) -> String {
         let state = |s: &str| if s.is_empty() { "unknown".to_owned() } else { s.to_lowercase() };

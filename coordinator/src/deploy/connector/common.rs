@@ -136,10 +136,11 @@ fn producer(config: &PipelineConfig) -> Properties {
 
 /// Debezium reads its list of tables as regular expressions, matched whole.
 fn include_list(tables: &[String]) -> String {
-    tables.iter().map(|table| escape(table)).collect::<Vec<_>>().join(",")
+    tables.iter().map(|table| table_pattern(table)).collect::<Vec<_>>().join(",")
 }
 
-fn escape(table: &str) -> String {
+/// The expression that matches one table and nothing else.
+pub fn table_pattern(table: &str) -> String {
     let mut pattern = String::with_capacity(table.len() + 4);
     for c in table.chars() {
         if r"\.+*?()|[]{}^$,".contains(c) {

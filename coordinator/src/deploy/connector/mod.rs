@@ -12,6 +12,9 @@ use std::collections::BTreeMap;
 
 use cdc_shared::config::{PipelineConfig, SourceType};
 
+pub use common::table_pattern;
+pub use converter::converter_class;
+
 /// Properties of a connector; what Kafka Connect calls its config.
 pub type Properties = BTreeMap<String, String>;
 
