@@ -2,12 +2,16 @@
 //! in [`api`] over HTTP and in [`control`] over the control topic, and never depend on each other.
 
 pub mod api;
+pub mod avro;
 pub mod backoff;
+pub mod clock;
 pub mod config;
 pub mod control;
+pub mod envelope;
 pub mod http;
 pub mod kafka;
 pub mod offset;
 pub mod postgres;
+pub mod registry;
 pub mod telemetry;
 pub mod tls;

@@ -12,12 +12,15 @@ mod error;
 mod kafka;
 mod load;
 mod pipeline;
+mod properties;
+mod references;
 pub mod registry;
 mod retry;
 mod secret;
 mod sink;
 mod source;
 mod tls;
+mod tree;
 
 use std::time::Duration;
 
@@ -26,13 +29,14 @@ pub use coordinator::{
     BreakerConfig, CoordinatorConfig, DlqConfig, RedisConfig, TokenConfig, WatermarkStore,
     WorkerConfig,
 };
-pub use error::{ConfigError, ConfigErrors};
+pub use error::{ConfigError, ConfigErrors, Place};
 pub use kafka::{
     GroupProtocol, KafkaConfig, MIN_RETENTION_MS, RESERVED_PROPERTIES, RegistryConfig, SaslConfig,
     SaslMechanism, SecurityProtocol, TopicConfig,
 };
 pub use load::{LoadOptions, Loaded, Sections, Variables, load, process_variables};
 pub use pipeline::{LogFormat, PipelineConfig};
+pub use properties::{Properties, is_sensitive};
 pub use retry::{OnExhausted, RetryConfig};
 pub use secret::{HIDDEN, Secret};
 pub use sink::{

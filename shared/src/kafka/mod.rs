@@ -12,7 +12,7 @@ use crate::config::{GroupProtocol, KafkaConfig};
 /// Settings that every client shares: address, security, pass-through properties.
 pub fn client_config(kafka: &KafkaConfig) -> ClientConfig {
     let mut config = ClientConfig::new();
-    for (name, value) in &kafka.properties {
+    for (name, value) in kafka.properties.iter() {
         config.set(name, value);
     }
     config.set("bootstrap.servers", &kafka.bootstrap_servers);
