@@ -163,10 +163,10 @@ impl Registry {
     async fn fetch(&self, id: i32) -> Result<Schema, RegistryError> {
         let url = format!("{}/schemas/ids/{id}", self.base().await?);
         let invalid = |reason: String| RegistryError::Invalid { id, reason };
-        let body = self.body(&url).await?.ok_or_else(|| RegistryError::Unknown {
-            id,
-            address: self.configured.clone(),
-        })?;
+        let body = self
+            .body(&url)
+            .await?
+            .ok_or_else(|| RegistryError::Unknown { id, address: self.configured.clone() })?;
         if let Some(other) = body.schema_type.as_deref().filter(|kind| *kind != "AVRO") {
             return Err(invalid(format!("is a {other} schema, only Avro is supported")));
         }

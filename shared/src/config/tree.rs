@@ -76,18 +76,30 @@ impl Node {
     pub(super) fn place_of(&self, path: &str) -> &Place {
         let mut node = self;
         let mut place = &self.place;
-        for step in path.split(['.', '[']) {
-            let next = match step.strip_suffix(']').and_then(|index| index.parse().ok()) {
-                Some(index) => node.items().get::<usize>(index),
-                None => node.get(step),
-            };
-            let Some(next) = next else { break };
+        let mut rest = path;
+        while let Some((next, after)) = node.step(rest) {
             node = next;
+            rest = after;
             if !next.place.is_built_in() {
                 place = &next.place;
             }
         }
         place
+    }
+
+    /// The node that a path leads to first, and the rest of the path. Names of properties have
+    /// dots, so a whole path may be one key.
+    fn step<'a>(&self, path: &'a str) -> Option<(&Node, &'a str)> {
+        if let Some(node) = self.get(path) {
+            return Some((node, ""));
+        }
+        if let Some(inner) = path.strip_prefix('[') {
+            let (index, rest) = inner.split_once(']')?;
+            let node = self.items().get(index.parse::<usize>().ok()?)?;
+            return Some((node, rest.trim_start_matches('.')));
+        }
+        let (key, rest) = path.split_at(path.find(['.', '[']).unwrap_or(path.len()));
+        Some((self.get(key)?, rest.trim_start_matches('.')))
     }
 
     /// Calls `visit` with every text of the tree.
@@ -278,10 +290,8 @@ impl Reading<'_> {
             let key = key.value;
             let path = join(path, &key);
             let mut node = self.node(value, &path);
-            if matches!(node.value, Value::Null | Value::Text(_)) {
-                // A text in several lines begins below its key; the key is what one looks for.
-                node.place = key_place.clone();
-            }
+            // What is written below its key is looked for at the key.
+            node.place = key_place.clone();
             if let Some(first) = entries.iter().find(|entry| entry.key == key) {
                 let message = format!("given twice, first in line {}", first.key_place.line);
                 self.errors.push(ConfigError { place: key_place, path, message });

@@ -63,11 +63,7 @@ pub fn consumer_config(kafka: &KafkaConfig, group: &str) -> ClientConfig {
 /// without it answers with a fatal error, on which the caller asks again with `auto_fallback`.
 ///
 /// The classic-only settings must not be given for `consumer`: librdkafka refuses the client.
-pub fn set_group_protocol(
-    config: &mut ClientConfig,
-    protocol: GroupProtocol,
-    auto_fallback: bool,
-) {
+pub fn set_group_protocol(config: &mut ClientConfig, protocol: GroupProtocol, auto_fallback: bool) {
     match (protocol, auto_fallback) {
         (GroupProtocol::Consumer, _) | (GroupProtocol::Auto, false) => {
             config.set("group.protocol", "consumer");

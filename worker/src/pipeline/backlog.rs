@@ -173,6 +173,11 @@ impl Backlog {
         self.offered = 0;
     }
 
+    /// Counts records out that were queued for a start that is over.
+    pub fn discard(&self, records: &[Record]) {
+        self.flow.leave(records.len(), records.iter().map(Record::weight).sum());
+    }
+
     /// Records held.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -91,20 +91,19 @@ impl Hold {
         tp: &TopicPartition,
         position: Option<&Position>,
     ) -> bool {
-        let directive = control.directive(sink, Some(&tp.topic)).state;
-        match self.release {
-            Release::Directive => directive == DirectiveState::Run,
-            Release::After(_) => false,
-            Release::Operator => {
-                let resumed = control.resume_offset(sink, &tp.topic) >= self.since;
-                let skipped = match (self.report.offset, position) {
-                    (Some(offset), Some(position)) => {
-                        control.skip_to(sink, tp, &position.topic_id, offset).is_some()
-                    }
-                    _ => false,
-                };
-                resumed || skipped || is_rewound(control, sink, tp, position)
+        let skipped = match (self.report.offset, position) {
+            (Some(offset), Some(position)) => {
+                control.skip_to(sink, tp, &position.topic_id, offset).is_some()
             }
+            _ => false,
+        };
+        let told = skipped || is_rewound(control, sink, tp, position);
+        match self.release {
+            Release::Directive => {
+                control.directive(sink, Some(&tp.topic)).state == DirectiveState::Run
+            }
+            Release::After(_) => told,
+            Release::Operator => told || control.resume_offset(sink, &tp.topic) >= self.since,
         }
     }
 }

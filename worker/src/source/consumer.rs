@@ -296,7 +296,8 @@ impl Source {
 
     fn open(&self, tp: &TopicPartition, epoch: u64, next: NextOffset) {
         let mut target = TopicPartitionList::new();
-        if target.add_partition_offset(&tp.topic, tp.partition, Offset::Offset(next.get())).is_err() {
+        if target.add_partition_offset(&tp.topic, tp.partition, Offset::Offset(next.get())).is_err()
+        {
             return;
         }
         let sought = self.consumer.seek_partitions(target.clone(), SEEK_TIMEOUT);
@@ -324,7 +325,8 @@ impl Source {
         self.last_commit = Instant::now();
         let mut offsets = TopicPartitionList::new();
         for slot in self.consumer.context().slots().iter_mut() {
-            if let Some(position) = slot.progress.get().filter(|p| slot.committed.as_ref() != Some(p))
+            if let Some(position) =
+                slot.progress.get().filter(|p| slot.committed.as_ref() != Some(p))
             {
                 add_commit(&mut offsets, &slot.tp, &position);
                 slot.committed = Some(position);
@@ -382,7 +384,9 @@ impl Source {
             code,
             Some(RDKafkaErrorCode::UnsupportedVersion | RDKafkaErrorCode::UnsupportedFeature)
         );
-        if unsupported && !self.fallen_back && self.options.kafka.group_protocol == GroupProtocol::Auto
+        if unsupported
+            && !self.fallen_back
+            && self.options.kafka.group_protocol == GroupProtocol::Auto
         {
             return self.fall_back();
         }
@@ -411,7 +415,10 @@ impl Source {
 
 /// Puts a record into its partition's open chunk. The answer names the partition when it must be
 /// paused.
-fn dispatch(context: &Arc<RebalanceContext>, message: &BorrowedMessage<'_>) -> Option<TopicPartition> {
+fn dispatch(
+    context: &Arc<RebalanceContext>,
+    message: &BorrowedMessage<'_>,
+) -> Option<TopicPartition> {
     let mut slots = context.slots();
     let slot = slots.get(message.topic(), message.partition())?;
     let offered = match slot.wants(message.offset()) {

@@ -71,8 +71,7 @@ impl Flow {
     pub fn has_drained(&self) -> bool {
         let held = self.held();
         held == 0
-            || (held <= self.max_records / 2
-                && self.budget.used() <= self.budget.limit / 4 * 3)
+            || (held <= self.max_records / 2 && self.budget.used() <= self.budget.limit / 4 * 3)
     }
 }
 

@@ -2,6 +2,7 @@
 //! Order per partition, assignment as messages.
 
 pub mod consumer;
+pub mod control;
 pub mod flow;
 pub mod probe;
 pub mod rebalance;

@@ -102,18 +102,14 @@ impl RebalanceContext {
     }
 
     /// Commits what the tasks left as durable, then lets go.
-    fn release(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        partitions: &TopicPartitionList,
-        lost: bool,
-    ) {
+    fn release(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList, lost: bool) {
         let mut offsets = TopicPartitionList::new();
         for element in partitions.elements() {
             let Some(slot) = self.slots().remove(element.topic(), element.partition()) else {
                 continue;
             };
-            if let Some(position) = slot.progress.get().filter(|p| slot.committed.as_ref() != Some(p))
+            if let Some(position) =
+                slot.progress.get().filter(|p| slot.committed.as_ref() != Some(p))
             {
                 add_commit(&mut offsets, &slot.tp, &position);
             }
@@ -153,8 +149,9 @@ fn names(partitions: &TopicPartitionList) -> String {
 
 impl ClientContext for RebalanceContext {
     fn stats(&self, statistics: Statistics) {
-        let joined =
-            statistics.cgrp.is_some_and(|group| group.state == "up" && group.join_state == "steady");
+        let joined = statistics
+            .cgrp
+            .is_some_and(|group| group.state == "up" && group.join_state == "steady");
         if joined {
             self.status.joined.store(true, Ordering::Relaxed);
         }

@@ -171,7 +171,9 @@ fn decide_unkept(evidence: &Evidence, floor: Option<(Incarnation, NextOffset)>) 
         Committed::Present(s) if counts(s, floor) => from_record(evidence, s),
         Committed::WithoutIdentity(offset) if floor.is_none() => stop(
             "commit_without_identity",
-            format!("the sink's consumer group holds offset {offset}, which no worker of ours committed"),
+            format!(
+                "the sink's consumer group holds offset {offset}, which no worker of ours committed"
+            ),
             Some(*offset),
         ),
         _ => match (&evidence.watermark, floor) {
@@ -248,10 +250,8 @@ fn check_log(evidence: &Evidence, decision: Decision) -> Decision {
         return stop("offset_gap", message, Some(next));
     }
     if next > evidence.high {
-        let message = format!(
-            "progress is offset {next}, but the log ends at {}: it was cut",
-            evidence.high
-        );
+        let message =
+            format!("progress is offset {next}, but the log ends at {}: it was cut", evidence.high);
         return stop("log_truncated", message, Some(next));
     }
     decision

@@ -1,0 +1,3 @@
+//! The worker's parts against real counterparts.
+
+mod webhook;
