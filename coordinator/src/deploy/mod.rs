@@ -10,12 +10,14 @@ mod snapshot;
 pub mod topics;
 mod undeploy;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cdc_shared::config::{PipelineConfig, seconds};
 
 pub use outcome::{Change, ConnectorOutcome, DeployReport};
 pub use preflight::settings_that_lose;
+pub(crate) use preflight::missing_plugins;
 pub use snapshot::{SnapshotReport, snapshot};
 pub use undeploy::{UndeployReport, undeploy};
 
@@ -72,6 +74,18 @@ pub async fn deploy(
     };
     connect.wait_running(&name, limit, settle).await?;
     Ok(DeployReport { connector: name, outcome, topics, notes })
+}
+
+/// What other connectors already use of what this pipeline needs for itself, one sentence each.
+///
+/// # Errors
+/// A certificate file of Kafka that cannot be read.
+pub fn conflicts(
+    config: &PipelineConfig,
+    all: &BTreeMap<String, Properties>,
+) -> Result<Vec<String>, Failure> {
+    let ours = connector_properties(config, &java_client::properties(&config.kafka)?);
+    Ok(conflict::with_others(&config.connector_name(), &ours, all))
 }
 
 /// Has Connect, and by it the connector, check the properties.

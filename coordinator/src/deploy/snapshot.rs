@@ -29,6 +29,8 @@ pub struct SnapshotReport {
 pub async fn snapshot(
     config: &PipelineConfig,
     tables: &[String],
+    wait: Option<Duration>,
+    progress: &(dyn Fn(&str) + Sync),
 ) -> Result<SnapshotReport, Failure> {
     captured(config, tables)?;
     let connect = Connect::new(&config.connector)?;

@@ -46,17 +46,13 @@ pub fn connector_properties(config: &PipelineConfig, kafka: &Properties) -> Prop
         }
     }
     properties.extend(converter::properties(config));
-    properties.extend(config.source.connector_properties.clone());
+    properties.extend(config.source.connector_properties.0.clone());
     properties
 }
 
 /// Whether a property's value must not be shown.
 pub fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    ["password", "secret", "token", "jaas", "user.info", "keystore.key", "credential"]
-        .iter()
-        .any(|part| name.contains(part))
-        && !name.ends_with("credentials.source")
+    cdc_shared::config::is_sensitive(name) || name.ends_with("ssl.keystore.key")
 }
 
 /// A map from pairs of text.
