@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 pub mod envelope;
 pub mod http;
+pub mod json;
 pub mod kafka;
 pub mod offset;
 pub mod postgres;

@@ -41,7 +41,12 @@ impl Coordinator {
         serde_json::from_value(reply).map_err(|_| self.foreign())
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Failure> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, Failure> {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());

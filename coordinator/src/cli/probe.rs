@@ -34,8 +34,7 @@ pub(super) async fn registry(config: &KafkaConfig) -> Result<String, Failure> {
         }
         Err(error) => return Err(unreachable(&error.to_string())),
     };
-    let client =
-        http::client(&settings.tls, seconds(settings.timeout_seconds)).map_err(wrong)?;
+    let client = http::client(&settings.tls, seconds(settings.timeout_seconds)).map_err(wrong)?;
     let credentials = Credentials::from_fields(
         settings.username.as_deref(),
         settings.password.as_ref(),

@@ -221,8 +221,9 @@ impl Connect {
                     limit.as_secs(),
                     status.describe()
                 );
-                return Err(Failure::new(Exit::TempFail, message)
-                    .hint("see the log of Kafka Connect, or raise connector.task_start_timeout_seconds"));
+                return Err(Failure::new(Exit::TempFail, message).hint(
+                    "see the log of Kafka Connect, or raise connector.task_start_timeout_seconds",
+                ));
             }
             tokio::time::sleep(POLL).await;
         }

@@ -1,6 +1,7 @@
 //! `consume`: decoded events from Kafka, for a person or a script. It belongs to no group and
 //! commits nothing.
 
+mod decode;
 mod filter;
 mod print;
 mod reader;
@@ -9,14 +10,13 @@ use cdc_shared::config::PipelineConfig;
 use clap::ValueEnum;
 use serde_json::Value;
 
-pub use reader::Ends;
-
 use crate::cli::{Exit, Failure};
-use reader::Reader;
+pub(crate) use decode::decode;
+pub(crate) use reader::Reader;
 
 /// Where to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum From {
+pub(crate) enum From {
     /// At the oldest record of each partition.
     Beginning,
     /// Behind the newest record of each partition.
@@ -25,7 +25,7 @@ pub enum From {
 
 /// What to print.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// Only these tables; all when empty.
     pub tables: Vec<String>,
     /// Only events whose key has these fields.
@@ -44,7 +44,7 @@ pub struct Options {
 ///
 /// # Errors
 /// Kafka or the registry cannot be reached, or a table is not one of the pipeline's.
-pub async fn run(config: &PipelineConfig, options: &Options) -> Result<(), Failure> {
+pub(crate) async fn run(config: &PipelineConfig, options: &Options) -> Result<(), Failure> {
     let topics = topics(config, &options.tables)?;
     let mut reader = Reader::open(&config.kafka, &topics, options.from).await?;
     let printer = print::Printer::new(config, options.json)?;

@@ -1,14 +1,12 @@
 //! One record as a line for a person, or as one JSON object.
 
-use cdc_shared::avro::{CellBuf, frame};
 use cdc_shared::config::PipelineConfig;
-use cdc_shared::envelope::Op;
-use cdc_shared::json::{JsonOptions, Unavailable, write_envelope, write_value};
-use cdc_shared::registry::{Registry, RegistryError, Schema};
+use cdc_shared::registry::Registry;
 use rdkafka::Message;
 use rdkafka::message::OwnedMessage;
 use serde_json::{Value, json};
 
+use super::decode::decode;
 use crate::cli::{Exit, Failure};
 
 /// A record, decoded.
@@ -20,7 +18,7 @@ pub(super) struct Event {
     pub(super) key: Value,
     value: Value,
     /// What happened to the row, for a person.
-    what: String,
+    what: &'static str,
     unavailable: Vec<String>,
     /// Why the record could not be decoded.
     error: Option<String>,
@@ -34,9 +32,8 @@ pub(super) struct Printer {
 
 impl Printer {
     pub(super) fn new(config: &PipelineConfig, json: bool) -> Result<Self, Failure> {
-        let registry = Registry::new(&config.kafka).map_err(|e| {
-            Failure::new(Exit::Config, format!("kafka.schema_registry.tls: {e}"))
-        })?;
+        let registry = Registry::new(&config.kafka)
+            .map_err(|e| Failure::new(Exit::Config, format!("kafka.schema_registry.tls: {e}")))?;
         Ok(Self { registry, json })
     }
 
@@ -50,25 +47,25 @@ impl Printer {
             timestamp: record.timestamp().to_millis(),
             key: Value::Null,
             value: Value::Null,
-            what: "tombstone".to_owned(),
+            what: "tombstone",
             unavailable: Vec::new(),
             error: None,
         };
         if let Some(bytes) = record.key() {
-            match self.decode(bytes).await? {
+            match decode(&self.registry, bytes).await? {
                 Ok(decoded) => event.key = decoded.json,
                 Err(reason) => event.error = Some(format!("key: {reason}")),
             }
         }
         if let Some(bytes) = record.payload() {
-            match self.decode(bytes).await? {
+            match decode(&self.registry, bytes).await? {
                 Ok(decoded) => {
                     event.value = decoded.json;
                     event.what = decoded.what;
                     event.unavailable = decoded.unavailable;
                 }
                 Err(reason) => {
-                    event.what = "unreadable".to_owned();
+                    event.what = "unreadable";
                     event.error = Some(format!("value: {reason}"));
                 }
             }
@@ -76,64 +73,8 @@ impl Printer {
         Ok(event)
     }
 
-    async fn decode(&self, bytes: &[u8]) -> Result<Result<Decoded, String>, Failure> {
-        let (id, datum) = match frame(bytes) {
-            Ok(framed) => framed,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        match self.registry.schema(id).await {
-            Ok(schema) => Ok(decode(&schema, datum)),
-            Err(RegistryError::Unavailable { address, reason }) => {
-                Err(Failure::unreachable("the schema registry", &address, &reason))
-            }
-            Err(error) => Ok(Err(error.to_string())),
-        }
-    }
-
     pub(super) fn line(&self, event: &Event) -> String {
         if self.json { event.json().to_string() } else { event.text() }
-    }
-}
-
-struct Decoded {
-    json: Value,
-    what: String,
-    unavailable: Vec<String>,
-}
-
-fn decode(schema: &Schema, datum: &[u8]) -> Result<Decoded, String> {
-    let mut cells = CellBuf::default();
-    let root = schema.plan.decode(datum, &mut cells).map_err(|e| e.to_string())?;
-    let mut out = Vec::new();
-    let mut what = "record".to_owned();
-    let mut unavailable = Unavailable::default();
-    if let Some(plan) = schema.kind.envelope() {
-        let envelope = plan.envelope(root, &cells).map_err(|e| e.to_string())?;
-        what = name(envelope.op()).to_owned();
-        write_envelope(&envelope, &JsonOptions::default(), &mut out, &mut unavailable)
-            .map_err(|e| e.to_string())?;
-    } else {
-        write_value(schema.plan.view(root, &cells), &JsonOptions::default(), &mut out)
-            .map_err(|e| e.to_string())?;
-    }
-    let json = serde_json::from_slice(&out).map_err(|e| e.to_string())?;
-    let unavailable = unavailable
-        .before
-        .iter()
-        .map(|column| format!("before.{column}"))
-        .chain(unavailable.after.iter().map(|column| format!("after.{column}")))
-        .collect();
-    Ok(Decoded { json, what, unavailable })
-}
-
-fn name(op: Op) -> &'static str {
-    match op {
-        Op::Create => "create",
-        Op::Update => "update",
-        Op::Delete => "delete",
-        Op::Read => "snapshot",
-        Op::Truncate => "truncate",
-        Op::Message => "message",
     }
 }
 
@@ -181,7 +122,7 @@ impl Event {
 mod tests {
     use super::*;
 
-    fn event(value: Value, what: &str) -> Event {
+    fn event(value: Value, what: &'static str) -> Event {
         Event {
             topic: "cdc.public.a".into(),
             partition: 1,
@@ -189,7 +130,7 @@ mod tests {
             timestamp: Some(5),
             key: json!({ "id": 7 }),
             value,
-            what: what.into(),
+            what,
             unavailable: vec![],
             error: None,
         }
@@ -197,13 +138,12 @@ mod tests {
 
     #[test]
     fn an_event_reads_as_place_key_and_rows() {
-        let update =
-            event(json!({ "op": "u", "before": null, "after": { "id": 7 } }), "update");
+        let update = event(json!({ "op": "u", "before": null, "after": { "id": 7 } }), "update");
+        assert_eq!(update.text(), "cdc.public.a[1]@42 update {\"id\":7}\n  after {\"id\":7}");
         assert_eq!(
-            update.text(),
-            "cdc.public.a[1]@42 update {\"id\":7}\n  after {\"id\":7}"
+            event(Value::Null, "tombstone").text(),
+            "cdc.public.a[1]@42 tombstone {\"id\":7}"
         );
-        assert_eq!(event(Value::Null, "tombstone").text(), "cdc.public.a[1]@42 tombstone {\"id\":7}");
         assert_eq!(update.json()["metadata"]["offset"], 42);
     }
 
@@ -211,10 +151,7 @@ mod tests {
     fn an_unreadable_record_says_why_and_no_more() {
         let mut broken = event(Value::Null, "unreadable");
         broken.error = Some("value: bad magic".into());
-        assert_eq!(
-            broken.text(),
-            "cdc.public.a[1]@42 unreadable {\"id\":7} (value: bad magic)"
-        );
+        assert_eq!(broken.text(), "cdc.public.a[1]@42 unreadable {\"id\":7} (value: bad magic)");
         assert_eq!(broken.json()["metadata"]["error"], "value: bad magic");
     }
 }

@@ -18,7 +18,7 @@ use crate::deploy::broker::Broker;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// First and last offset (exclusive) of partitions.
-pub type Ends = HashMap<(String, i32), (i64, i64)>;
+type Ends = HashMap<(String, i32), (i64, i64)>;
 
 /// A reader of topics.
 pub(crate) struct Reader {
@@ -36,17 +36,11 @@ impl Reader {
         from: From,
     ) -> Result<Self, Failure> {
         let known = Broker::new(kafka)?.metadata().await?;
-        let missing: Vec<&str> = topics
-            .iter()
-            .filter(|topic| !known.contains_key(*topic))
-            .map(String::as_str)
-            .collect();
+        let missing: Vec<&str> =
+            topics.iter().filter(|topic| !known.contains_key(*topic)).map(String::as_str).collect();
         if !missing.is_empty() {
-            let message = format!(
-                "Kafka at {} has no topic {}",
-                kafka.bootstrap_servers,
-                missing.join(", ")
-            );
+            let message =
+                format!("Kafka at {} has no topic {}", kafka.bootstrap_servers, missing.join(", "));
             return Err(Failure::new(Exit::Data, message).hint("run deploy"));
         }
         let partitions: Vec<(String, i32)> = topics
@@ -108,9 +102,7 @@ impl Reader {
         match tokio::time::timeout(Duration::from_millis(200), self.consumer.recv()).await {
             Err(_) => Ok(None),
             Ok(Ok(message)) => Ok(Some(message.detach())),
-            Ok(Err(error)) => {
-                Err(Failure::unreachable("Kafka", &self.address, &error.to_string()))
-            }
+            Ok(Err(error)) => Err(Failure::unreachable("Kafka", &self.address, &error.to_string())),
         }
     }
 }

@@ -55,11 +55,7 @@ impl Broker {
             client_config(config).create_with_context(complaint.clone()).map_err(|error| {
                 Failure::new(Exit::Config, format!("kafka: {error}")).hint("check kafka.properties")
             })?;
-        Ok(Self {
-            admin: Arc::new(admin),
-            complaint,
-            address: config.bootstrap_servers.clone(),
-        })
+        Ok(Self { admin: Arc::new(admin), complaint, address: config.bootstrap_servers.clone() })
     }
 
     /// Brokers and topics, which is also the proof that Kafka answers and takes our credentials.
@@ -85,16 +81,14 @@ impl Broker {
         let admin = Arc::clone(&self.admin);
         let name = group.to_owned();
         let fetched = tokio::task::spawn_blocking(move || {
-            admin.inner().fetch_group_list(Some(&name), TIMEOUT)
+            admin.inner().fetch_group_list(Some(&name), TIMEOUT).map(|list| {
+                let members = list.groups().iter().flat_map(rdkafka::groups::GroupInfo::members);
+                members.map(|member| member.client_id().to_owned()).collect()
+            })
         })
         .await;
         match fetched {
-            Ok(Ok(list)) => Ok(list
-                .groups()
-                .iter()
-                .flat_map(rdkafka::groups::GroupInfo::members)
-                .map(|member| member.client_id().to_owned())
-                .collect()),
+            Ok(Ok(members)) => Ok(members),
             Ok(Err(error)) => Err(self.failed(&error)),
             Err(error) => Err(Failure::new(Exit::Software, error.to_string())),
         }
@@ -180,8 +174,7 @@ impl Broker {
         let reason = complaint.unwrap_or_else(|| error.to_string());
         let reason = tidy(&reason);
         if reason.contains("uthentication") || reason.contains("SASL") {
-            let message =
-                format!("Kafka at {} refuses our credentials: {reason}", self.address);
+            let message = format!("Kafka at {} refuses our credentials: {reason}", self.address);
             return Failure::new(Exit::NoPerm, message)
                 .hint("check kafka.sasl and kafka.security_protocol");
         }

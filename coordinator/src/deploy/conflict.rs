@@ -24,7 +24,7 @@ enum Scope {
 
 /// What another connector already uses, one sentence each. `name` is our own connector, which is
 /// no conflict with itself.
-pub fn with_others(
+pub(super) fn with_others(
     name: &str,
     ours: &Properties,
     all: &BTreeMap<String, Properties>,
@@ -61,7 +61,11 @@ fn meet(scope: Scope, ours: &Properties, theirs: &Properties) -> bool {
 }
 
 /// Why the connector that has our name is not ours; `None` when it is.
-pub fn with_namesake(name: &str, ours: &Properties, existing: &Properties) -> Option<String> {
+pub(super) fn with_namesake(
+    name: &str,
+    ours: &Properties,
+    existing: &Properties,
+) -> Option<String> {
     match existing.get(PIPELINE_MARK) {
         Some(mark) if ours.get(PIPELINE_MARK) == Some(mark) => None,
         Some(mark) => Some(format!("connector {name} belongs to pipeline {mark}")),

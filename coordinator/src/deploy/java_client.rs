@@ -13,7 +13,7 @@ use crate::cli::{Exit, Failure};
 ///
 /// # Errors
 /// A certificate or key file that cannot be read.
-pub fn properties(kafka: &KafkaConfig) -> Result<Properties, Failure> {
+pub(super) fn properties(kafka: &KafkaConfig) -> Result<Properties, Failure> {
     let mut properties = Properties::new();
     let protocol = kafka.security_protocol;
     if !protocol.uses_sasl() && !protocol.uses_tls() {

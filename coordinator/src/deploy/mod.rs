@@ -4,6 +4,7 @@ pub mod broker;
 mod conflict;
 pub mod connector;
 mod java_client;
+mod notification;
 mod outcome;
 mod preflight;
 mod snapshot;
@@ -16,8 +17,8 @@ use std::time::Duration;
 use cdc_shared::config::{PipelineConfig, seconds};
 
 pub use outcome::{Change, ConnectorOutcome, DeployReport};
-pub use preflight::settings_that_lose;
 pub(crate) use preflight::missing_plugins;
+pub use preflight::settings_that_lose;
 pub use snapshot::{SnapshotReport, snapshot};
 pub use undeploy::{UndeployReport, undeploy};
 

@@ -8,6 +8,8 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde::Serialize;
 use serde_json::json;
 
+use super::connector::table_pattern;
+use super::notification::Watch;
 use super::topics::signal_topic;
 use crate::cli::{Exit, Failure};
 use crate::connect::{Connect, Settled};
@@ -20,12 +22,25 @@ pub struct SnapshotReport {
     pub signal: String,
     /// The tables.
     pub tables: Vec<String>,
+    /// Whether the connector has said that it is done; `false` when nobody waited.
+    pub completed: bool,
 }
 
-/// Sends the signal for an incremental snapshot of these tables.
+impl std::fmt::Display for SnapshotReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let tables = self.tables.join(", ");
+        match self.completed {
+            true => write!(f, "snapshot of {tables}: done (signal {})", self.signal),
+            false => write!(f, "snapshot of {tables}: asked for (signal {})", self.signal),
+        }
+    }
+}
+
+/// Sends the signal for an incremental snapshot of these tables, and waits for its end when asked.
 ///
 /// # Errors
-/// A table that is not captured, a connector that does not run, or a channel that is off.
+/// A table that is not captured, a connector that does not run or gives up the snapshot, or a
+/// channel that is off.
 pub async fn snapshot(
     config: &PipelineConfig,
     tables: &[String],
@@ -33,25 +48,9 @@ pub async fn snapshot(
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<SnapshotReport, Failure> {
     captured(config, tables)?;
-    let connect = Connect::new(&config.connector)?;
-    let name = config.connector_name();
-    let Some(existing) = connect.config(&name).await? else {
-        return Err(Failure::new(Exit::Config, format!("connector {name} does not exist"))
-            .hint("run deploy first"));
-    };
-    let include = existing.get("table.include.list").map_or("", String::as_str);
-    for table in tables {
-        let wanted = super::connector::table_pattern(table);
-        if !include.split(',').any(|pattern| pattern == wanted) {
-            let message = format!("connector {name} does not capture {table} yet");
-            return Err(Failure::new(Exit::Config, message).hint("run deploy first"));
-        }
-    }
-    let status = connect.status(&name).await?.unwrap_or_default();
-    if status.settled() != Settled::Running {
-        let message = format!("connector {name} does not run: {}", status.describe());
-        return Err(Failure::new(Exit::TempFail, message));
-    }
+    ready(config, tables).await?;
+    // Opened before the signal is sent, so that the answer cannot be missed.
+    let mut watch = Watch::open(config).await?;
     let (signal, payload) = signal(tables);
     match config.source.signal {
         SignalChannel::Kafka => by_kafka(config, &signal, &payload).await?,
@@ -61,7 +60,37 @@ pub async fn snapshot(
                 .hint("set source.signal to kafka or source and deploy"));
         }
     }
-    Ok(SnapshotReport { signal, tables: tables.to_vec() })
+    let mut report = SnapshotReport { signal, tables: tables.to_vec(), completed: false };
+    if let Some(limit) = wait {
+        progress("waiting for the connector to finish the snapshot");
+        watch.done(tables, limit, progress).await?;
+        report.completed = true;
+    }
+    Ok(report)
+}
+
+/// The connector runs and captures the tables.
+async fn ready(config: &PipelineConfig, tables: &[String]) -> Result<(), Failure> {
+    let connect = Connect::new(&config.connector)?;
+    let name = config.connector_name();
+    let Some(existing) = connect.config(&name).await? else {
+        return Err(Failure::new(Exit::Config, format!("connector {name} does not exist"))
+            .hint("run deploy first"));
+    };
+    let include = existing.get("table.include.list").map_or("", String::as_str);
+    for table in tables {
+        let wanted = table_pattern(table);
+        if !include.split(',').any(|pattern| pattern == wanted) {
+            let message = format!("connector {name} does not capture {table} yet");
+            return Err(Failure::new(Exit::Config, message).hint("run deploy first"));
+        }
+    }
+    let status = connect.status(&name).await?.unwrap_or_default();
+    if status.settled() == Settled::Running {
+        return Ok(());
+    }
+    let message = format!("connector {name} does not run: {}", status.describe());
+    Err(Failure::new(Exit::TempFail, message))
 }
 
 fn captured(config: &PipelineConfig, tables: &[String]) -> Result<(), Failure> {
@@ -77,8 +106,7 @@ fn captured(config: &PipelineConfig, tables: &[String]) -> Result<(), Failure> {
 /// Id and data of the signal.
 fn signal(tables: &[String]) -> (String, String) {
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let patterns: Vec<String> =
-        tables.iter().map(|table| super::connector::table_pattern(table)).collect();
+    let patterns: Vec<String> = tables.iter().map(|table| table_pattern(table)).collect();
     let data = json!({ "data-collections": patterns, "type": "INCREMENTAL" });
     (format!("cdc-{millis}"), data.to_string())
 }

@@ -241,7 +241,8 @@ mod tests {
 
     #[test]
     fn names_that_kafka_cannot_hold_are_found() {
-        let config = config(SourceType::Postgres, &["public.a b", "public.a$b", "public.ok", "s.ü"]);
+        let config =
+            config(SourceType::Postgres, &["public.a b", "public.a$b", "public.ok", "s.ü"]);
         let found = name_collisions(&config);
         assert_eq!(
             found[0],

@@ -38,9 +38,11 @@ pub(super) fn server(config: &PipelineConfig, server: &Server) -> Vec<Finding> {
     });
     if server.standby {
         found.push(
-            Finding::warning("the server is a standby: a publication can only be created on its \
-                              primary")
-                .hint("create the publication on the primary and set source.publication_name"),
+            Finding::warning(
+                "the server is a standby: a publication can only be created on its \
+                              primary",
+            )
+            .hint("create the publication on the primary and set source.publication_name"),
         );
     }
     if server.wal_keep_mb < 0 {
@@ -67,7 +69,9 @@ pub(super) fn slot(config: &PipelineConfig, server: &Server, slot: Option<&Slot>
             user.as_deref().unwrap_or("unnamed"),
             bytes(kept)
         )),
-        (None, _) => Finding::info(format!("slot {name} exists, not in use, keeps {}", bytes(kept))),
+        (None, _) => {
+            Finding::info(format!("slot {name} exists, not in use, keeps {}", bytes(kept)))
+        }
     }];
     if slot.wal_status == "lost" {
         found.push(
@@ -155,12 +159,7 @@ pub(super) fn publication(
     found
 }
 
-fn missing_publication(
-    name: &str,
-    user: &str,
-    server: &Server,
-    tables: &[Table],
-) -> Vec<Finding> {
+fn missing_publication(name: &str, user: &str, server: &Server, tables: &[Table]) -> Vec<Finding> {
     let foreign: Vec<&str> =
         tables.iter().filter(|table| !table.owned).map(|table| table.name.as_str()).collect();
     if server.may_create && foreign.is_empty() {

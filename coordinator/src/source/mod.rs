@@ -8,7 +8,9 @@ mod types;
 
 use std::time::Duration;
 
-use cdc_shared::config::{PipelineConfig, SourceConfig, SourceSslMode, SourceType, SslMode, TlsConfig};
+use cdc_shared::config::{
+    PipelineConfig, SourceConfig, SourceSslMode, SourceType, SslMode, TlsConfig,
+};
 use cdc_shared::postgres::{PostgresTls, base_config, describe};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -112,7 +114,8 @@ pub async fn inspect(config: &PipelineConfig) -> Result<Vec<Finding>, Failure> {
     let publication = facts::publication(&client, &config.source.publication(&config.pipeline_id))
         .await
         .map_err(|e| unanswered(&e))?;
-    let tables = tables::tables(&client, &config.source.tables).await.map_err(|e| unanswered(&e))?;
+    let tables =
+        tables::tables(&client, &config.source.tables).await.map_err(|e| unanswered(&e))?;
     let mut found = judge::server(config, &server);
     found.extend(judge::slot(config, &server, slot.as_ref()));
     found.extend(judge::publication(config, &server, publication.as_ref(), &tables));

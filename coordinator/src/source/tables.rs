@@ -171,9 +171,10 @@ fn identity(config: &PipelineConfig, table: &Table) -> Vec<Finding> {
         found.push(if keyed.is_empty() {
             Finding::warning(format!("{message}, and no order among themselves beyond a partition"))
         } else {
-            Finding::error(format!("{message}, which sink {} needs", keyed.join(", ")))
-                .hint("give it a primary key, or set message.key.columns in \
-                       source.connector_properties")
+            Finding::error(format!("{message}, which sink {} needs", keyed.join(", "))).hint(
+                "give it a primary key, or set message.key.columns in \
+                       source.connector_properties",
+            )
         });
     }
     found
@@ -194,8 +195,10 @@ fn column_names(table: &Table) -> Vec<Finding> {
                 table.name,
                 columns.join(" and ")
             ))
-            .hint("rename one, or set field.name.adjustment.mode: avro_unicode in \
-                   source.connector_properties")
+            .hint(
+                "rename one, or set field.name.adjustment.mode: avro_unicode in \
+                   source.connector_properties",
+            )
         })
         .collect()
 }
@@ -230,8 +233,8 @@ fn column_value(config: &PipelineConfig, table: &Table, column: &Column) -> Vec<
             "column {what} is generated: it is in the snapshot's records only, not in changes"
         )));
     } else if let Some(default) = &column.default {
-        let loses = config.connector.converter == Converter::Apicurio
-            && !config.connector.keeps_nulls();
+        let loses =
+            config.connector.converter == Converter::Apicurio && !config.connector.keeps_nulls();
         if column.nullable && loses {
             found.push(
                 Finding::warning(format!(

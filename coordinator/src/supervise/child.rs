@@ -202,10 +202,8 @@ mod tests {
     async fn stopping_drains_first_and_kills_on_the_second_signal() {
         let dir = tempfile::tempdir().unwrap();
         let ready = dir.path().join("ready");
-        let polite = format!(
-            "trap 'exit 0' TERM; touch {}; while :; do sleep 0.02; done",
-            ready.display()
-        );
+        let polite =
+            format!("trap 'exit 0' TERM; touch {}; while :; do sleep 0.02; done", ready.display());
         let stop = Stop::default();
         let running = tokio::spawn(worker(&polite).supervise(stop.clone(), quick()));
         appears(&ready).await;
@@ -213,8 +211,7 @@ mod tests {
         assert_eq!(running.await.unwrap(), Ended::Drained);
 
         let ready = dir.path().join("deaf");
-        let deaf =
-            format!("trap '' TERM; touch {}; while :; do sleep 0.02; done", ready.display());
+        let deaf = format!("trap '' TERM; touch {}; while :; do sleep 0.02; done", ready.display());
         let stop = Stop::default();
         let running = tokio::spawn(worker(&deaf).supervise(stop.clone(), quick()));
         appears(&ready).await;

@@ -167,11 +167,8 @@ mod tests {
 
     #[test]
     fn every_enabled_sink_gets_its_worker() {
-        let sink = |id: &str, enabled| SinkConfig {
-            sink_id: id.into(),
-            enabled,
-            ..SinkConfig::default()
-        };
+        let sink =
+            |id: &str, enabled| SinkConfig { sink_id: id.into(), enabled, ..SinkConfig::default() };
         let config = PipelineConfig {
             sinks: vec![sink("wh", true), sink("off", false), sink("analytics", true)],
             ..PipelineConfig::default()

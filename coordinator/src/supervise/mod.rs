@@ -34,10 +34,7 @@ pub(crate) async fn serve(config: Arc<PipelineConfig>) -> Result<(), Failure> {
     coordinator(config, stop).await
 }
 
-async fn coordinator(
-    config: Arc<PipelineConfig>,
-    stop: CancellationToken,
-) -> Result<(), Failure> {
+async fn coordinator(config: Arc<PipelineConfig>, stop: CancellationToken) -> Result<(), Failure> {
     let _ = (config, stop);
     Err(Failure::new(Exit::Software, "the coordinator"))
 }

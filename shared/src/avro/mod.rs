@@ -33,6 +33,8 @@ mod view;
 #[cfg(test)]
 mod decode_tests;
 #[cfg(test)]
+pub(crate) mod oracle;
+#[cfg(test)]
 mod oracle_tests;
 #[cfg(test)]
 mod plan_tests;

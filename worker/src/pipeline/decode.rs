@@ -94,9 +94,8 @@ impl Decoder {
         };
         let mut key_cells = std::mem::take(&mut self.key_cells).recycle();
         let mut value_cells = std::mem::take(&mut self.value_cells).recycle();
-        let outcome =
-            decode(record, &framed, filter, &mut key_cells, &mut value_cells, take)
-                .unwrap_or_else(Outcome::Rejected);
+        let outcome = decode(record, &framed, filter, &mut key_cells, &mut value_cells, take)
+            .unwrap_or_else(Outcome::Rejected);
         self.key_cells = key_cells.recycle();
         self.value_cells = value_cells.recycle();
         outcome
@@ -158,10 +157,9 @@ fn decode<'m>(
         code: "bad_value",
         message: format!("the value cannot be decoded: {error}"),
     })?;
-    let envelope = envelope_plan.envelope(root, value_cells).map_err(|error| Rejection {
-        code: "bad_envelope",
-        message: error.to_string(),
-    })?;
+    let envelope = envelope_plan
+        .envelope(root, value_cells)
+        .map_err(|error| Rejection { code: "bad_envelope", message: error.to_string() })?;
     let Some(operation) = Operation::of(envelope.op()) else { return Ok(Outcome::Passed) };
     let source_ms = envelope.source_ts_ms();
     if !filter.wants(operation) {

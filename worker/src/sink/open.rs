@@ -14,6 +14,8 @@ pub fn open(config: &PipelineConfig, sink: &SinkConfig) -> Result<Arc<dyn Sink>,
     match sink.sink_type {
         SinkType::Webhook => Err(format!("sink {}: not merged", config.pipeline_id)),
         SinkType::Postgres => Err(format!("sink {}: not merged", config.pipeline_id)),
-        SinkType::Iceberg => Err(format!("sink {}: sink_type iceberg is not built yet", sink.sink_id)),
+        SinkType::Iceberg => {
+            Err(format!("sink {}: sink_type iceberg is not built yet", sink.sink_id))
+        }
     }
 }

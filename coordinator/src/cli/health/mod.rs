@@ -43,8 +43,7 @@ async fn report(args: &HealthArgs) -> Result<Value, Failure> {
     let Some(config) = &args.config else {
         return Ok(probed(&without_file(args), None).await);
     };
-    let target =
-        Target { config: config.clone(), platform_config: args.platform_config.clone() };
+    let target = Target { config: config.clone(), platform_config: args.platform_config.clone() };
     let config = load(&target)?;
     match Coordinator::new(&config.coordinator)?.get(HEALTH_PATH).await {
         Ok(report) => Ok(report),

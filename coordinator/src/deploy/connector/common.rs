@@ -110,10 +110,7 @@ fn topic_creation(config: &PipelineConfig) -> Properties {
         ("topic.creation.default.replication.factor", &topics.replication_factor.to_string()),
         ("topic.creation.default.cleanup.policy", "delete"),
         ("topic.creation.default.retention.ms", &topics.retention_ms.to_string()),
-        (
-            "topic.creation.default.max.message.bytes",
-            &config.kafka.max_message_bytes.to_string(),
-        ),
+        ("topic.creation.default.max.message.bytes", &config.kafka.max_message_bytes.to_string()),
     ])
 }
 
