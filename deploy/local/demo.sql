@@ -66,7 +66,8 @@ FROM (VALUES
     ('jose@example.com', 'cancelled', 1, 5.00, 5.50, 0.1, 'none', NULL),
     ('lee@example.com', 'paid', 3, 33.33, NULL, 0.333, 'línea 1' || chr(10) || 'línea 2', timestamp '2026-03-05 00:00:00')
 ) AS v (email, status, quantity, amount, discount, weight_kg, note, delivery_at)
-JOIN public.customers c USING (email);
+JOIN public.customers c USING (email)
+ORDER BY c.id, v.amount DESC;
 \endif
 COMMIT;
 RESET ROLE;

@@ -215,7 +215,7 @@ step_plugin() {
   version="DEBEZIUM_${database^^}_VERSION"
   maven "plugin_$database" "$(dependency_goal copy)" "-DoutputDirectory=$folder" \
     "-Dartifact=io.debezium:debezium-connector-$database:${!version}:tar.gz:plugin"
-  tar -xzf "$folder"/*.tar.gz -C "$folder"
+  tar --no-same-owner -xzf "$folder"/*.tar.gz -C "$folder"
   rm "$folder"/*.tar.gz
 }
 

@@ -126,7 +126,7 @@ start_postgres() {
   local bin cluster=$DATA/postgres
   bin=$(postgres_programs)
   [[ -f $cluster/cdc-created ]] || create_cluster "$bin" "$cluster" >"$DATA/logs/postgres-setup.log" 2>&1 || return 1
-  local server=("$bin/postgres" -D "$cluster" -p "$CDC_LOCAL_POSTGRES_PORT")
+  local server=("$bin/postgres" -D "$(readlink -f "$cluster")" -p "$CDC_LOCAL_POSTGRES_PORT")
   if [[ $EUID -eq 0 ]]; then
     server=(setpriv --reuid "$(database_user)" --regid "$(id -g "$(database_user)")" --clear-groups "${server[@]}")
   fi
@@ -305,6 +305,9 @@ transaction.state.log.min.isr=1
 share.coordinator.state.topic.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
+# A broker that was killed may register again after 3 s, not 9.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 # Groups form without waiting, and tests may ask for short sessions.
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000

@@ -18,6 +18,7 @@
 //! per sink that yields [`Disposition`].
 
 pub mod open;
+pub mod postgres;
 pub mod retry;
 pub mod webhook;
 
