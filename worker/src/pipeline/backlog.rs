@@ -124,8 +124,7 @@ impl Backlog {
 
     /// The entry of an offset.
     pub fn find(&mut self, offset: i64) -> Option<&mut Entry> {
-        let index =
-            self.entries.binary_search_by_key(&offset, |entry| entry.record.offset).ok()?;
+        let index = self.entries.binary_search_by_key(&offset, |entry| entry.record.offset).ok()?;
         self.entries.get_mut(index)
     }
 

@@ -296,9 +296,9 @@ impl PartitionTask {
 
     /// Publishes the state; unless `now`, at most every [`REPORT_PAUSE`].
     pub(super) fn report(&mut self, state: PartitionState, hold: Option<&HoldReport>, now: bool) {
-        let due = self.reported.is_none_or(|(before, at)| {
-            before != state || at.elapsed() >= REPORT_PAUSE
-        });
+        let due = self
+            .reported
+            .is_none_or(|(before, at)| before != state || at.elapsed() >= REPORT_PAUSE);
         if !(now || due) {
             return;
         }
@@ -312,8 +312,7 @@ impl PartitionTask {
             hold: hold.cloned(),
             queue_depth: self.backlog.len() as u64,
             last_flush_ms: self.last_flush_ms,
-            next_source_ms: head
-                .map(|entry| entry.source_ms.unwrap_or(entry.record.timestamp_ms)),
+            next_source_ms: head.map(|entry| entry.source_ms.unwrap_or(entry.record.timestamp_ms)),
         };
         self.shared.status.report(&self.question.tp, report);
     }

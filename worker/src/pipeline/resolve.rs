@@ -61,10 +61,10 @@ pub async fn resolve(shared: &Shared, question: &Question) -> Resolved {
     if !*proven.borrow() {
         let error = shared.status.last_error();
         if tokio::time::timeout(PAUSE, proven.wait_for(|proven| *proven)).await.is_err() {
-            let (code, message) = error
-                .map_or(("sink_unproven".to_owned(), "connecting to the sink".to_owned()), |error| {
-                    (error.code, error.message)
-                });
+            let (code, message) = error.map_or(
+                ("sink_unproven".to_owned(), "connecting to the sink".to_owned()),
+                |error| (error.code, error.message),
+            );
             return wait(&code, message, "make the sink reachable; this is tried again");
         }
     }
@@ -102,9 +102,8 @@ async fn gather(shared: &Shared, question: &Question) -> Result<Evidence, Resolv
     };
     let control = shared.control.borrow().state.clone();
     let shape = control.started(&shared.sink_id, &tp.topic);
-    let started = shape.is_some_and(|shape| {
-        shape.topic_id == facts.topic_id && tp.partition < shape.partitions
-    });
+    let started = shape
+        .is_some_and(|shape| shape.topic_id == facts.topic_id && tp.partition < shape.partitions);
     let mut evidence = Evidence {
         topic_id: facts.topic_id,
         low: facts.low,
@@ -216,7 +215,11 @@ async fn settle(
 }
 
 fn again() -> Resolved {
-    wait("position_moved", "another worker wrote the sink's record; reading it again".to_owned(), "")
+    wait(
+        "position_moved",
+        "another worker wrote the sink's record; reading it again".to_owned(),
+        "",
+    )
 }
 
 async fn commit_start(shared: &Shared, question: &Question) -> Result<(), Resolved> {

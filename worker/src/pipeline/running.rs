@@ -256,10 +256,16 @@ impl PartitionTask {
         let since = self.shared.control_offset();
         if self.shared.on_reject == OnReject::Stop {
             let message = format!("offset {offset} can never be delivered: {code}: {message}");
-            return Some(Phase::Held(Hold::stopped("rejected_record", message, Some(offset), since)));
+            return Some(Phase::Held(Hold::stopped(
+                "rejected_record",
+                message,
+                Some(offset),
+                since,
+            )));
         }
         if self.breaker.rejected() {
-            let message = format!("too many records are rejected; the last, offset {offset}: {message}");
+            let message =
+                format!("too many records are rejected; the last, offset {offset}: {message}");
             return Some(Phase::Held(Hold::stopped("breaker", message, Some(offset), since)));
         }
         let topic_id = self.question.last.as_ref()?.topic_id.clone();
@@ -456,7 +462,8 @@ impl PartitionTask {
         }
         loop {
             if !delivery.writer.in_flight() {
-                let behind = self.position().is_some_and(|position| delivery.covered > position.next);
+                let behind =
+                    self.position().is_some_and(|position| delivery.covered > position.next);
                 let unsent = delivery.open.rows > 0
                     || self.backlog.covers().is_some_and(|next| next > delivery.covered);
                 if unsent && delivery.blocked.is_none() {
@@ -531,7 +538,8 @@ impl Delivery {
 
     fn is_due(&self, idle: bool) -> bool {
         let Some(since) = self.open.since else { return false };
-        let aged = if self.limits.age.is_zero() { idle } else { since.elapsed() >= self.limits.age };
+        let aged =
+            if self.limits.age.is_zero() { idle } else { since.elapsed() >= self.limits.age };
         aged || self.is_full()
     }
 

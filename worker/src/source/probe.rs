@@ -66,9 +66,9 @@ impl Probe {
     /// When Kafka does not answer, or the topic does not exist.
     pub async fn facts(&self, tp: &TopicPartition) -> Result<LogFacts, ProbeError> {
         let (probe, asked) = (self.clone(), tp.clone());
-        tokio::task::spawn_blocking(move || probe.facts_blocking(&asked)).await.map_err(|error| {
-            ProbeError::Kafka { tp: tp.clone(), reason: error.to_string() }
-        })?
+        tokio::task::spawn_blocking(move || probe.facts_blocking(&asked))
+            .await
+            .map_err(|error| ProbeError::Kafka { tp: tp.clone(), reason: error.to_string() })?
     }
 
     /// The first offset of the log.
@@ -89,8 +89,7 @@ impl Probe {
     }
 
     fn facts_blocking(&self, tp: &TopicPartition) -> Result<LogFacts, ProbeError> {
-        let failed =
-            |reason: String| ProbeError::Kafka { tp: tp.clone(), reason };
+        let failed = |reason: String| ProbeError::Kafka { tp: tp.clone(), reason };
         let mut ids = kafka::topic_ids(self.consumer.client(), &[&tp.topic], TIMEOUT)
             .map_err(|error| failed(error.to_string()))?;
         let topic_id =
