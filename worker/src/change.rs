@@ -4,6 +4,8 @@ use cdc_shared::avro::Value;
 use cdc_shared::envelope::{Envelope, Op};
 use cdc_shared::json::{self, JsonError, JsonOptions, Unavailable};
 
+use crate::sink::Rejection;
+
 /// What happened to a row, Debezium's `op`; a tombstone is an operation of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Operation {
@@ -50,6 +52,8 @@ pub struct Change<'a> {
     pub key: Option<Value<'a, 'a>>,
     /// The decoded value; `None` for a tombstone.
     pub envelope: Option<Envelope<'a, 'a>>,
+    /// How the sink wants its JSON.
+    pub json: &'a JsonOptions,
 }
 
 impl Change<'_> {
@@ -57,13 +61,9 @@ impl Change<'_> {
     ///
     /// # Errors
     /// When a value has no JSON form. `out` is then as it was.
-    pub fn write_key_json(
-        &self,
-        options: &JsonOptions,
-        out: &mut Vec<u8>,
-    ) -> Result<(), JsonError> {
+    pub fn write_key_json(&self, out: &mut Vec<u8>) -> Result<(), Rejection> {
         match self.key {
-            Some(key) => json::write_value(key, options, out),
+            Some(key) => json::write_value(key, self.json, out).map_err(rejected),
             None => {
                 out.extend_from_slice(b"null");
                 Ok(())
@@ -79,17 +79,16 @@ impl Change<'_> {
     /// When a value has no JSON form. `out` is then as it was.
     pub fn write_value_json(
         &self,
-        options: &JsonOptions,
         out: &mut Vec<u8>,
         unavailable: &mut Vec<String>,
-    ) -> Result<(), JsonError> {
+    ) -> Result<(), Rejection> {
         unavailable.clear();
         let Some(envelope) = &self.envelope else {
             out.extend_from_slice(b"null");
             return Ok(());
         };
         let mut missing = Unavailable::default();
-        json::write_envelope(envelope, options, out, &mut missing)?;
+        json::write_envelope(envelope, self.json, out, &mut missing).map_err(rejected)?;
         for name in missing.before.into_iter().chain(missing.after) {
             if !unavailable.iter().any(|known| known == name) {
                 unavailable.push(name.to_owned());
@@ -97,4 +96,8 @@ impl Change<'_> {
         }
         Ok(())
     }
+}
+
+fn rejected(error: JsonError) -> Rejection {
+    Rejection { code: "no_json_form", message: error.to_string() }
 }

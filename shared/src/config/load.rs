@@ -23,8 +23,8 @@ pub fn process_variables() -> Variables {
         .collect()
 }
 
-/// What to load, and for whom.
-#[derive(Debug, Clone)]
+/// What to load, and for whom. `Debug` leaves the variables out: any may be a secret.
+#[derive(Clone)]
 pub struct LoadOptions {
     /// The pipeline file; it may hold the platform's settings too.
     pub pipeline: PathBuf,
@@ -34,6 +34,16 @@ pub struct LoadOptions {
     pub variables: Variables,
     /// Whose secrets are needed.
     pub sections: Sections,
+}
+
+impl std::fmt::Debug for LoadOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoadOptions")
+            .field("pipeline", &self.pipeline)
+            .field("platform", &self.platform)
+            .field("sections", &self.sections)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Which process the configuration is for: only in the sections that it uses are references
@@ -93,7 +103,9 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, ConfigErrors> {
     let usage = Usage::new(&options.sections, &tree);
     let shaped = shape(&tree, &usage, &options.variables);
     errors.extend(shaped.errors);
-    let mut config = typed(shaped.values, &tree, &mut errors);
+    let Some(mut config) = typed(shaped.values, &tree, &mut errors) else {
+        return Err(in_order(errors));
+    };
     if config.group_id.is_empty() {
         config.group_id = format!("cdc-{}", config.pipeline_id);
     }
@@ -190,13 +202,23 @@ fn spread_retry(tree: &mut Node) {
     }
 }
 
-fn typed(values: Json, tree: &Node, errors: &mut Vec<ConfigError>) -> PipelineConfig {
-    serde_json::from_value(values).unwrap_or_else(|error| {
-        // The schema is stricter than the types; this is for what it should ever miss.
-        let message = error.to_string();
-        errors.push(ConfigError { place: tree.place.clone(), path: String::new(), message });
-        PipelineConfig::default()
-    })
+/// The values as the types hold them. The schema is as strict as the types, so the types' own
+/// complaint is only added when nothing else was found.
+fn typed(values: Json, tree: &Node, errors: &mut Vec<ConfigError>) -> Option<PipelineConfig> {
+    match serde_json::from_value(values) {
+        Ok(config) => Some(config),
+        Err(error) => {
+            if errors.is_empty() {
+                let message = error.to_string();
+                errors.push(ConfigError {
+                    place: tree.place.clone(),
+                    path: String::new(),
+                    message,
+                });
+            }
+            None
+        }
+    }
 }
 
 fn no_such_sink(sink_id: &str, config: &PipelineConfig, tree: &Node) -> ConfigError {

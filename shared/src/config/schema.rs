@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Value as Json, json};
 
-use super::PipelineConfig;
+use super::{HIDDEN, PipelineConfig};
 
 static SCHEMA: LazyLock<Json> = LazyLock::new(|| schemars::schema_for!(PipelineConfig).to_value());
 
@@ -113,7 +113,9 @@ fn for_editors(schema: &mut Json) {
                 );
             }
             let default = object.get("default");
-            if default.is_some_and(|default| default.is_object() || default.is_null()) {
+            if default.is_some_and(|default| {
+                default.is_object() || default.is_null() || default == HIDDEN
+            }) {
                 object.remove("default");
             }
             for value in object.values_mut() {

@@ -104,13 +104,12 @@ impl Reader<'_> {
             if item.value == Value::Null {
                 self.error(&item.place, &path, "is empty".to_owned());
             }
-            // An item that is wrong keeps its place, so that later checks name the right index.
             let value = self.value(item, &schema["items"], &path, &item.place);
-            list.push(value.unwrap_or_else(|| {
-                match schema::kind(schema::resolve(&schema["items"])) {
-                    Kind::Section => Json::Object(Map::new()),
-                    _ => Json::String(String::new()),
-                }
+            // An item that is wrong keeps its place, so that later checks name the right index.
+            list.extend(value.or_else(|| match schema::kind(schema::resolve(&schema["items"])) {
+                Kind::Section => Some(Json::Object(Map::new())),
+                Kind::Text => Some(Json::String(String::new())),
+                _ => None,
             }));
         }
         Json::Array(list)
@@ -200,7 +199,7 @@ fn in_range(number: f64, schema: &Json) -> Result<(), String> {
         return Ok(());
     }
     Err(match (least, most) {
-        (Some(least), Some(most)) if least == most => format!("must be {least}, is {FOUND}"),
+        (Some(least), Some(most)) if most <= least => format!("must be {least}, is {FOUND}"),
         (Some(least), Some(most)) => format!("must be from {least} to {most}, is {FOUND}"),
         (Some(least), None) => format!("must be at least {least}, is {FOUND}"),
         (None, most) => format!("must be at most {}, is {FOUND}", most.unwrap_or_default()),

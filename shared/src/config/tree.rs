@@ -373,6 +373,16 @@ mod tests {
     }
 
     #[test]
+    fn a_hostile_file_is_refused() {
+        let levels = (1..40).map(|n| format!("a{n}: &a{n} [*a{0}, *a{0}]\n", n - 1));
+        let bomb = "a0: &a0 [x, x]\n".to_owned() + &levels.collect::<Vec<_>>().concat();
+        for text in ["[".repeat(100_000), "a: ".to_owned() + &"{b: ".repeat(100_000), bomb] {
+            let (node, errors) = read(&text);
+            assert!(node.is_none() && errors.len() == 1, "{errors:?}");
+        }
+    }
+
+    #[test]
     fn a_layer_replaces_key_by_key() {
         let mut node = read("a: {x: 1, y: 2}\nl: [1]\ns:\n  k: v\n").0.unwrap();
         node.merge(read("a: {y: 3}\nl: [2, 3]\ns:\n").0.unwrap());

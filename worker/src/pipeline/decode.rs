@@ -3,9 +3,12 @@
 //! The filters of the sink apply here, on the effect only: a record without effect still counts
 //! for the watermark.
 
+use std::sync::Arc;
+
 use cdc_shared::avro::{CellBuf, Value, frame};
 use cdc_shared::config::{Operation as ConfigOperation, SinkConfig, SnapshotDelivery};
 use cdc_shared::envelope::ValueSchema;
+use cdc_shared::json::JsonOptions;
 use cdc_shared::offset::SchemaIds;
 use cdc_shared::registry::{Registry, Schema};
 
@@ -67,8 +70,9 @@ pub enum Outcome {
 }
 
 /// Decodes records one after the other, reusing its memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
+    json: Arc<JsonOptions>,
     key_cells: CellBuf<'static>,
     value_cells: CellBuf<'static>,
 }
@@ -80,6 +84,11 @@ pub fn schema_ids(record: &Record) -> SchemaIds {
 }
 
 impl Decoder {
+    /// A decoder for a sink that wants its JSON like this.
+    pub fn new(json: Arc<JsonOptions>) -> Self {
+        Self { json, key_cells: CellBuf::new(), value_cells: CellBuf::new() }
+    }
+
     /// Decodes `record` and hands it to `take` if it has an effect.
     pub fn offer(
         &mut self,
@@ -94,16 +103,16 @@ impl Decoder {
         };
         let mut key_cells = std::mem::take(&mut self.key_cells).recycle();
         let mut value_cells = std::mem::take(&mut self.value_cells).recycle();
-        let outcome =
-            decode(record, &framed, filter, &mut key_cells, &mut value_cells, take)
-                .unwrap_or_else(Outcome::Rejected);
+        let cells = (&mut key_cells, &mut value_cells);
+        let outcome = decode(record, &framed, filter, &self.json, cells, take)
+            .unwrap_or_else(Outcome::Rejected);
         self.key_cells = key_cells.recycle();
         self.value_cells = value_cells.recycle();
         outcome
     }
 }
 
-type Datum<'m> = Option<(std::sync::Arc<Schema>, &'m [u8])>;
+type Datum<'m> = Option<(Arc<Schema>, &'m [u8])>;
 
 /// Key and value with their schemas.
 struct Framed<'m> {
@@ -138,12 +147,12 @@ fn decode<'m>(
     record: &'m Record,
     framed: &Framed<'m>,
     filter: &Filter,
-    key_cells: &mut CellBuf<'m>,
-    value_cells: &mut CellBuf<'m>,
+    json: &JsonOptions,
+    (key_cells, value_cells): (&mut CellBuf<'m>, &mut CellBuf<'m>),
     take: impl FnOnce(&Change<'_>) -> Result<(), Rejection>,
 ) -> Result<Outcome, Rejection> {
     let Some((value_schema, value)) = &framed.value else {
-        return tombstone(record, framed, key_cells, take);
+        return tombstone(record, framed, json, key_cells, take);
     };
     let envelope_plan = match &value_schema.kind {
         ValueSchema::Envelope(plan) => plan,
@@ -175,6 +184,7 @@ fn decode<'m>(
         operation,
         key,
         envelope: Some(envelope),
+        json,
     })?;
     Ok(Outcome::Taken { source_ms })
 }
@@ -182,6 +192,7 @@ fn decode<'m>(
 fn tombstone<'m>(
     record: &'m Record,
     framed: &Framed<'m>,
+    json: &JsonOptions,
     key_cells: &mut CellBuf<'m>,
     take: impl FnOnce(&Change<'_>) -> Result<(), Rejection>,
 ) -> Result<Outcome, Rejection> {
@@ -193,6 +204,7 @@ fn tombstone<'m>(
         operation: Operation::Tombstone,
         key,
         envelope: None,
+        json,
     })?;
     Ok(Outcome::Taken { source_ms: None })
 }

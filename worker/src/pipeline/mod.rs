@@ -25,6 +25,7 @@ use std::sync::Arc;
 use cdc_shared::api::Directive;
 use cdc_shared::backoff::RetryPolicy;
 use cdc_shared::config::{BreakerConfig, OnReject, StartPosition};
+use cdc_shared::json::JsonOptions;
 use cdc_shared::offset::TopicPartition;
 use cdc_shared::registry::Registry;
 use tokio::sync::{mpsc, watch};
@@ -53,6 +54,8 @@ pub struct Shared {
     pub give_up: bool,
     /// Filters of the sink.
     pub filter: decode::Filter,
+    /// How the sink wants its JSON.
+    pub json: Arc<JsonOptions>,
     /// Dead letters.
     pub dlq: dlq::Dlq,
     /// When rejecting must stop.

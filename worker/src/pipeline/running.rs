@@ -38,7 +38,7 @@ type Blocked = BoxFuture<'static, Unblocked>;
 /// What a blocked partition was waiting for.
 enum Unblocked {
     /// A schema was fetched, or was not.
-    Schema(i32, Result<(), RegistryError>),
+    Schema(Result<(), RegistryError>),
     /// The DLQ has a record, or has not.
     DeadLettered(i64, Result<(), DlqUnavailable>),
 }
@@ -144,7 +144,7 @@ impl PartitionTask {
             writer,
             limits: self.shared.sink.batch_limits(),
             trouble,
-            decoder: Decoder::default(),
+            decoder: Decoder::new(self.shared.json.clone()),
             blocked: None,
             rejects: VecDeque::new(),
             open: Open::default(),
@@ -243,7 +243,7 @@ impl PartitionTask {
             if matches!(fetched, Err(RegistryError::Unavailable { .. })) {
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
-            Unblocked::Schema(id, fetched)
+            Unblocked::Schema(fetched)
         })
     }
 
@@ -285,11 +285,11 @@ impl PartitionTask {
     fn unblocked(&mut self, delivery: &mut Delivery, unblocked: Unblocked) -> Option<Phase> {
         let since = self.shared.control_offset();
         match unblocked {
-            Unblocked::Schema(_, Ok(())) => {}
-            Unblocked::Schema(_, Err(error @ RegistryError::Unavailable { .. })) => {
+            Unblocked::Schema(Ok(())) => {}
+            Unblocked::Schema(Err(error @ RegistryError::Unavailable { .. })) => {
                 self.told("registry_unavailable", &error);
             }
-            Unblocked::Schema(_, Err(error)) => {
+            Unblocked::Schema(Err(error)) => {
                 let until = Instant::now() + 10 * RETRY_PAUSE;
                 let way_out = "register the schema, or skip the record; this is tried again";
                 let mut hold =

@@ -40,7 +40,10 @@ impl<'a> Findings<'a> {
     /// Something is wrong with the setting at `path`.
     fn error(&mut self, path: &str, message: impl Into<String>) {
         let silent = self.unresolved.contains(path)
-            || self.failed.iter().any(|failed| !failed.is_empty() && covers(failed, path));
+            || self
+                .failed
+                .iter()
+                .any(|failed| !failed.is_empty() && (covers(failed, path) || covers(path, failed)));
         if !silent {
             let place = self.tree.place_of(path).clone();
             self.errors.push(ConfigError { place, path: path.to_owned(), message: message.into() });

@@ -28,12 +28,15 @@ impl TextColumn {
     /// A text that no field can hold, or that `check` refuses; the column is as before then.
     fn push(
         &mut self,
-        write: impl FnOnce(&mut Vec<u8>),
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), Rejection>,
         check: impl FnOnce(&[u8]) -> Result<(), Rejection>,
     ) -> Result<(), Rejection> {
         let start = self.wire.len();
         self.wire.extend_from_slice(&[0; 4]);
-        write(&mut self.wire);
+        if let Err(rejection) = write(&mut self.wire) {
+            self.wire.truncate(start);
+            return Err(rejection);
+        }
         let text = self.wire.get(start + 4..).unwrap_or_default();
         let length = text.len();
         let verdict = if length > MAX_FIELD_BYTES { Err(too_long(length)) } else { check(text) };
@@ -128,8 +131,8 @@ impl Batch {
         value: (V, VC),
     ) -> Result<(), Rejection>
     where
-        K: FnOnce(&mut Vec<u8>),
-        V: FnOnce(&mut Vec<u8>),
+        K: FnOnce(&mut Vec<u8>) -> Result<(), Rejection>,
+        V: FnOnce(&mut Vec<u8>) -> Result<(), Rejection>,
         KC: FnOnce(&[u8]) -> Result<(), Rejection>,
         VC: FnOnce(&[u8]) -> Result<(), Rejection>,
     {

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use cdc_shared::config::{HttpMethod, Int64Json, TemporalJson, WebhookConfig, WebhookJsonConfig};
-use cdc_shared::json::{Int64, JsonOptions, Temporal};
+use cdc_shared::config::{HttpMethod, WebhookConfig};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 
@@ -28,7 +27,6 @@ pub(super) struct WebhookOptions {
     pub(super) max_in_flight: usize,
     pub(super) max_response_bytes: usize,
     pub(super) send_tombstones: bool,
-    pub(super) json: JsonOptions,
 }
 
 impl WebhookOptions {
@@ -57,7 +55,6 @@ impl WebhookOptions {
                 max_in_flight: config.max_in_flight as usize,
                 max_response_bytes: config.max_response_bytes as usize,
                 send_tombstones: config.send_tombstones,
-                json: json(config.json),
             }),
             _ => Err(invalid(&problems.join("; "))),
         }
@@ -84,20 +81,6 @@ fn method(method: HttpMethod) -> Method {
         HttpMethod::Post => Method::POST,
         HttpMethod::Put => Method::PUT,
         HttpMethod::Patch => Method::PATCH,
-    }
-}
-
-fn json(config: WebhookJsonConfig) -> JsonOptions {
-    JsonOptions {
-        int64: match config.int64 {
-            Int64Json::Number => Int64::Number,
-            Int64Json::String => Int64::String,
-        },
-        temporal: match config.temporal {
-            TemporalJson::AsSent => Temporal::AsSent,
-            TemporalJson::Iso8601 => Temporal::Iso8601,
-        },
-        ..JsonOptions::default()
     }
 }
 

@@ -4,7 +4,6 @@ use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use cdc_shared::json::{JsonError, JsonOptions};
 use cdc_shared::offset::{TopicId, TopicPartition};
 use reqwest::Request;
 use reqwest::header::{HeaderName, HeaderValue};
@@ -12,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::config::WebhookOptions;
 use crate::change::Change;
+use crate::sink::Rejection;
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -48,16 +48,12 @@ impl EventForm {
     ///
     /// # Errors
     /// When a value has no JSON form.
-    pub(super) fn body(
-        &mut self,
-        change: &Change<'_>,
-        json: &JsonOptions,
-    ) -> Result<Bytes, JsonError> {
+    pub(super) fn body(&mut self, change: &Change<'_>) -> Result<Bytes, Rejection> {
         let mut body = Vec::with_capacity(self.room);
         body.extend_from_slice(br#"{"key":"#);
-        change.write_key_json(json, &mut body)?;
+        change.write_key_json(&mut body)?;
         body.extend_from_slice(br#","value":"#);
-        change.write_value_json(json, &mut body, &mut self.unavailable)?;
+        change.write_value_json(&mut body, &mut self.unavailable)?;
         body.extend_from_slice(&self.metadata);
         let _ = write!(body, "{}", change.offset);
         for (index, column) in self.unavailable.iter().enumerate() {
@@ -123,11 +119,12 @@ pub(super) fn request(options: &WebhookOptions, id: &str, body: Bytes) -> Reques
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, LazyLock};
 
     use cdc_shared::avro::{CellBuf, Plan};
     use cdc_shared::config::{Secret, WebhookConfig};
     use cdc_shared::envelope::ValueSchema;
+    use cdc_shared::json::JsonOptions;
 
     use super::*;
     use crate::change::Operation;
@@ -136,8 +133,11 @@ mod tests {
         EventForm::new(&TopicPartition::new("cdc.public.\"x\"", 3), TopicId("dG9waWM".into()))
     }
 
+    static JSON: LazyLock<JsonOptions> = LazyLock::new(JsonOptions::default);
+
     fn change(offset: i64) -> Change<'static> {
         Change {
+            json: &JSON,
             offset,
             timestamp_ms: 0,
             key_bytes: None,
@@ -172,7 +172,7 @@ mod tests {
             envelope: Some(plan.envelope(root, &value_cells).unwrap()),
             ..change(41)
         };
-        let body = form().body(&change, &JsonOptions::default()).unwrap();
+        let body = form().body(&change).unwrap();
         String::from_utf8(body.to_vec()).unwrap()
     }
 
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn without_key_and_value_both_are_null() {
-        let body = form().body(&change(41), &JsonOptions::default()).unwrap();
+        let body = form().body(&change(41)).unwrap();
         assert_eq!(
             std::str::from_utf8(&body).unwrap(),
             r#"{"key":null,"value":null,"metadata":{"topic":"cdc.public.\"x\"","partition":3,"offset":41}}"#

@@ -311,10 +311,7 @@ impl PartitionWriter for WebhookWriter {
             self.order.push_done(change.offset);
             return Ok(());
         }
-        let body = self
-            .form
-            .body(change, &self.endpoint.options.json)
-            .map_err(|error| Rejection { code: "no_json_form", message: error.to_string() })?;
+        let body = self.form.body(change)?;
         self.bytes += body.len();
         // Two keys with one hash share a lane, which only costs them running side by side.
         let lane = self.lanes.hash_one(change.key_bytes);
