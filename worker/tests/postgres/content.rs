@@ -102,7 +102,9 @@ async fn a_nul_character_is_rejected_by_jsonb_and_kept_by_text() {
     assert_eq!(offsets(&admin, "cdc_events").await, [1]);
 
     for kind in ["text", "json"] {
-        let retype = format!("ALTER TABLE cdc_events ALTER event_value TYPE {kind}");
+        let retype = format!(
+            "ALTER TABLE cdc_events ALTER event_value TYPE {kind} USING event_value::{kind}"
+        );
         admin.batch_execute(&retype).await.unwrap();
         sink.prove().await.unwrap();
         let from = sink.read_position(&partition()).await.unwrap().unwrap();

@@ -1,10 +1,12 @@
 //! Drives a writer as a partition task does, and checks on the way what must always be true.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use cdc_shared::backoff::RetryPolicy;
 use cdc_shared::config::WebhookConfig;
+use cdc_shared::json::JsonOptions;
 use cdc_shared::offset::{Incarnation, NextOffset, Position, SchemaIds, TopicId, TopicPartition};
 use cdc_worker::change::{Change, Operation};
 use cdc_worker::sink::retry::{Trouble, TroubleReporter};
@@ -15,6 +17,8 @@ use tokio::sync::watch;
 use super::receiver::{Delivery, Receiver};
 
 pub(crate) const TOPIC: &str = "cdc.public.customers";
+
+static JSON: LazyLock<JsonOptions> = LazyLock::new(JsonOptions::default);
 
 /// Waits short enough for tests.
 pub(crate) const QUICK: RetryPolicy = RetryPolicy {
@@ -177,6 +181,13 @@ impl Driver {
 
 /// A change without content.
 pub(crate) fn change(offset: i64, key: Option<&[u8]>, operation: Operation) -> Change<'_> {
-    let (key_bytes, timestamp_ms) = (key, 0);
-    Change { offset, timestamp_ms, key_bytes, operation, key: None, envelope: None }
+    Change {
+        offset,
+        timestamp_ms: 0,
+        key_bytes: key,
+        operation,
+        key: None,
+        envelope: None,
+        json: &JSON,
+    }
 }

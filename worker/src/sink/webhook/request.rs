@@ -50,7 +50,6 @@ impl EventForm {
     /// When a value has no JSON form.
     pub(super) fn body(&mut self, change: &Change<'_>) -> Result<Bytes, Rejection> {
         let mut body = Vec::with_capacity(self.room);
-        self.unavailable.clear();
         body.extend_from_slice(br#"{"key":"#);
         change.write_key_json(&mut body)?;
         body.extend_from_slice(br#","value":"#);
@@ -120,7 +119,12 @@ pub(super) fn request(options: &WebhookOptions, id: &str, body: Bytes) -> Reques
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, LazyLock};
+
+    use cdc_shared::avro::{CellBuf, Plan};
     use cdc_shared::config::{Secret, WebhookConfig};
+    use cdc_shared::envelope::ValueSchema;
+    use cdc_shared::json::JsonOptions;
 
     use super::*;
     use crate::change::Operation;
@@ -129,13 +133,68 @@ mod tests {
         EventForm::new(&TopicPartition::new("cdc.public.\"x\"", 3), TopicId("dG9waWM".into()))
     }
 
+    static JSON: LazyLock<JsonOptions> = LazyLock::new(JsonOptions::default);
+
     fn change(offset: i64) -> Change<'static> {
-        Change { offset, timestamp_ms: 0, key_bytes: None, operation: Operation::Create }
+        Change {
+            json: &JSON,
+            offset,
+            timestamp_ms: 0,
+            key_bytes: None,
+            operation: Operation::Create,
+            key: None,
+            envelope: None,
+        }
+    }
+
+    const KEY: &str = r#"{"type":"record","name":"Key","fields":[{"name":"id","type":"int"}]}"#;
+    const ENVELOPE: &str = r#"{"type":"record","name":"Envelope","fields":[
+        {"name":"before","type":["null",{"type":"record","name":"Value","fields":[
+            {"name":"id","type":"int"},{"name":"note","type":"string"}]}]},
+        {"name":"after","type":["null","Value"]},
+        {"name":"source","type":{"type":"record","name":"Source","fields":[]}},
+        {"name":"op","type":"string"}]}"#;
+
+    /// The body of an update whose `note` is this.
+    fn body_with(note: &str) -> String {
+        let compiled = |json| Arc::new(Plan::compile(1, json, &[] as &[(&str, &str)]).unwrap());
+        let (key_plan, value_plan) = (compiled(KEY), ValueSchema::of(compiled(ENVELOPE)));
+        // Avro: zigzag numbers, texts after their length, the branch before a union's value.
+        let mut datum = vec![0, 2, 14, 2 * note.len() as u8];
+        datum.extend_from_slice(note.as_bytes());
+        datum.extend_from_slice(&[2, b'u']);
+        let (mut key_cells, mut value_cells) = (CellBuf::default(), CellBuf::default());
+        let key = key_plan.decode(&[14], &mut key_cells).unwrap();
+        let plan = value_plan.envelope().unwrap();
+        let root = plan.plan().decode(&datum, &mut value_cells).unwrap();
+        let change = Change {
+            key: Some(key_plan.view(key, &key_cells)),
+            envelope: Some(plan.envelope(root, &value_cells).unwrap()),
+            ..change(41)
+        };
+        let body = form().body(&change).unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
     }
 
     #[test]
-    fn the_body_is_the_specifications() {
-        let body = form().body(&change(41));
+    fn a_body_holds_key_envelope_and_place() {
+        assert_eq!(
+            body_with("x\"y"),
+            r#"{"key":{"id":7},"value":{"before":null,"after":{"id":7,"note":"x\"y"},"source":{},"op":"u"},"metadata":{"topic":"cdc.public.\"x\"","partition":3,"offset":41}}"#
+        );
+    }
+
+    #[test]
+    fn a_column_that_was_not_sent_is_left_out_and_named() {
+        assert_eq!(
+            body_with("__debezium_unavailable_value"),
+            r#"{"key":{"id":7},"value":{"before":null,"after":{"id":7},"source":{},"op":"u"},"metadata":{"topic":"cdc.public.\"x\"","partition":3,"offset":41,"unavailable":["note"]}}"#
+        );
+    }
+
+    #[test]
+    fn without_key_and_value_both_are_null() {
+        let body = form().body(&change(41)).unwrap();
         assert_eq!(
             std::str::from_utf8(&body).unwrap(),
             r#"{"key":null,"value":null,"metadata":{"topic":"cdc.public.\"x\"","partition":3,"offset":41}}"#
