@@ -11,6 +11,7 @@ use rdkafka::admin::{
     TopicReplication,
 };
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 
@@ -26,15 +27,12 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub struct LastComplaint(Arc<Mutex<Option<String>>>);
 
 impl ClientContext for LastComplaint {
-    fn error(&self, _: KafkaError, reason: &str) {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // "All brokers are down" says less than what came before it.
-        if last.is_none() || !reason.contains("brokers are down") {
-            *last = Some(reason.to_owned());
+    // Not `error`: that one is only called while somebody polls the client.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "FAIL" && (level as i32) <= (RDKafkaLogLevel::Error as i32) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.to_owned());
         }
     }
-
-    fn log(&self, _: rdkafka::config::RDKafkaLogLevel, _: &str, _: &str) {}
 }
 
 /// A client of the brokers.
@@ -210,10 +208,8 @@ fn topic_settings(resource: ConfigResource) -> Option<(String, BTreeMap<String, 
 
 /// librdkafka's sentence without the name of its thread and what it did so far.
 fn tidy(reason: &str) -> String {
-    let reason = match reason.split_once("]: ") {
-        Some((head, rest)) if head.starts_with("[thrd:") => rest,
-        _ => reason,
-    };
+    let (head, rest) = reason.split_once("]: ").unwrap_or(("", reason));
+    let reason = if head.starts_with("[thrd:") { rest } else { reason };
     let end = reason.find(" (after ").unwrap_or(reason.len());
     reason[..end].to_owned()
 }

@@ -1,6 +1,6 @@
 //! What `deploy` did, for a person and as JSON.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use cdc_shared::config::HIDDEN;
 use serde::Serialize;
@@ -93,26 +93,27 @@ impl fmt::Display for DeployReport {
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
         }
-        write!(f, "connector {}: {}, its task runs", self.connector, self.outcome)
+        let what = &self.outcome;
+        write!(f, "connector {}: {what}, its task runs", self.connector)?;
+        if let ConnectorOutcome::Updated { changes } = what {
+            for change in changes {
+                let before = change.before.as_deref().unwrap_or("(none)");
+                let after = change.after.as_deref().unwrap_or("(none)");
+                write!(f, "\n  {}: {before} → {after}", change.property)?;
+            }
+        }
+        Ok(())
     }
 }
 
 impl fmt::Display for ConnectorOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Created => f.write_str("created"),
-            Self::Unchanged => f.write_str("unchanged"),
-            Self::Restarted => f.write_str("unchanged, it had failed and was started again"),
-            Self::Updated { changes } => {
-                let mut text = String::new();
-                for change in changes {
-                    let before = change.before.as_deref().unwrap_or("(none)");
-                    let after = change.after.as_deref().unwrap_or("(none)");
-                    let _ = write!(text, "\n  {}: {before} → {after}", change.property);
-                }
-                write!(f, "updated:{text}\n ")
-            }
-        }
+        f.write_str(match self {
+            Self::Created => "created",
+            Self::Updated { .. } => "updated",
+            Self::Unchanged => "unchanged",
+            Self::Restarted => "unchanged, it had failed and was started again",
+        })
     }
 }
 
@@ -135,11 +136,16 @@ mod tests {
             properties(&[("name", "c"), ("a", "1"), ("database.password", "x"), ("old", "y")]);
         assert!(changes("c", &existing, &existing).is_empty());
         let ours = properties(&[("a", "2"), ("database.password", "z"), ("new", "n")]);
-        let outcome = ConnectorOutcome::Updated { changes: changes("c", &existing, &ours) };
+        let report = DeployReport {
+            connector: "c".into(),
+            outcome: ConnectorOutcome::Updated { changes: changes("c", &existing, &ours) },
+            topics: vec![],
+            notes: vec![],
+        };
         assert_eq!(
-            outcome.to_string(),
-            "updated:\n  a: 1 → 2\n  database.password: *** → ***\n  new: (none) → n\n  \
-             old: y → (none)\n "
+            report.to_string(),
+            "connector c: updated, its task runs\n  a: 1 → 2\n  database.password: *** → ***\n  \
+             new: (none) → n\n  old: y → (none)"
         );
     }
 

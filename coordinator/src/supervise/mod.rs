@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::args::RunArgs;
 use crate::cli::{Exit, Failure, load, progress};
 use crate::deploy::{self, DeployOptions};
+use crate::{CoordinatorError, ServeOptions};
 
 /// Logs as the configuration says.
 pub(crate) fn log_by(config: &PipelineConfig) -> Result<(), Failure> {
@@ -35,8 +36,15 @@ pub(crate) async fn serve(config: Arc<PipelineConfig>) -> Result<(), Failure> {
 }
 
 async fn coordinator(config: Arc<PipelineConfig>, stop: CancellationToken) -> Result<(), Failure> {
-    let _ = (config, stop);
-    Err(Failure::new(Exit::Software, "the coordinator"))
+    crate::run(config, ServeOptions::default(), stop).await.map_err(|e| coordinator_failed(&e))
+}
+
+fn coordinator_failed(error: &CoordinatorError) -> Failure {
+    let exit = match error {
+        CoordinatorError::Serve(_) | CoordinatorError::PartEnded(_) => Exit::Software,
+        _ => Exit::Config,
+    };
+    Failure::new(exit, format!("the coordinator: {error}"))
 }
 
 /// Deploys, then runs coordinator and workers until a signal.

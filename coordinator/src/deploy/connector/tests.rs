@@ -38,6 +38,7 @@ event.converting.failure.handling.mode=fail
 event.processing.failure.handling.mode=fail
 field.name.adjustment.mode=avro
 heartbeat.interval.ms=10000
+incremental.snapshot.chunk.size=10240
 key.converter=io.apicurio.registry.utils.converter.AvroConverter
 key.converter.apicurio.registry.as-confluent=true
 key.converter.apicurio.registry.auto-register=true
