@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
 use crate::exit::Failure;
+use crate::pipeline::Shared;
 use crate::pipeline::decode::Filter;
 use crate::pipeline::dlq::Dlq;
 use crate::pipeline::supervisor::{Ended, Supervisor};
-use crate::pipeline::Shared;
 use crate::progress::client::CoordinatorClient;
 use crate::progress::reporter::Reporter;
 use crate::sink::open::{json_options, open};
@@ -107,8 +107,7 @@ impl Worker {
         let control =
             ControlFollower::start(&self.config.kafka, &self.config.group_id, self.last.clone())
                 .map_err(|error| setting(&error))?;
-        let coordinator =
-            CoordinatorClient::new(&self.config).map_err(|error| setting(&error))?;
+        let coordinator = CoordinatorClient::new(&self.config).map_err(|error| setting(&error))?;
         let (reporter, replies) = Reporter::new(
             coordinator.clone(),
             &self.config,
@@ -121,13 +120,11 @@ impl Worker {
         let (fatal, fatal_events) = mpsc::channel(1);
         let proven = self.prove(&sink, control.clone(), fatal.clone());
         let (events, source_events) = mpsc::channel(64);
-        let (source, thread) =
-            consumer::start(&self.source_options(), &self.status, events)
-                .map_err(|error| setting(&error))?;
+        let (source, thread) = consumer::start(&self.source_options(), &self.status, events)
+            .map_err(|error| setting(&error))?;
         let registry = Registry::new(&self.config.kafka).map_err(|error| setting(&error))?;
         let group = self.config.sink_group(&sink_id);
-        let probe =
-            Probe::new(&self.config.kafka, &group).map_err(|error| setting(&error))?;
+        let probe = Probe::new(&self.config.kafka, &group).map_err(|error| setting(&error))?;
         let retry = policy(&self.sink_config.retry);
         let shared = Arc::new(Shared {
             json: Arc::new(json_options(&self.config, &self.sink_config)),
@@ -257,11 +254,8 @@ impl Worker {
 fn unproven(status: &Status, error: &SinkError) {
     tracing::warn!(code = %error.code, error = %error.message, hint = error.hint.as_deref(),
         "the sink does not take us yet");
-    let report = ErrorReport {
-        code: error.code.clone(),
-        message: error.message.clone(),
-        at_ms: unix_ms(),
-    };
+    let report =
+        ErrorReport { code: error.code.clone(), message: error.message.clone(), at_ms: unix_ms() };
     status.set_error(Some(report));
 }
 

@@ -167,10 +167,9 @@ fn decode<'m>(
         code: "bad_value",
         message: format!("the value cannot be decoded: {error}"),
     })?;
-    let envelope = envelope_plan.envelope(root, value_cells).map_err(|error| Rejection {
-        code: "bad_envelope",
-        message: error.to_string(),
-    })?;
+    let envelope = envelope_plan
+        .envelope(root, value_cells)
+        .map_err(|error| Rejection { code: "bad_envelope", message: error.to_string() })?;
     let Some(operation) = Operation::of(envelope.op()) else { return Ok(Outcome::Passed) };
     let source_ms = envelope.source_ts_ms();
     if !filter.wants(operation) {
