@@ -105,7 +105,9 @@ fn who() -> String {
     let variables = cdc_shared::config::process_variables();
     let user = ["USER", "LOGNAME"].iter().find_map(|name| variables.get(*name));
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}@{}", user.map_or("unknown", String::as_str), host.trim())
+    let user =
+        user.cloned().unwrap_or_else(|| format!("uid{}", rustix::process::getuid().as_raw()));
+    format!("{user}@{}", host.trim())
 }
 
 #[cfg(test)]
