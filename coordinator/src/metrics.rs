@@ -55,7 +55,10 @@ type FloatGauge = Gauge<f64, AtomicU64>;
 ///
 /// # Errors
 /// When the text cannot be built.
-pub fn encode(coordinator: &Coordinator, report: &HealthReport) -> Result<String, std::fmt::Error> {
+pub(crate) fn encode(
+    coordinator: &Coordinator,
+    report: &HealthReport,
+) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("cdc");
     process(&mut registry, coordinator);
     sinks(&mut registry, report);
@@ -86,8 +89,10 @@ fn process(registry: &mut Registry, coordinator: &Coordinator) {
 }
 
 fn sinks(registry: &mut Registry, report: &HealthReport) {
-    let (records, seconds) = (Family::<Sink, Gauge>::default(), Family::<Sink, FloatGauge>::default());
-    let (workers, flushed) = (Family::<Sink, Gauge>::default(), Family::<Sink, FloatGauge>::default());
+    let (records, seconds) =
+        (Family::<Sink, Gauge>::default(), Family::<Sink, FloatGauge>::default());
+    let (workers, flushed) =
+        (Family::<Sink, Gauge>::default(), Family::<Sink, FloatGauge>::default());
     let states = Family::<SinkState, Gauge>::default();
     for sink in &report.sinks {
         let (pipeline, id) = (report.pipeline_id.clone(), sink.sink_id.clone());

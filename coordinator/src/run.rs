@@ -67,7 +67,6 @@ pub async fn run(
         let _ = listening.send(address);
     }
     let served = serve(coordinator, &reader, listener, &stop).await;
-    stop.cancel();
     // Its thread ends within one poll; joining it is blocking work.
     let _ = tokio::task::spawn_blocking(move || drop(reader)).await;
     served
@@ -83,8 +82,9 @@ async fn serve(
         let pipeline = &coordinator.config.pipeline_id;
         tracing::info!(%address, pipeline, "coordinator listens");
     }
-    let all = CancellationToken::new();
-    let http = http::serve(Arc::clone(&coordinator), listener, all.clone());
+    // A child: what this coordinator ends is not what its embedder runs beside it.
+    let all = stop.child_token();
+    let mut http = tokio::spawn(http::serve(Arc::clone(&coordinator), listener, all.clone()));
     let parts = async {
         tokio::join!(
             leader::run(&coordinator, reader, &all),
@@ -93,34 +93,20 @@ async fn serve(
             coordinator.probes.run(&coordinator, &all),
         );
     };
-    let stopped = async {
-        stop.cancelled().await;
-        all.cancel();
-    };
-    tokio::pin!(http, parts);
-    let (ended, ()) = tokio::join!(
-        async {
-            tokio::select! {
-                ended = &mut http => {
-                    all.cancel();
-                    parts.await;
-                    ended
-                }
-                () = &mut parts => {
-                    all.cancel();
-                    // An open connection must not keep a stopped coordinator alive.
-                    tokio::time::timeout(HTTP_GRACE, http).await.unwrap_or(Ok(()))
-                }
-            }
-        },
-        async {
-            tokio::select! {
-                () = stopped => {}
-                () = all.cancelled() => {}
-            }
+    tokio::pin!(parts);
+    let ended = tokio::select! {
+        ended = &mut http => {
+            all.cancel();
+            parts.await;
+            ended
         }
-    );
-    ended
+        () = &mut parts => {
+            // An open connection must not keep a stopped coordinator alive.
+            tokio::time::timeout(HTTP_GRACE, &mut http).await.unwrap_or(Ok(Ok(())))
+        }
+    };
+    http.abort();
+    ended.unwrap_or(Err(CoordinatorError::PartEnded("the HTTP server")))
 }
 
 /// Longest wait for requests that are under way at the end.
@@ -146,7 +132,10 @@ async fn open_store(config: &PipelineConfig) -> Result<Arc<dyn WatermarkStore>, 
     match store.check().await {
         Ok(check) => {
             if let Some(cause) = check.eviction {
-                return Err(CoordinatorError::Eviction { address: config.redis.url.clone(), cause });
+                return Err(CoordinatorError::Eviction {
+                    address: config.redis.url.clone(),
+                    cause,
+                });
             }
         }
         Err(error) => tracing::warn!(%error, "going on without watermarks until it answers"),

@@ -121,9 +121,14 @@ pub fn decide(
     control: &ControlState,
 ) -> Result<Effect, Refusal> {
     let mut effect = match &request.command {
-        Command::Pause { sink, topic, reason } => {
-            directive(request, known, control, (sink, topic.as_deref()), DirectiveState::Pause, reason)
-        }
+        Command::Pause { sink, topic, reason } => directive(
+            request,
+            known,
+            control,
+            (sink, topic.as_deref()),
+            DirectiveState::Pause,
+            reason,
+        ),
         Command::Stop { sink, reason } => {
             directive(request, known, control, (sink, None), DirectiveState::Stop, reason)
         }

@@ -1,1 +1,161 @@
-//! Tests.
+//! What commands write, and what they refuse.
+
+use super::*;
+
+fn known() -> Known {
+    Known {
+        sinks: [("wh".to_owned(), vec!["cdc.public.orders".to_owned()])].into(),
+        topic_prefix: "cdc".into(),
+        topic: Some(TopicNow { id: TopicId("a".into()), ranges: vec![(0, 100), (10, 50)] }),
+        incarnations: [(1, Incarnation(4))].into(),
+        live: Vec::new(),
+        now_ms: 7,
+    }
+}
+
+fn run(
+    control: &mut ControlState,
+    known: &Known,
+    command: Command,
+) -> Result<(usize, String), Refusal> {
+    let command = known.resolve(&command)?;
+    let effect = decide(&CommandRequest { by: "me".into(), command }, known, control)?;
+    for change in &effect.changes {
+        let value = match change {
+            Change::Put(record) => Some(serde_json::to_vec(record).unwrap()),
+            Change::Remove(_) => None,
+        };
+        control.apply(control.offset(), &change.key(), value.as_deref()).unwrap();
+    }
+    Ok((effect.changes.len(), effect.message))
+}
+
+fn pause(topic: Option<&str>) -> Command {
+    Command::Pause { sink: "wh".into(), topic: topic.map(Into::into), reason: "upgrade".into() }
+}
+
+fn rewind(partition: Option<i32>, to: RewindTarget) -> Command {
+    Command::Rewind {
+        sink: "wh".into(),
+        topic: "public.orders".into(),
+        partition,
+        to,
+        reason: "again".into(),
+    }
+}
+
+fn skip(from: i64, to: i64) -> Command {
+    Command::Skip {
+        sink: "wh".into(),
+        topic: "cdc.public.orders".into(),
+        partition: 1,
+        from,
+        to,
+        reason: "bad row".into(),
+    }
+}
+
+#[test]
+fn pause_and_resume_are_idempotent_and_audited() {
+    let (mut control, known) = (ControlState::default(), known());
+    let state = |control: &ControlState| control.directive("wh", None).state;
+    assert_eq!(run(&mut control, &known, pause(None)).unwrap().0, 2);
+    assert_eq!(state(&control), DirectiveState::Pause);
+    let (changes, message) = run(&mut control, &known, pause(None)).unwrap();
+    assert_eq!((changes, message.as_str()), (0, "sink wh is paused already"));
+    assert!(control.records().any(|record| matches!(record,
+        ControlRecord::Audit { by, action, .. } if by == "me" && action.contains("paused"))));
+    let resume = Command::Resume { sink: "wh".into(), topic: None };
+    assert_eq!(run(&mut control, &known, resume.clone()).unwrap().0, 3);
+    assert_eq!(state(&control), DirectiveState::Run);
+    let first = control.resume_offset("wh", "cdc.public.orders");
+    assert_eq!(run(&mut control, &known, resume).unwrap().0, 2);
+    assert!(control.resume_offset("wh", "cdc.public.orders") > first, "one more try each time");
+}
+
+#[test]
+fn a_paused_table_stays_paused_when_its_sink_resumes() {
+    let (mut control, known) = (ControlState::default(), known());
+    run(&mut control, &known, pause(Some("public.orders"))).unwrap();
+    let resume = Command::Resume { sink: "wh".into(), topic: None };
+    let (_, message) = run(&mut control, &known, resume).unwrap();
+    assert_eq!(message, "sink wh resumed; still held: cdc.public.orders");
+}
+
+#[test]
+fn unknown_names_are_told_with_the_nearest() {
+    let known = known();
+    let mut control = ControlState::default();
+    let sink = Command::Stop { sink: "wb".into(), reason: String::new() };
+    let refusal = run(&mut control, &known, sink).unwrap_err();
+    assert_eq!(refusal.code, "unknown_sink");
+    assert_eq!(refusal.hint.as_deref(), Some("did you mean \"wh\"?"));
+    let refusal = run(&mut control, &known, pause(Some("public.order"))).unwrap_err();
+    assert_eq!(refusal.code, "unknown_topic");
+    assert_eq!(refusal.hint.as_deref(), Some("did you mean \"cdc.public.orders\"?"));
+}
+
+#[test]
+fn a_rewind_takes_the_next_incarnation_of_each_partition() {
+    let (mut control, mut known) = (ControlState::default(), known());
+    let at = |control: &ControlState, p| {
+        let tp = TopicPartition::new("cdc.public.orders", p);
+        control.rewind("wh", &tp).map(|(incarnation, _, to)| (incarnation.0, to.get()))
+    };
+    let all = rewind(None, RewindTarget::Beginning);
+    assert_eq!(run(&mut control, &known, all.clone()).unwrap().0, 3);
+    assert_eq!([at(&control, 0), at(&control, 1)], [Some((1, 0)), Some((5, 10))]);
+    assert_eq!(run(&mut control, &known, all).unwrap().0, 0, "asked twice is asked once");
+    run(&mut control, &known, rewind(Some(1), RewindTarget::End)).unwrap();
+    assert_eq!(at(&control, 1), Some((6, 50)));
+    // Taken over by the sink, the same rewind is a new one.
+    known.incarnations.insert(1, Incarnation(6));
+    run(&mut control, &known, rewind(Some(1), RewindTarget::End)).unwrap();
+    assert_eq!(at(&control, 1), Some((7, 50)));
+    let offset = RewindTarget::Offset(NextOffset::new(51).unwrap());
+    let refusal = run(&mut control, &known, rewind(Some(1), offset)).unwrap_err();
+    assert_eq!(refusal.code, "invalid_offset");
+    let refusal = run(&mut control, &known, rewind(Some(2), RewindTarget::End)).unwrap_err();
+    assert_eq!(refusal.hint.as_deref(), Some("it has partitions 0 to 1"));
+}
+
+#[test]
+fn a_rewind_of_a_topic_that_is_gone_is_refused() {
+    let mut control = ControlState::default();
+    let known = Known { topic: None, ..known() };
+    let refusal = run(&mut control, &known, rewind(None, RewindTarget::Beginning)).unwrap_err();
+    assert_eq!(refusal.code, "unknown_topic");
+}
+
+#[test]
+fn a_skip_carries_the_topic_id_and_stays_in_the_log() {
+    let (mut control, known) = (ControlState::default(), known());
+    assert_eq!(run(&mut control, &known, skip(12, 13)).unwrap().0, 2);
+    assert_eq!(run(&mut control, &known, skip(12, 13)).unwrap().0, 0);
+    let tp = TopicPartition::new("cdc.public.orders", 1);
+    assert_eq!(control.skip_to("wh", &tp, &TopicId("a".into()), 12), Some(13));
+    for (from, to) in [(13, 13), (-1, 3), (40, 51)] {
+        let refusal = run(&mut control, &known, skip(from, to)).unwrap_err();
+        assert_eq!(refusal.code, "invalid_range");
+    }
+}
+
+#[test]
+fn removing_a_sink_forgets_all_but_its_incarnations() {
+    let (mut control, mut known) = (ControlState::default(), known());
+    let member =
+        ControlRecord::Member { sink: "wh".into(), topic: "cdc.public.orders".into(), since_ms: 1 };
+    let value = serde_json::to_vec(&member).unwrap();
+    control.apply(0, &member.key(), Some(&value)).unwrap();
+    run(&mut control, &known, pause(None)).unwrap();
+    run(&mut control, &known, rewind(Some(0), RewindTarget::End)).unwrap();
+    let remove = Command::RemoveSink { sink: "wh".into(), topic: None };
+    known.live = vec!["wh".into()];
+    assert_eq!(run(&mut control, &known, remove.clone()).unwrap_err().code, "sink_live");
+    known.live.clear();
+    run(&mut control, &known, remove.clone()).unwrap();
+    assert_eq!(control.members().count(), 0);
+    assert_eq!(control.directive("wh", None).state, DirectiveState::Run);
+    assert!(control.rewind("wh", &TopicPartition::new("cdc.public.orders", 0)).is_some());
+    assert_eq!(run(&mut control, &known, remove).unwrap().1, "sink wh is removed already");
+}

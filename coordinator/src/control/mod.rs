@@ -90,7 +90,7 @@ impl ControlLog {
 
     /// Begins or ends leading.
     pub async fn set_writer(&self, writer: Option<Arc<Writer>>) {
-        *self.writer.lock().await = writer;
+        retire(std::mem::replace(&mut *self.writer.lock().await, writer));
     }
 
     /// Ends when a write has found another leader.
@@ -128,11 +128,16 @@ impl ControlLog {
             }
             Err(error) => {
                 if error.ends_leadership() {
-                    *slot = None;
+                    retire(slot.take());
                     self.fenced.notify_one();
                 }
                 Err(ControlError::Write(error).into())
             }
         }
     }
+}
+
+/// Closing a producer waits for its threads.
+fn retire(writer: Option<Arc<Writer>>) {
+    tokio::task::spawn_blocking(move || drop(writer));
 }

@@ -19,7 +19,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub async fn ensure_topic(kafka: &KafkaConfig, topic: &str) -> Result<(), String> {
     let admin: AdminClient<DefaultClientContext> =
         client_config(kafka).create().map_err(|error| format!("kafka settings: {error}"))?;
-    let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
+    let options =
+        AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
     let replication = TopicReplication::Fixed(i32::from(kafka.topics.replication_factor));
     let new = NewTopic::new(topic, 1, replication).set("cleanup.policy", "compact");
     let results = admin

@@ -14,7 +14,7 @@ use crate::ports::kafka::{Cluster, CommittedOffsets, KafkaTrouble, TopicFacts, a
 use crate::watermark::{SinkWatermarks, WatermarkStore};
 
 /// The watermarks of one sink, or why they cannot be read.
-pub type SinkProgress = Result<SinkWatermarks, String>;
+type SinkProgress = Result<SinkWatermarks, String>;
 
 /// What was seen at one time.
 #[derive(Clone, Debug)]
@@ -132,8 +132,7 @@ async fn rebuild(
             .filter_map(|(tp, committed)| {
                 let position = Position::from_commit(committed.next.get(), &committed.metadata)?;
                 let live = &observation.topics.get(tp.topic.as_ref())?.id;
-                commit_counts(&position, control.rewind(&sink, &tp), live)
-                    .then_some((tp, position))
+                commit_counts(&position, control.rewind(&sink, &tp), live).then_some((tp, position))
             })
             .collect();
         if let Some(Ok(known)) = observation.watermarks.get_mut(&sink) {

@@ -93,11 +93,7 @@ pub struct Plan {
 }
 
 /// The minimum over all members, for every partition where every member is known.
-pub fn plan(
-    members: &Members,
-    observation: &Observation,
-    control: &ControlState,
-) -> Plan {
+pub fn plan(members: &Members, observation: &Observation, control: &ControlState) -> Plan {
     let mut plan = Plan::default();
     for (topic, facts) in &observation.topics {
         let sinks: Vec<&str> =

@@ -153,7 +153,9 @@ impl GroupTicker {
             .collect();
         // A process that was frozen since its look may have lost the lead meanwhile, and what it
         // saw is old.
-        if due.is_empty() || !coordinator.leads() || observation.begun.elapsed() > ELECTION_TIMEOUT / 2
+        if due.is_empty()
+            || !coordinator.leads()
+            || observation.begun.elapsed() > ELECTION_TIMEOUT / 2
         {
             return Ok(());
         }

@@ -7,8 +7,8 @@ use cdc_shared::control::ControlState;
 use cdc_shared::offset::TopicPartition;
 
 use super::report::{
-    GroupHealth, HealthReport, HoldHealth, LeaderHealth, PartitionStatus, SinkHealth,
-    StatusReport, TableDirectiveHealth, Verdict, WorkerHealth,
+    GroupHealth, HealthReport, HoldHealth, LeaderHealth, PartitionStatus, SinkHealth, StatusReport,
+    TableDirectiveHealth, Verdict, WorkerHealth,
 };
 use super::{SinkStatus, judge, overall};
 use crate::fleet::Worker;
@@ -188,8 +188,8 @@ pub fn status(coordinator: &Coordinator) -> StatusReport {
                 .filter(|worker| worker.live && worker.heartbeat.sink_id == sink)
                 .find_map(|worker| {
                     let mut reports = worker.heartbeat.partitions.iter();
-                    let report = reports
-                        .find(|r| r.topic == lag.topic && r.partition == lag.partition)?;
+                    let report =
+                        reports.find(|r| r.topic == lag.topic && r.partition == lag.partition)?;
                     Some((worker, report))
                 });
             PartitionStatus {
@@ -201,8 +201,7 @@ pub fn status(coordinator: &Coordinator) -> StatusReport {
                 topic_id: position.map(|position| position.topic_id.clone()),
                 lag: lag.lag,
                 end: seen.and_then(|seen| seen.ends.get(&tp).copied()),
-                committed: seen
-                    .and_then(|seen| Some(seen.committed.get(&tp)?.next.get())),
+                committed: seen.and_then(|seen| Some(seen.committed.get(&tp)?.next.get())),
                 worker: owner.map(|(worker, _)| worker.heartbeat.worker.id.clone()),
                 state: owner.map(|(_, report)| report.state),
                 queue_depth: owner.map(|(_, report)| report.queue_depth),

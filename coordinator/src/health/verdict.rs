@@ -2,11 +2,11 @@
 
 use cdc_shared::api::PartitionState;
 
+use super::SinkStatus;
 use super::report::{
     HealthReport, Reason, ServiceHealth, ServiceState, Severity, SinkHealth, SlotHealth,
     TaskHealth, Verdict,
 };
-use super::SinkStatus;
 
 /// WAL kept for the slot from which on somebody should look.
 const RETAINED_BYTES: i64 = 5 * 1024 * 1024 * 1024;
@@ -214,8 +214,7 @@ fn sink(sink: &SinkHealth, reasons: &mut Vec<Reason>) {
             PartitionState::Stopped => Severity::Critical,
             _ => Severity::Degraded,
         };
-        let message =
-            format!("sink {id}: {}[{}]: {}", hold.topic, hold.partition, hold.message);
+        let message = format!("sink {id}: {}[{}]: {}", hold.topic, hold.partition, hold.message);
         add(reasons, severity, &hold.code, message, Some(&hold.way_out));
     }
     let why = &sink.directive_reason;

@@ -61,12 +61,7 @@ impl ApiError {
 
     pub(crate) fn store(error: &StoreError) -> Self {
         let hint = Some("wait until it answers; an unreadable watermark is not an absent one");
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "store_unreadable",
-            error.to_string(),
-            hint,
-        )
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unreadable", error.to_string(), hint)
     }
 
     pub(crate) fn internal(error: &dyn std::fmt::Display) -> Self {

@@ -39,7 +39,7 @@ type Shared = State<Arc<Coordinator>>;
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(
+pub(crate) async fn serve(
     coordinator: Arc<Coordinator>,
     listener: TcpListener,
     stop: CancellationToken,

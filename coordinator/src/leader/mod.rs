@@ -33,6 +33,8 @@ pub async fn run(coordinator: &Coordinator, reader: &Reader, stop: &Cancellation
                 while let Ended::Revoked = lead_once(coordinator, reader, &mut election, stop).await
                 {
                 }
+                // Leaving the group waits for the broker.
+                let _ = tokio::task::spawn_blocking(move || drop(election)).await;
             }
             Err(error) => tracing::warn!(%error, "join the election of coordinators"),
         }

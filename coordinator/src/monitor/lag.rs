@@ -214,9 +214,8 @@ fn sink_lag(
             lag.total_lag = Some(lag.total_lag.unwrap_or(0) + records);
         }
         if partition.lag.is_none_or(|records| records > 0) {
-            let made = told_ms(sink, &tp, workers).or_else(|| {
-                found_at(found, &tp, offset?).and_then(|found| found.made_ms)
-            });
+            let made = told_ms(sink, &tp, workers)
+                .or_else(|| found_at(found, &tp, offset?).and_then(|found| found.made_ms));
             match made {
                 Some(made) => oldest = Some(oldest.map_or(made, |oldest| oldest.min(made))),
                 None => untold = true,

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cdc_shared::config::KafkaConfig;
+use cdc_shared::control::control_topic;
 use cdc_shared::kafka::{TopicIdError, consumer_config, topic_ids};
 use cdc_shared::offset::{NextOffset, TopicId, TopicPartition};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -132,7 +133,7 @@ impl Cluster {
     pub fn brokers(&self) -> Result<usize, KafkaTrouble> {
         let metadata = self
             .own()?
-            .fetch_metadata(Some("__no_such_topic"), TIMEOUT)
+            .fetch_metadata(Some(&control_topic(&self.group_id)), TIMEOUT)
             .map_err(|cause| request("ask the brokers", cause))?;
         Ok(metadata.brokers().len())
     }

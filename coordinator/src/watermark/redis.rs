@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cdc_shared::config::RedisConfig;
-use cdc_shared::offset::{
-    Incarnation, NextOffset, Position, SchemaIds, TopicId, TopicPartition,
-};
+use cdc_shared::offset::{Incarnation, NextOffset, Position, SchemaIds, TopicId, TopicPartition};
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ErrorKind, IntoConnectionInfo, RedisError,

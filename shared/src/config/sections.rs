@@ -26,7 +26,6 @@ const IDENTITY: &[&str] =
 const NOT_FOR_WORKERS: &[&str] = &[
     "connector",
     "redis",
-    "coordinator.bind",
     "coordinator.tokens.operator",
     "coordinator.tokens.reader",
     "coordinator.watermark_store",

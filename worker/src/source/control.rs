@@ -12,8 +12,8 @@ use cdc_shared::config::KafkaConfig;
 use cdc_shared::control::{ControlState, control_topic};
 use cdc_shared::kafka::{consumer_config, topic_ids};
 use cdc_shared::offset::TopicId;
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{ClientConfig, ClientContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -57,6 +57,19 @@ pub enum ControlError {
     Thread(#[from] std::io::Error),
 }
 
+/// Says what the client says, less the end of the partition, which we ask for and is no trouble.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if !matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
+            tracing::warn!(%error, reason, "kafka client of the control topic");
+        }
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
 /// Reads `{group_id}.control` on its own thread.
 #[derive(Debug)]
 pub struct ControlFollower;
@@ -75,7 +88,7 @@ impl ControlFollower {
         let topic = control_topic(group_id);
         let config = client_settings(kafka, group_id);
         let consumer = config
-            .create()
+            .create_with_context(Quiet)
             .map_err(|cause| ControlError::Client { topic: topic.clone(), cause })?;
         let (view, reader) = watch::channel(ControlView::default());
         let reading = Reading { config, consumer, topic, view, stop, complaints: HashSet::new() };
@@ -105,7 +118,7 @@ enum Restart {
 
 struct Reading {
     config: ClientConfig,
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Quiet>,
     topic: String,
     view: watch::Sender<ControlView>,
     stop: CancellationToken,
@@ -265,7 +278,7 @@ impl Reading {
 
     fn renew_client(&mut self, reason: &str) {
         tracing::warn!(topic = %self.topic, reason, "kafka client is replaced");
-        match self.config.create() {
+        match self.config.create_with_context(Quiet) {
             Ok(consumer) => self.consumer = consumer,
             Err(error) => self.complain_once("client", &error.to_string()),
         }
