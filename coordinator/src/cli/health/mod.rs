@@ -45,7 +45,7 @@ async fn report(args: &HealthArgs) -> Result<Value, Failure> {
     };
     let target = Target { config: config.clone(), platform_config: args.platform_config.clone() };
     let config = load(&target)?;
-    match Coordinator::new(&config.coordinator)?.get(HEALTH_PATH).await {
+    match Coordinator::new(&config)?.get(HEALTH_PATH).await {
         Ok(report) => Ok(report),
         Err(failure) => Ok(probed(&config, Some(&failure)).await),
     }
