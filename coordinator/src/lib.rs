@@ -1,9 +1,14 @@
-//! The coordinator: control plane of one pipeline, never on the data path.
+//! The coordinator, control plane of one pipeline and never on its data path, and the command
+//! line of the whole platform.
 //!
 //! It keeps watermarks, commits the pipeline's group, tells workers what operators want, and says
 //! how everything is. If it is away, every sink goes on.
 
+pub mod cli;
+pub mod connect;
+mod consume;
 pub mod control;
+pub mod deploy;
 pub mod error;
 pub mod fleet;
 pub mod group;
@@ -14,7 +19,9 @@ mod metrics;
 pub mod monitor;
 pub mod ports;
 pub mod run;
+pub mod source;
 pub mod state;
+mod supervise;
 pub mod watermark;
 
 pub use error::CoordinatorError;

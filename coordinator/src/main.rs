@@ -1,2 +1,5 @@
-//! cdc-coordinator
-fn main() {}
+//! The coordinator and its command line.
+
+fn main() -> std::process::ExitCode {
+    cdc_coordinator::cli::main()
+}

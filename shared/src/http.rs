@@ -45,9 +45,7 @@ impl Credentials {
     ) -> Self {
         match (bearer, username) {
             (Some(token), _) if !token.is_empty() => Self::Bearer(token.clone()),
-            (_, Some(user)) => {
-                Self::Basic(user.to_owned(), password.cloned().unwrap_or_default())
-            }
+            (_, Some(user)) => Self::Basic(user.to_owned(), password.cloned().unwrap_or_default()),
             _ => Self::None,
         }
     }

@@ -2,12 +2,17 @@
 //! in [`api`] over HTTP and in [`control`] over the control topic, and never depend on each other.
 
 pub mod api;
+pub mod avro;
 pub mod backoff;
+pub mod clock;
 pub mod config;
 pub mod control;
+pub mod envelope;
 pub mod http;
+pub mod json;
 pub mod kafka;
 pub mod offset;
 pub mod postgres;
+pub mod registry;
 pub mod telemetry;
 pub mod tls;

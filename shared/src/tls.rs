@@ -63,9 +63,12 @@ pub fn client_config(tls: &TlsConfig, verify: Verify) -> Result<ClientConfig, Tl
     let verify = if tls.allow_insecure { Verify::Nothing } else { verify };
     let builder = match verify {
         Verify::Full => builder.with_root_certificates(roots(tls.ca_file.as_deref())?),
-        Verify::Chain => builder.dangerous().with_custom_certificate_verifier(Arc::new(
-            ChainOnly { roots: roots(tls.ca_file.as_deref())?, provider },
-        )),
+        Verify::Chain => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(ChainOnly {
+                roots: roots(tls.ca_file.as_deref())?,
+                provider,
+            }))
+        }
         Verify::Nothing => {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Anything { provider }))
         }
@@ -91,10 +94,7 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
     }
 }
 
-fn certificates(
-    what: &'static str,
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
         .map_err(|error| file_error(what, path, error))

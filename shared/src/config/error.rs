@@ -12,6 +12,16 @@ pub struct Place {
     pub line: u32,
 }
 
+/// What the source of a built-in template begins with.
+pub(super) const TEMPLATE: &str = "template ";
+
+impl Place {
+    /// Whether this is a place in a built-in template, which no user can mend.
+    pub(super) fn is_built_in(&self) -> bool {
+        self.source.starts_with(TEMPLATE)
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {

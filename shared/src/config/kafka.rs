@@ -1,11 +1,9 @@
 //! Kafka and the schema registry, as workers and coordinator reach them.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Secret, TlsConfig};
+use super::{Properties, Secret, TlsConfig};
 
 /// Kafka client, topics, and the schema registry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -37,8 +35,7 @@ pub struct KafkaConfig {
     #[schemars(range(min = 1024, max = 1_000_000_000))]
     pub max_message_bytes: u32,
     /// Further librdkafka properties, passed on as they are.
-    #[schemars(extend("x-overrides" = true))]
-    pub properties: BTreeMap<String, String>,
+    pub properties: Properties,
 }
 
 impl Default for KafkaConfig {
@@ -54,7 +51,7 @@ impl Default for KafkaConfig {
             topics: TopicConfig::default(),
             commit_interval_ms: 1000,
             max_message_bytes: 16 * 1024 * 1024,
-            properties: BTreeMap::new(),
+            properties: Properties::default(),
         }
     }
 }

@@ -8,16 +8,26 @@
 
 mod connector;
 mod coordinator;
+mod environment;
 mod error;
 mod kafka;
 mod load;
 mod pipeline;
+mod properties;
+mod references;
 pub mod registry;
 mod retry;
+mod rules;
+mod schema;
 mod secret;
+mod sections;
+mod shape;
 mod sink;
 mod source;
+#[cfg(test)]
+mod tests;
 mod tls;
+mod tree;
 
 use std::time::Duration;
 
@@ -26,14 +36,17 @@ pub use coordinator::{
     BreakerConfig, CoordinatorConfig, DlqConfig, RedisConfig, TokenConfig, WatermarkStore,
     WorkerConfig,
 };
-pub use error::{ConfigError, ConfigErrors};
+pub use environment::names as variable_names;
+pub use error::{ConfigError, ConfigErrors, Place};
 pub use kafka::{
     GroupProtocol, KafkaConfig, MIN_RETENTION_MS, RESERVED_PROPERTIES, RegistryConfig, SaslConfig,
     SaslMechanism, SecurityProtocol, TopicConfig,
 };
 pub use load::{LoadOptions, Loaded, Sections, Variables, load, process_variables};
 pub use pipeline::{LogFormat, PipelineConfig};
+pub use properties::{Properties, is_sensitive};
 pub use retry::{OnExhausted, RetryConfig};
+pub use schema::editor_schema;
 pub use secret::{HIDDEN, Secret};
 pub use sink::{
     HttpMethod, IcebergConfig, IcebergWriteMode, Int64Json, OnReject, Operation,

@@ -1,12 +1,11 @@
 //! The database that changes are captured from.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Secret;
+use super::{Properties, Secret};
 
 /// Source database and its Debezium connector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -61,8 +60,7 @@ pub struct SourceConfig {
     pub unavailable_placeholder: String,
     /// Further Debezium properties, passed on as they are; null takes a default of the template
     /// away.
-    #[schemars(extend("x-overrides" = true))]
-    pub connector_properties: BTreeMap<String, String>,
+    pub connector_properties: Properties,
 }
 
 impl Default for SourceConfig {
@@ -85,7 +83,7 @@ impl Default for SourceConfig {
             signal: SignalChannel::Kafka,
             signal_table: None,
             unavailable_placeholder: "__debezium_unavailable_value".to_owned(),
-            connector_properties: BTreeMap::new(),
+            connector_properties: Properties::default(),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::config::{GroupProtocol, KafkaConfig};
 /// Settings that every client shares: address, security, pass-through properties.
 pub fn client_config(kafka: &KafkaConfig) -> ClientConfig {
     let mut config = ClientConfig::new();
-    for (name, value) in &kafka.properties {
+    for (name, value) in kafka.properties.iter() {
         config.set(name, value);
     }
     config.set("bootstrap.servers", &kafka.bootstrap_servers);
@@ -63,11 +63,7 @@ pub fn consumer_config(kafka: &KafkaConfig, group: &str) -> ClientConfig {
 /// without it answers with a fatal error, on which the caller asks again with `auto_fallback`.
 ///
 /// The classic-only settings must not be given for `consumer`: librdkafka refuses the client.
-pub fn set_group_protocol(
-    config: &mut ClientConfig,
-    protocol: GroupProtocol,
-    auto_fallback: bool,
-) {
+pub fn set_group_protocol(config: &mut ClientConfig, protocol: GroupProtocol, auto_fallback: bool) {
     match (protocol, auto_fallback) {
         (GroupProtocol::Consumer, _) | (GroupProtocol::Auto, false) => {
             config.set("group.protocol", "consumer");

@@ -85,8 +85,7 @@ pub fn topic_ids<C: ClientContext>(
             std::ptr::null_mut(),
             0,
         );
-        let queue =
-            Guard { ptr: sys::rd_kafka_queue_new(rk), free: sys::rd_kafka_queue_destroy };
+        let queue = Guard { ptr: sys::rd_kafka_queue_new(rk), free: sys::rd_kafka_queue_destroy };
         sys::rd_kafka_DescribeTopics(rk, collection.ptr, options.ptr, queue.ptr);
         let event = Guard {
             ptr: sys::rd_kafka_queue_poll(queue.ptr, millis.saturating_add(1000)),
@@ -131,10 +130,7 @@ unsafe fn read_answer(
                 continue;
             }
             let id = text(sys::rd_kafka_Uuid_base64str(uuid));
-            ids.insert(
-                text(sys::rd_kafka_TopicDescription_name(description)),
-                TopicId(id.into()),
-            );
+            ids.insert(text(sys::rd_kafka_TopicDescription_name(description)), TopicId(id.into()));
         }
         Ok(ids)
     }

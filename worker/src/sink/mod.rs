@@ -17,7 +17,10 @@
 //! error is transient, a rejection of one record or the end is decided in one exhaustive function
 //! per sink that yields [`Disposition`].
 
+pub mod open;
+pub mod postgres;
 pub mod retry;
+pub mod webhook;
 
 use async_trait::async_trait;
 use cdc_shared::offset::{NextOffset, Position, TopicPartition};

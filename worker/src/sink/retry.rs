@@ -65,44 +65,58 @@ impl Retrier {
         Fut: Future<Output = Result<T, SinkError>>,
     {
         loop {
-            let error = match attempt().await {
+            let wait = match attempt().await {
                 Ok(value) => {
-                    self.clear();
+                    self.succeeded();
                     return Ok(value);
                 }
-                Err(error) => error,
+                Err(error) => self.failed(error, 0)?,
             };
-            let Disposition::Retry(asked) = error.disposition else {
-                self.clear();
-                return Err(error);
-            };
-            let delay = self.failed(&error);
-            if self.reporter.give_up && self.exhausted() {
-                return Err(SinkError { disposition: Disposition::Reject, ..error });
-            }
-            tokio::time::sleep(asked.map_or(delay, |asked| asked.max(delay))).await;
+            tokio::time::sleep(wait).await;
         }
     }
 
-    fn exhausted(&self) -> bool {
-        self.attempts >= self.reporter.policy.max_attempts
+    /// What [`Retrier::run`] does after a failure, for a writer that waits by itself: says how long
+    /// to wait before the next attempt. `shared` is how often in a row the sink failed as a whole,
+    /// where that is known: when higher than the attempts of this series, it is what counts for the
+    /// delay and for being `degraded` (never for giving up).
+    ///
+    /// # Errors
+    /// As [`Retrier::run`].
+    pub fn failed(&mut self, error: SinkError, shared: u32) -> Result<Duration, SinkError> {
+        let Disposition::Retry(asked) = error.disposition else {
+            self.succeeded();
+            return Err(error);
+        };
+        self.attempts = self.attempts.saturating_add(1);
+        let failures = self.attempts.max(shared);
+        self.report(&error, failures);
+        if self.reporter.give_up && self.attempts >= self.reporter.policy.max_attempts {
+            return Err(SinkError { disposition: Disposition::Reject, ..error });
+        }
+        let delay = self.reporter.policy.delay(failures, fastrand::f64());
+        Ok(asked.map_or(delay, |asked| asked.max(delay)))
     }
 
-    fn failed(&mut self, error: &SinkError) -> Duration {
-        self.attempts = self.attempts.saturating_add(1);
+    /// Whether this series ends after `max_attempts`.
+    pub fn gives_up(&self) -> bool {
+        self.reporter.give_up
+    }
+
+    /// The trouble of this series is over.
+    pub fn succeeded(&self) {
+        self.reporter.latest.send_if_modified(|trouble| trouble.take().is_some());
+    }
+
+    fn report(&self, error: &SinkError, attempts: u32) {
         let state = TroubleState {
             code: error.code.clone(),
             message: error.message.clone(),
-            attempts: self.attempts,
-            exhausted: self.exhausted(),
+            attempts,
+            exhausted: attempts >= self.reporter.policy.max_attempts,
         };
         tracing::warn!(code = %state.code, attempts = state.attempts, error = %state.message,
             hint = error.hint.as_deref(), "pipeline.sink_write_error");
         self.reporter.latest.send_replace(Some(state));
-        self.reporter.policy.delay(self.attempts, fastrand::f64())
-    }
-
-    fn clear(&self) {
-        self.reporter.latest.send_if_modified(|trouble| trouble.take().is_some());
     }
 }

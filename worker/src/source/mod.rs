@@ -1,4 +1,11 @@
 //! Where records come from: one Kafka consumer on its own thread, which never blocks on a sink.
 //! Order per partition, assignment as messages.
 
+pub mod consumer;
+pub mod control;
+pub mod flow;
+pub mod probe;
+pub mod rebalance;
 pub mod record;
+pub mod slots;
+pub mod start_position;

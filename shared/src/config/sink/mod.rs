@@ -6,6 +6,7 @@ mod webhook;
 
 pub use iceberg::{IcebergConfig, IcebergWriteMode};
 pub use postgres::{PostgresSinkConfig, PostgresWriteMode, SslMode};
+pub(super) use webhook::RESERVED_HEADERS;
 pub use webhook::{HttpMethod, Int64Json, TemporalJson, WebhookConfig, WebhookJsonConfig};
 
 use schemars::JsonSchema;

@@ -65,7 +65,7 @@ impl Default for WebhookConfig {
 }
 
 /// Headers that the sink sets itself, so that `headers` may not.
-pub(crate) const RESERVED_HEADERS: &[&str] = &[
+pub(in crate::config) const RESERVED_HEADERS: &[&str] = &[
     "host",
     "content-length",
     "content-type",

@@ -1,0 +1,151 @@
+//! Commands to a running pipeline, by the coordinator's API.
+
+use cdc_shared::api::{Command, RewindTarget, STATUS_PATH};
+use cdc_shared::config::{PipelineConfig, Sections};
+use cdc_shared::offset::NextOffset;
+
+use super::args::{
+    HoldArgs, RewindArgs, SinkArgs, SinkCommand, SinkCommandArgs, SkipArgs, StatusArgs, StopArgs,
+    Target,
+};
+use super::client::Coordinator;
+use super::load::load_for;
+use super::{Exit, Failure};
+use crate::cli::health::table;
+
+pub(super) async fn status(args: &StatusArgs) -> Result<(), Failure> {
+    let config = client_config(&args.target)?;
+    let body = Coordinator::new(&config.coordinator)?.get(STATUS_PATH).await?;
+    super::print(args.json, &body, &table::outline(&body))
+}
+
+pub(super) async fn pause(args: &HoldArgs) -> Result<(), Failure> {
+    let config = client_config(&args.on.target)?;
+    let topic = topic_of(&config, args.on.table.as_deref())?;
+    let sink = args.on.sink.clone();
+    send(&config, Command::Pause { sink, topic, reason: args.reason.clone() }).await
+}
+
+pub(super) async fn resume(args: &SinkArgs) -> Result<(), Failure> {
+    let config = client_config(&args.target)?;
+    let topic = topic_of(&config, args.table.as_deref())?;
+    send(&config, Command::Resume { sink: args.sink.clone(), topic }).await
+}
+
+pub(super) async fn stop(args: &StopArgs) -> Result<(), Failure> {
+    let config = client_config(&args.target)?;
+    let (sink, reason) = (args.sink.clone(), args.reason.clone());
+    send(&config, Command::Stop { sink, reason }).await
+}
+
+pub(super) async fn skip(args: &SkipArgs) -> Result<(), Failure> {
+    let config = client_config(&args.target)?;
+    let to = args.to.unwrap_or(args.offset.saturating_add(1));
+    if args.offset < 0 || to <= args.offset {
+        let message = format!("nothing lies between --offset {} and --to {to}", args.offset);
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let command = Command::Skip {
+        sink: args.sink.clone(),
+        topic: place(&config, args.table.as_deref(), args.topic.as_deref())?,
+        partition: args.partition,
+        from: args.offset,
+        to,
+        reason: args.reason.clone(),
+    };
+    send(&config, command).await
+}
+
+pub(super) async fn rewind(args: &RewindArgs) -> Result<(), Failure> {
+    let config = client_config(&args.target)?;
+    let command = Command::Rewind {
+        sink: args.sink.clone(),
+        topic: place(&config, args.table.as_deref(), args.topic.as_deref())?,
+        partition: args.partition,
+        to: rewind_target(&args.to, args.partition)?,
+        reason: args.reason.clone(),
+    };
+    send(&config, command).await
+}
+
+pub(super) async fn sink(args: &SinkCommandArgs) -> Result<(), Failure> {
+    let SinkCommand::Remove(args) = &args.command;
+    let config = client_config(&args.target)?;
+    let topic = args.table.as_deref().map(|table| config.topic(table));
+    send(&config, Command::RemoveSink { sink: args.sink.clone(), topic }).await
+}
+
+fn client_config(target: &Target) -> Result<PipelineConfig, Failure> {
+    Ok(load_for(target, Sections::Client)?.config)
+}
+
+async fn send(config: &PipelineConfig, command: Command) -> Result<(), Failure> {
+    let reply = Coordinator::new(&config.coordinator)?.command(command).await?;
+    println!("{}", reply.message);
+    Ok(())
+}
+
+/// The topic of a table that the pipeline captures.
+fn topic_of(config: &PipelineConfig, table: Option<&str>) -> Result<Option<String>, Failure> {
+    let Some(table) = table else { return Ok(None) };
+    if config.source.tables.iter().any(|known| known == table) {
+        return Ok(Some(config.topic(table)));
+    }
+    let message = format!("--table {table}: not one of source.tables");
+    Err(Failure::new(Exit::Usage, message)
+        .hint(format!("one of {}", config.source.tables.join(", "))))
+}
+
+fn place(
+    config: &PipelineConfig,
+    table: Option<&str>,
+    topic: Option<&str>,
+) -> Result<String, Failure> {
+    match topic {
+        Some(topic) => Ok(topic.to_owned()),
+        None => Ok(topic_of(config, table)?.unwrap_or_default()),
+    }
+}
+
+/// An offset belongs to one partition; the log's ends belong to each.
+fn rewind_target(to: &str, partition: Option<i32>) -> Result<RewindTarget, Failure> {
+    match to {
+        "beginning" => Ok(RewindTarget::Beginning),
+        "end" => Ok(RewindTarget::End),
+        offset => {
+            let Some(offset) = offset.parse().ok().and_then(NextOffset::new) else {
+                let message = format!("--to {to}: neither beginning, end, nor an offset");
+                return Err(Failure::new(Exit::Usage, message));
+            };
+            if partition.is_none() {
+                return Err(Failure::new(Exit::Usage, "an offset needs its --partition"));
+            }
+            Ok(RewindTarget::Offset(offset))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rewind_goes_to_an_end_or_to_an_offset_of_one_partition() {
+        assert_eq!(rewind_target("beginning", None), Ok(RewindTarget::Beginning));
+        assert_eq!(rewind_target("end", Some(1)), Ok(RewindTarget::End));
+        let offset = NextOffset::new(7).unwrap();
+        assert_eq!(rewind_target("7", Some(1)), Ok(RewindTarget::Offset(offset)));
+        assert!(rewind_target("7", None).is_err());
+        assert!(rewind_target("-7", Some(1)).is_err());
+        assert!(rewind_target("start", Some(1)).is_err());
+    }
+
+    #[test]
+    fn a_table_must_be_one_of_the_pipelines() {
+        let mut config = PipelineConfig::default();
+        config.source.tables = vec!["public.a".into()];
+        assert_eq!(topic_of(&config, Some("public.a")), Ok(Some("cdc.public.a".into())));
+        assert_eq!(topic_of(&config, Some("public.b")).unwrap_err().exit, Exit::Usage);
+        assert_eq!(place(&config, None, Some("x")), Ok("x".into()));
+    }
+}

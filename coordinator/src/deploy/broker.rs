@@ -1,0 +1,231 @@
+//! Kafka, as `deploy`, `validate` and `health` ask it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cdc_shared::config::KafkaConfig;
+use cdc_shared::kafka::client_config;
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
+    TopicReplication,
+};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+
+use super::topics::{TopicFound, TopicOutcome, TopicPlan};
+use crate::cli::{Exit, Failure};
+
+/// Longest time for one request.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Remembers the client's last complaint: a request that times out does not say that the brokers
+/// refuse our password.
+#[derive(Debug, Clone, Default)]
+pub struct LastComplaint(Arc<Mutex<Option<String>>>);
+
+impl ClientContext for LastComplaint {
+    // Not `error`: that one is only called while somebody polls the client.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "FAIL" && (level as i32) <= (RDKafkaLogLevel::Error as i32) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.to_owned());
+        }
+    }
+}
+
+/// A client of the brokers.
+pub struct Broker {
+    admin: Arc<AdminClient<LastComplaint>>,
+    complaint: LastComplaint,
+    address: String,
+}
+
+impl Broker {
+    /// A client by configuration. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// Settings that the client does not take.
+    pub fn new(config: &KafkaConfig) -> Result<Self, Failure> {
+        let complaint = LastComplaint::default();
+        let admin: AdminClient<LastComplaint> =
+            client_config(config).create_with_context(complaint.clone()).map_err(|error| {
+                Failure::new(Exit::Config, format!("kafka: {error}")).hint("check kafka.properties")
+            })?;
+        Ok(Self { admin: Arc::new(admin), complaint, address: config.bootstrap_servers.clone() })
+    }
+
+    /// Brokers and topics, which is also the proof that Kafka answers and takes our credentials.
+    ///
+    /// # Errors
+    /// Kafka cannot be reached or refuses.
+    pub async fn metadata(&self) -> Result<BTreeMap<String, i32>, Failure> {
+        let admin = Arc::clone(&self.admin);
+        let fetched =
+            tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, TIMEOUT)).await;
+        match fetched {
+            Ok(Ok(metadata)) => Ok(partition_counts(&metadata)),
+            Ok(Err(error)) => Err(self.failed(&error)),
+            Err(error) => Err(Failure::new(Exit::Software, error.to_string())),
+        }
+    }
+
+    /// Live members of a consumer group, by client id.
+    ///
+    /// # Errors
+    /// Kafka cannot be reached or refuses.
+    pub async fn group_members(&self, group: &str) -> Result<Vec<String>, Failure> {
+        let admin = Arc::clone(&self.admin);
+        let name = group.to_owned();
+        let fetched = tokio::task::spawn_blocking(move || {
+            admin.inner().fetch_group_list(Some(&name), TIMEOUT).map(|list| {
+                let members = list.groups().iter().flat_map(rdkafka::groups::GroupInfo::members);
+                members.map(|member| member.client_id().to_owned()).collect()
+            })
+        })
+        .await;
+        match fetched {
+            Ok(Ok(members)) => Ok(members),
+            Ok(Err(error)) => Err(self.failed(&error)),
+            Err(error) => Err(Failure::new(Exit::Software, error.to_string())),
+        }
+    }
+
+    /// Creates what is missing of the planned topics and compares the others.
+    ///
+    /// # Errors
+    /// Kafka cannot be reached, or refuses to create a topic.
+    pub async fn ensure(
+        &self,
+        plans: &[TopicPlan],
+    ) -> Result<Vec<(String, TopicOutcome)>, Failure> {
+        let existing = self.metadata().await?;
+        let (present, missing): (Vec<_>, Vec<_>) =
+            plans.iter().partition(|plan| existing.contains_key(&plan.name));
+        self.create(&missing).await?;
+        let settings = self.settings(&present).await?;
+        Ok(plans
+            .iter()
+            .map(|plan| {
+                let outcome = match existing.get(&plan.name) {
+                    None => TopicOutcome::Created { partitions: plan.partitions },
+                    Some(&partitions) => plan.compare(&TopicFound {
+                        partitions,
+                        settings: settings.get(&plan.name).cloned().unwrap_or_default(),
+                    }),
+                };
+                (plan.name.clone(), outcome)
+            })
+            .collect())
+    }
+
+    async fn create(&self, plans: &[&TopicPlan]) -> Result<(), Failure> {
+        if plans.is_empty() {
+            return Ok(());
+        }
+        let topics: Vec<NewTopic<'_>> = plans.iter().map(|plan| new_topic(plan)).collect();
+        let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
+        let results =
+            self.admin.create_topics(&topics, &options).await.map_err(|e| self.failed(&e))?;
+        for result in results {
+            match result {
+                // Somebody else made it in the meantime, which is as good.
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => return Err(self.not_created(&topic, code)),
+            }
+        }
+        Ok(())
+    }
+
+    fn not_created(&self, topic: &str, code: RDKafkaErrorCode) -> Failure {
+        let message = format!("Kafka at {} does not create topic {topic}: {code}", self.address);
+        match code {
+            RDKafkaErrorCode::InvalidReplicationFactor => Failure::new(Exit::Config, message)
+                .hint("lower kafka.topics.replication_factor to the number of brokers"),
+            RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed => Failure::new(Exit::NoPerm, message)
+                .hint("give our user the right to create topics, or create it beforehand"),
+            _ => Failure::new(Exit::Software, message),
+        }
+    }
+
+    async fn settings(
+        &self,
+        plans: &[&TopicPlan],
+    ) -> Result<BTreeMap<String, BTreeMap<String, String>>, Failure> {
+        if plans.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let topics: Vec<_> =
+            plans.iter().map(|plan| ResourceSpecifier::Topic(&plan.name)).collect();
+        let described = self
+            .admin
+            .describe_configs(&topics, &AdminOptions::new())
+            .await
+            .map_err(|e| self.failed(&e))?;
+        Ok(described.into_iter().filter_map(|resource| topic_settings(resource.ok()?)).collect())
+    }
+
+    fn failed(&self, error: &KafkaError) -> Failure {
+        let complaint = self.complaint.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let reason = complaint.unwrap_or_else(|| error.to_string());
+        let reason = tidy(&reason);
+        if reason.contains("uthentication") || reason.contains("SASL") {
+            let message = format!("Kafka at {} refuses our credentials: {reason}", self.address);
+            return Failure::new(Exit::NoPerm, message)
+                .hint("check kafka.sasl and kafka.security_protocol");
+        }
+        let message = format!("cannot reach Kafka at {}: {reason}", self.address);
+        Failure::new(Exit::Unavailable, message)
+            .hint("check kafka.bootstrap_servers and that the brokers run")
+    }
+}
+
+fn partition_counts(metadata: &Metadata) -> BTreeMap<String, i32> {
+    metadata
+        .topics()
+        .iter()
+        .map(|topic| {
+            let count = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
+            (topic.name().to_owned(), count)
+        })
+        .collect()
+}
+
+fn new_topic(plan: &TopicPlan) -> NewTopic<'_> {
+    let replication = TopicReplication::Fixed(plan.replication);
+    let topic = NewTopic::new(&plan.name, plan.partitions, replication);
+    plan.settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value))
+}
+
+fn topic_settings(resource: ConfigResource) -> Option<(String, BTreeMap<String, String>)> {
+    let OwnedResourceSpecifier::Topic(name) = resource.specifier else { return None };
+    let settings =
+        resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
+    Some((name, settings.collect()))
+}
+
+/// librdkafka's sentence without the name of its thread and what it did so far.
+fn tidy(reason: &str) -> String {
+    let (head, rest) = reason.split_once("]: ").unwrap_or(("", reason));
+    let reason = if head.starts_with("[thrd:") { rest } else { reason };
+    let end = reason.find(" (after ").unwrap_or(reason.len());
+    reason[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clients_complaint_is_readable() {
+        let said = "localhost:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused \
+                    (after 0ms in state CONNECT)";
+        assert_eq!(
+            tidy(said),
+            "localhost:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused"
+        );
+        assert_eq!(tidy("[thrd:x]: plain"), "plain");
+    }
+}

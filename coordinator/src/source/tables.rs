@@ -1,0 +1,347 @@
+//! The tables of a PostgreSQL source: what they are, and what of them will not arrive as it is.
+
+use std::collections::BTreeMap;
+
+use cdc_shared::config::{Converter, PipelineConfig};
+use tokio_postgres::{Client, Error};
+
+use super::finding::Finding;
+use super::types::is_captured;
+
+/// One table as the catalog describes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Table {
+    /// As in the configuration.
+    pub(super) name: String,
+    /// `r` table, `p` partitioned table, `v` view, …
+    pub(super) kind: char,
+    /// `d` default (the primary key), `f` full, `i` index, `n` nothing.
+    pub(super) identity: char,
+    /// Whether our user owns it, which adding it to a publication needs.
+    pub(super) owned: bool,
+    /// Whether our user may read it, which the snapshot needs.
+    pub(super) readable: bool,
+    /// Whether it has a primary key.
+    pub(super) keyed: bool,
+    /// Its columns in order.
+    pub(super) columns: Vec<Column>,
+}
+
+/// One column.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Column {
+    pub(super) name: String,
+    /// As `format_type` writes it.
+    pub(super) type_text: String,
+    /// The type behind arrays and domains.
+    pub(super) base: String,
+    /// Its `typtype`.
+    pub(super) base_kind: char,
+    /// Declared dimensions of an array.
+    pub(super) dimensions: i32,
+    pub(super) nullable: bool,
+    pub(super) generated: bool,
+    /// Text of the default.
+    pub(super) default: Option<String>,
+}
+
+/// Reads those of the tables that exist.
+pub(super) async fn tables(client: &Client, names: &[String]) -> Result<Vec<Table>, Error> {
+    let rows = client
+        .query(
+            "SELECT n.nspname || '.' || c.relname, c.oid, c.relkind, c.relreplident, \
+             pg_has_role(current_user, c.relowner, 'USAGE'), has_table_privilege(c.oid, 'SELECT'), \
+             EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) \
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE n.nspname || '.' || c.relname = ANY($1) AND c.relkind IN ('r','p','v','m','f')",
+            &[&names],
+        )
+        .await?;
+    let mut tables = Vec::new();
+    for row in rows {
+        let oid: u32 = row.try_get(1)?;
+        tables.push(Table {
+            name: row.try_get(0)?,
+            kind: letter(row.try_get(2)?),
+            identity: letter(row.try_get(3)?),
+            owned: row.try_get(4)?,
+            readable: row.try_get(5)?,
+            keyed: row.try_get(6)?,
+            columns: columns(client, oid).await?,
+        });
+    }
+    Ok(tables)
+}
+
+async fn columns(client: &Client, oid: u32) -> Result<Vec<Column>, Error> {
+    let rows = client
+        .query(
+            "WITH RECURSIVE behind AS ( \
+               SELECT a.attnum, t.oid, t.typname, t.typtype, t.typbasetype, t.typelem, t.typcategory \
+               FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
+               WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped \
+               UNION ALL \
+               SELECT b.attnum, t.oid, t.typname, t.typtype, t.typbasetype, t.typelem, t.typcategory \
+               FROM behind b JOIN pg_type t ON t.oid = CASE WHEN b.typtype = 'd' THEN b.typbasetype \
+                                                            ELSE b.typelem END \
+               WHERE b.typtype = 'd' OR b.typcategory = 'A') \
+             SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), b.typname::text, b.typtype, \
+               a.attndims::int, NOT a.attnotnull, a.attgenerated <> '', \
+               pg_get_expr(d.adbin, d.adrelid) \
+             FROM pg_attribute a JOIN behind b ON b.attnum = a.attnum \
+               AND b.typtype <> 'd' AND b.typcategory <> 'A' \
+             LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+             WHERE a.attrelid = $1 ORDER BY a.attnum",
+            &[&oid],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Column {
+                name: row.try_get(0)?,
+                type_text: row.try_get(1)?,
+                base: row.try_get(2)?,
+                base_kind: letter(row.try_get(3)?),
+                dimensions: row.try_get(4)?,
+                nullable: row.try_get(5)?,
+                generated: row.try_get(6)?,
+                default: row.try_get(7)?,
+            })
+        })
+        .collect()
+}
+
+/// PostgreSQL's `"char"`.
+fn letter(byte: i8) -> char {
+    char::from(byte as u8)
+}
+
+/// What is to be said of one table of the configuration.
+pub(super) fn judge(config: &PipelineConfig, name: &str, table: Option<&Table>) -> Vec<Finding> {
+    let Some(table) = table else {
+        return vec![
+            Finding::error(format!("table {name} does not exist in {}", config.source.database))
+                .hint("check source.tables: schema and name, in their exact case"),
+        ];
+    };
+    if !matches!(table.kind, 'r' | 'p') {
+        return vec![Finding::error(format!(
+            "{name} is no table (a view or foreign table): its changes cannot be captured"
+        ))];
+    }
+    let mut found = identity(config, table);
+    if !table.readable {
+        found.push(
+            Finding::error(format!("user {} may not read {name}", config.source.username))
+                .hint(format!("GRANT SELECT ON {name} TO {}", config.source.username)),
+        );
+    }
+    found.extend(column_names(table));
+    for column in table.columns.iter() {
+        found.extend(column_value(config, table, column));
+    }
+    if found.is_empty() {
+        found.push(Finding::ok(format!("table {name}: {} columns", table.columns.len())));
+    }
+    found
+}
+
+fn identity(config: &PipelineConfig, table: &Table) -> Vec<Finding> {
+    let name = &table.name;
+    let mut found = Vec::new();
+    let lost = table.identity == 'n' || (table.identity == 'd' && !table.keyed);
+    if lost {
+        found.push(
+            Finding::warning(format!(
+                "table {name} has no replica identity: once it is published, PostgreSQL refuses \
+                 every UPDATE and DELETE on it"
+            ))
+            .hint(format!("ALTER TABLE {name} REPLICA IDENTITY FULL, or give it a primary key")),
+        );
+    }
+    if !table.keyed {
+        let keyed: Vec<&str> = config
+            .sinks
+            .iter()
+            .filter(|sink| sink.enabled && sink.is_keyed())
+            .filter(|sink| config.sink_tables(sink).contains(name))
+            .map(|sink| sink.sink_id.as_str())
+            .collect();
+        let message = format!("table {name} has no primary key: its events have no key");
+        found.push(if keyed.is_empty() {
+            Finding::warning(format!("{message}, and no order among themselves beyond a partition"))
+        } else {
+            Finding::error(format!("{message}, which sink {} needs", keyed.join(", "))).hint(
+                "give it a primary key, or set message.key.columns in \
+                       source.connector_properties",
+            )
+        });
+    }
+    found
+}
+
+/// Column names that Avro does not take become others, and may meet.
+fn column_names(table: &Table) -> Vec<Finding> {
+    let mut by_name: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for column in &table.columns {
+        by_name.entry(avro_name(&column.name)).or_default().push(&column.name);
+    }
+    by_name
+        .into_iter()
+        .filter(|(_, columns)| columns.len() > 1)
+        .map(|(name, columns)| {
+            Finding::error(format!(
+                "table {}: columns {} would both be named {name} in Avro",
+                table.name,
+                columns.join(" and ")
+            ))
+            .hint(
+                "rename one, or set field.name.adjustment.mode: avro_unicode in \
+                   source.connector_properties",
+            )
+        })
+        .collect()
+}
+
+/// What Debezium's adjustment mode `avro` makes of a name.
+fn avro_name(name: &str) -> String {
+    let mut adjusted: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    if adjusted.starts_with(|c: char| c.is_ascii_digit()) {
+        adjusted.insert(0, '_');
+    }
+    adjusted
+}
+
+fn column_value(config: &PipelineConfig, table: &Table, column: &Column) -> Vec<Finding> {
+    let what = format!("{}.{}", table.name, column.name);
+    let mut found = Vec::new();
+    if !is_captured(&column.base, column.base_kind) {
+        found.push(Finding::warning(format!(
+            "column {what} has type {}, which the connector leaves out of every record",
+            column.type_text
+        )));
+    }
+    if column.dimensions > 1 {
+        found.push(Finding::warning(format!(
+            "column {what} is an array of {} dimensions: the connector does not keep its values",
+            column.dimensions
+        )));
+    }
+    if column.generated {
+        found.push(Finding::info(format!(
+            "column {what} is generated: it is in the snapshot's records only, not in changes"
+        )));
+    } else if let Some(default) = &column.default {
+        let loses =
+            config.connector.converter == Converter::Apicurio && !config.connector.keeps_nulls();
+        if column.nullable && loses {
+            found.push(
+                Finding::warning(format!(
+                    "column {what} may be NULL and has the default {default}: the converter turns \
+                     its NULL into that default"
+                ))
+                .hint("set connector.keep_nulls: true"),
+            );
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use cdc_shared::config::{PostgresSinkConfig, PostgresWriteMode, SinkConfig, SinkType};
+
+    use super::super::finding::Level;
+    use super::*;
+
+    fn column(name: &str, base: &str) -> Column {
+        Column {
+            name: name.into(),
+            type_text: base.into(),
+            base: base.into(),
+            base_kind: 'b',
+            ..Column::default()
+        }
+    }
+
+    fn table(columns: Vec<Column>) -> Table {
+        Table {
+            name: "public.a".into(),
+            kind: 'r',
+            identity: 'd',
+            owned: true,
+            readable: true,
+            keyed: true,
+            columns,
+        }
+    }
+
+    fn said(config: &PipelineConfig, table: &Table) -> Vec<(Level, String)> {
+        let found = judge(config, "public.a", Some(table));
+        found.into_iter().map(|f| (f.level, f.message)).collect()
+    }
+
+    #[test]
+    fn a_plain_table_is_fine_and_an_absent_one_is_not() {
+        let config = PipelineConfig::default();
+        let plain = table(vec![column("id", "int8")]);
+        assert_eq!(said(&config, &plain), [(Level::Ok, "table public.a: 1 columns".to_owned())]);
+        assert_eq!(judge(&config, "public.b", None)[0].level, Level::Error);
+        let view = Table { kind: 'v', ..plain };
+        assert_eq!(said(&config, &view)[0].0, Level::Error);
+    }
+
+    #[test]
+    fn null_with_a_default_matters_only_where_the_converter_would_lose_it() {
+        let mut config = PipelineConfig::default();
+        let note =
+            Column { nullable: true, default: Some("'hello'".into()), ..column("note", "text") };
+        let table = table(vec![note]);
+        assert_eq!(said(&config, &table)[0].0, Level::Ok);
+        config.connector.keep_nulls = Some(false);
+        let (level, message) = said(&config, &table).remove(0);
+        assert_eq!(level, Level::Warning);
+        assert!(message.contains("public.a.note may be NULL and has the default 'hello'"));
+        config.connector.converter = Converter::Confluent;
+        assert_eq!(said(&config, &table)[0].0, Level::Ok);
+    }
+
+    #[test]
+    fn a_keyless_table_is_said_and_refused_for_a_keyed_sink() {
+        let mut config = PipelineConfig::default();
+        config.source.tables = vec!["public.a".into()];
+        let keyless = Table { keyed: false, ..table(vec![column("x", "text")]) };
+        let levels: Vec<Level> = said(&config, &keyless).into_iter().map(|s| s.0).collect();
+        assert_eq!(levels, [Level::Warning, Level::Warning]);
+        config.sinks.push(SinkConfig {
+            sink_id: "mirror".into(),
+            sink_type: SinkType::Postgres,
+            postgres: Some(PostgresSinkConfig {
+                write_mode: PostgresWriteMode::Replica,
+                ..PostgresSinkConfig::default()
+            }),
+            ..SinkConfig::default()
+        });
+        let (level, message) = said(&config, &keyless).remove(1);
+        assert_eq!(level, Level::Error);
+        assert!(message.ends_with("which sink mirror needs"));
+    }
+
+    #[test]
+    fn columns_that_do_not_arrive_whole_are_named() {
+        let config = PipelineConfig::default();
+        let columns = vec![
+            column("a-b", "int4"),
+            column("a_b", "int4"),
+            column("area", "polygon"),
+            Column { dimensions: 2, ..column("grid", "int4") },
+            Column { generated: true, default: Some("x".into()), ..column("sum", "int4") },
+        ];
+        let said = said(&config, &table(columns));
+        let levels: Vec<Level> = said.iter().map(|s| s.0).collect();
+        assert_eq!(levels, [Level::Error, Level::Warning, Level::Warning, Level::Info]);
+        assert!(said[0].1.contains("a-b and a_b would both be named a_b"));
+        assert_eq!(avro_name("1 ü"), "_1__");
+    }
+}

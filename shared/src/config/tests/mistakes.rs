@@ -1,0 +1,279 @@
+//! Broken configurations and the exact words about them.
+
+use super::*;
+
+fn errors(text: &str) -> Vec<String> {
+    load_text(text, Sections::All, &[]).unwrap_err()
+}
+
+#[test]
+fn all_errors_come_at_once_each_with_its_place() {
+    assert_eq!(
+        errors(
+            "\
+pipeline_id: My.Shop
+topic_prefix: cdc
+souce:
+  x: 1
+source:
+  port: 70000
+  source_type: oracle
+  tables: [customers, public.orders, public.orders]
+max_buffered_messages: many
+stop_on_incompatible_schema: yes
+sinks:
+  - sink_id: hook
+    sink_type: webhook
+    tables: [public.order]
+    webhook:
+      url: localhost:8000
+      methd: POST
+      timeout_seconds: .inf
+  - sink_id: hook
+    sink_type: postgres
+    postgres:
+      host: [a]
+      database:
+  - sink_type: webhook
+    webhook: 5
+"
+        ),
+        [
+            "p.yaml:1: pipeline_id: `My.Shop` may only have lower case letters, digits, `_` and \
+             `-`, and begin with a letter or digit; a dot would let names of groups and topics \
+             collide",
+            "p.yaml:3: souce: unknown setting; did you mean `source`?",
+            "p.yaml:5: source.database: is required",
+            "p.yaml:6: source.port: must be from 1 to 65535, is 70000",
+            "p.yaml:7: source.source_type: expected one of postgres, mysql, mariadb, found \
+             `oracle`",
+            "p.yaml:8: source.tables[0]: `customers` has no schema: write schema.table, such as \
+             public.customers",
+            "p.yaml:8: source.tables[2]: `public.orders` is there twice",
+            "p.yaml:9: max_buffered_messages: expected a whole number, found `many`",
+            "p.yaml:10: stop_on_incompatible_schema: expected true or false, found `yes`",
+            "p.yaml:14: sinks[0].tables[0]: `public.order` is not in source.tables; did you mean \
+             `public.orders`?",
+            "p.yaml:16: sinks[0].webhook.url: expected an address with http:// or https://, found \
+             localhost:",
+            "p.yaml:17: sinks[0].webhook.methd: unknown setting; did you mean `method`?",
+            "p.yaml:18: sinks[0].webhook.timeout_seconds: expected a number, found `.inf`",
+            "p.yaml:19: sinks[1].sink_id: `hook` is also the id of sinks[0]",
+            "p.yaml:21: sinks[1].postgres.database: is required",
+            "p.yaml:22: sinks[1].postgres.host: expected a text, found a list",
+            "p.yaml:24: sinks[2].sink_id: is required",
+            "p.yaml:25: sinks[2].webhook: expected settings, found a single value",
+        ]
+    );
+}
+
+/// Lines added to a good file, and the one message about them; one that ends in a colon is only
+/// the beginning.
+const SETTINGS: &[(&str, &str)] = &[
+    ("sinks: []", "p.yaml:10: sinks: given twice, first in line 5"),
+    ("pipeline_id: x", "p.yaml:10: pipeline_id: given twice, first in line 1"),
+    ("zzz: 1", "p.yaml:10: zzz: unknown setting; known here: "),
+    (
+        "kafka: {bootstrap_servers: 'k'}",
+        "p.yaml:10: kafka.bootstrap_servers: `k` is no host:port: the port is missing",
+    ),
+    (
+        "kafka: {bootstrap_servers: 'a:1,b:0'}",
+        "p.yaml:10: kafka.bootstrap_servers: `b:0` is no host:port: the port must be from 1 to 65535",
+    ),
+    (
+        "kafka: {schema_registry_url: 'ftp://x'}",
+        "p.yaml:10: kafka.schema_registry_url: expected an address with http:// or https://, found ftp:",
+    ),
+    (
+        "kafka: {schema_registry_url: 'http://u:hunter2@x'}",
+        "p.yaml:10: kafka.schema_registry_url: must not hold user and password: they have settings of their own",
+    ),
+    (
+        "kafka:\n  properties:\n    group.id: x",
+        "p.yaml:12: kafka.properties.group.id: cannot be set here: the group is named by group_id and sink_id",
+    ),
+    (
+        "kafka: {security_protocol: sasl_ssl, sasl: {username: u}}",
+        "p.yaml:10: kafka.sasl.password: is required by sasl_ssl",
+    ),
+    (
+        "kafka: {tls: {ca_file: /x}}",
+        "p.yaml:10: kafka.tls: has no effect: set kafka.security_protocol to ssl or sasl_ssl",
+    ),
+    (
+        "kafka: {security_protocol: ssl, tls: {cert_file: /x}}",
+        "p.yaml:10: kafka.tls.key_file: is required with cert_file",
+    ),
+    (
+        "kafka: {topics: {retention_ms: 1000}}",
+        "p.yaml:10: kafka.topics.retention_ms: must be -1 (for ever) or at least 604800000 (seven days), is 1000: a sink that is away for longer would lose changes",
+    ),
+    ("connector: {username: u}", "p.yaml:10: connector.password: is required with username"),
+    (
+        "coordinator: {bind: '0.0.0.0:8090'}",
+        "p.yaml:10: coordinator.bind: `0.0.0.0:8090` can be reached from elsewhere: set coordinator.tokens",
+    ),
+    (
+        "redis: {url: localhost}",
+        "p.yaml:10: redis.url: is no address: expected redis:// or rediss:// with host and port",
+    ),
+    (
+        "log_level: loud",
+        "p.yaml:10: log_level: expected one of ERROR, WARN, INFO, DEBUG, TRACE or a filter such as info,rdkafka=debug, found `loud`",
+    ),
+    ("partition_concurrency: 4", "p.yaml:10: partition_concurrency: must be 0, is 4"),
+    ("drain_seconds: -1", "p.yaml:10: drain_seconds: must be from 0 to 3600, is -1"),
+    (
+        "retry: {initial_wait_seconds: 90}",
+        "p.yaml:10: sinks[0].retry.max_wait_seconds: must not be less than initial_wait_seconds (90)",
+    ),
+    (
+        "group_id: a.b",
+        "p.yaml:10: group_id: `a.b` may only have lower case letters, digits, `_` and `-`, and begin with a letter or digit; a dot would let names of groups and topics collide",
+    ),
+    ("redis: {password: '${NOPE}'}", "p.yaml:10: redis.password: the variable NOPE is not set"),
+    (
+        "max_buffered_messages: ${NOPE:-x}",
+        "p.yaml:10: max_buffered_messages: expected a whole number, found `${NOPE:-x}`",
+    ),
+    (
+        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'sqlite:///x', warehouse: 'file:///x', table_name: t}",
+        "p.yaml:11: sinks[1].sink_type: the iceberg sink is not built yet: set enabled: false",
+    ),
+    (
+        "  - sink_id: db\n    sink_type: postgres\n    postgres: {database: d, write_mode: replica}",
+        "p.yaml:12: sinks[1].postgres.write_mode: replica is not built yet: use events, or set enabled: false",
+    ),
+    (
+        "  - sink_id: db\n    sink_type: postgres\n    postgres: {database: d, target_table: a.b.c}",
+        "p.yaml:12: sinks[1].postgres.target_table: `a.b.c` is no table: write table or schema.table",
+    ),
+];
+
+/// Lines added to the section of the file's webhook.
+const WEBHOOK_SETTINGS: &[(&str, &str)] = &[
+    (
+        "headers: {Webhook-Id: x}",
+        "p.yaml:10: sinks[0].webhook.headers.Webhook-Id: is set by the sink itself",
+    ),
+    ("headers: {a b: x}", "p.yaml:10: sinks[0].webhook.headers.a b: is no header name"),
+    (
+        "headers: {X: \"a\\nb\"}",
+        "p.yaml:10: sinks[0].webhook.headers.X: has a character that no header may have",
+    ),
+    (
+        "signing_secrets: [hunter2]",
+        "p.yaml:10: sinks[0].webhook.signing_secrets[0]: must be `whsec_` and base64",
+    ),
+    (
+        "signing_secrets: [whsec_MTIz]",
+        "p.yaml:10: sinks[0].webhook.signing_secrets[0]: must hold 24 to 64 bytes, holds 3",
+    ),
+];
+
+/// Lines added to the file's sink.
+const SINK_SETTINGS: &[(&str, &str)] = &[
+    (
+        "operations: [c, x]",
+        "p.yaml:10: sinks[0].operations[1]: expected one of c, u, d, r, t, found `x`",
+    ),
+    ("operations: []", "p.yaml:10: sinks[0].operations: is empty: nothing would be delivered"),
+    (
+        "postgres: {database: x}",
+        "p.yaml:10: sinks[0].postgres: does not belong to sink_type: webhook; remove one of the two",
+    ),
+];
+
+/// What is replaced in a good file by what.
+const REPLACEMENTS: &[(&str, &str, &str)] = &[
+    (
+        "tables: [",
+        "connector_properties: {slot.name: x}\n  tables: [",
+        "p.yaml:4: source.connector_properties.slot.name: cannot be set here: set source.slot_name",
+    ),
+    (
+        "tables: [",
+        "slot_name: My-Slot\n  tables: [",
+        "p.yaml:4: source.slot_name: `My-Slot` is no slot name: PostgreSQL allows lower case letters, digits and `_`",
+    ),
+    (
+        "tables: [",
+        "tables: ['', ",
+        "p.yaml:4: source.tables[0]: `` is no table: write schema.table, such as public.customers",
+    ),
+];
+
+#[test]
+fn every_mistake_is_named() {
+    let added = SETTINGS.iter().map(|(line, expected)| (format!("{GOOD}{line}\n"), expected));
+    let webhook =
+        WEBHOOK_SETTINGS.iter().map(|(line, expected)| (format!("{GOOD}      {line}\n"), expected));
+    let sink =
+        SINK_SETTINGS.iter().map(|(line, expected)| (format!("{GOOD}    {line}\n"), expected));
+    let replaced =
+        REPLACEMENTS.iter().map(|(old, new, expected)| (GOOD.replace(old, new), expected));
+    for (text, expected) in added.chain(webhook).chain(sink).chain(replaced) {
+        let found = errors(&text);
+        let fits = |found: &str| {
+            found == *expected || (expected.ends_with(": ") && found.starts_with(expected))
+        };
+        assert!(
+            found.len() == 1 && fits(&found[0]),
+            "{text}\nexpected: {expected}\nfound: {found:#?}"
+        );
+        assert!(!found[0].contains("hunter2"), "{found:?}");
+    }
+}
+
+#[test]
+fn a_section_of_another_type_is_refused() {
+    assert_eq!(
+        errors(&GOOD.replace("sink_type: webhook", "sink_type: postgres")),
+        [
+            "p.yaml:6: sinks[0].postgres: is required by sink_type: postgres",
+            "p.yaml:8: sinks[0].webhook: does not belong to sink_type: postgres; remove one of the \
+             two",
+        ]
+    );
+}
+
+#[test]
+fn mistakes_in_variables_are_named() {
+    let found = load_text(
+        GOOD,
+        Sections::All,
+        &[
+            ("CDC_KAFKA__BOOTSTRAP_SERVER", "k:1"),
+            ("CDC_SOURCE__PORT", "x"),
+            ("CDC_SINKS", "x"),
+            ("CDC_KAFKA", "x"),
+        ],
+    )
+    .unwrap_err();
+    assert_eq!(
+        found,
+        [
+            "CDC_KAFKA: is a group of settings: name one of them, as CDC_KAFKA__…",
+            "CDC_KAFKA__BOOTSTRAP_SERVER: no such setting; did you mean \
+             CDC_KAFKA__BOOTSTRAP_SERVERS?",
+            "CDC_SINKS: cannot be set by a variable: refer to one in the file as ${VAR}",
+            "CDC_SOURCE__PORT: source.port: expected a whole number, found `x`",
+        ]
+    );
+    let referred = GOOD.replace("cdc_demo", "${CDC_DB_NAME}");
+    let loaded = load_text(&referred, Sections::All, &[("CDC_DB_NAME", "x")]).unwrap();
+    assert_eq!(loaded.config.source.database, "x");
+}
+
+#[test]
+fn a_missing_or_broken_file_is_one_error() {
+    let missing = load(&options("/nowhere/p.yaml".into(), Sections::All, &[])).unwrap_err();
+    assert_eq!(
+        missing.to_string(),
+        "/nowhere/p.yaml:1: cannot be read: No such file or directory (os error 2)"
+    );
+    let found = errors("pipeline_id: [\n");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains(": not YAML: "), "{found:?}");
+}

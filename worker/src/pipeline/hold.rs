@@ -1,0 +1,227 @@
+//! Why a partition does not move, and what lets it go on.
+
+use cdc_shared::api::{DirectiveState, HoldReport};
+use cdc_shared::control::ControlState;
+use cdc_shared::offset::{Position, TopicPartition};
+use tokio::time::Instant;
+
+use crate::source::start_position::StopCause;
+
+/// What ends a hold.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Release {
+    /// The directive becomes run.
+    Directive,
+    /// An operator acts: resume, a skip over the offset that waits, a rewind.
+    Operator,
+    /// Time: the cause is looked at again.
+    After(Instant),
+}
+
+/// A partition that does not move.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Hold {
+    /// For health.
+    pub report: HoldReport,
+    /// What ends it.
+    pub release: Release,
+    /// Control-topic offset when it began: what was said before does not end it.
+    pub since: i64,
+    /// Whether the start position must be found anew, because it is the very problem.
+    pub resolve: bool,
+}
+
+impl Hold {
+    /// By directive.
+    pub fn directive(state: DirectiveState, reason: &str, since: i64) -> Self {
+        let word = if state == DirectiveState::Stop { "stopped" } else { "paused" };
+        let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+        Self {
+            report: HoldReport {
+                code: word.to_owned(),
+                message: format!("{word} by an operator{because}"),
+                way_out: "cdc resume --sink ID".to_owned(),
+                offset: None,
+            },
+            release: Release::Directive,
+            since,
+            resolve: false,
+        }
+    }
+
+    /// A stop by name that the start position met.
+    pub fn by_name(cause: StopCause, since: i64) -> Self {
+        let way_out = way_out(cause.code).to_owned();
+        let report = HoldReport {
+            code: cause.code.to_owned(),
+            message: cause.message,
+            way_out,
+            offset: cause.offset,
+        };
+        Self { report, release: Release::Operator, since, resolve: true }
+    }
+
+    /// A stop by name in the middle of delivery.
+    pub fn stopped(code: &str, message: String, offset: Option<i64>, since: i64) -> Self {
+        let report = HoldReport {
+            code: code.to_owned(),
+            message,
+            way_out: way_out(code).to_owned(),
+            offset,
+        };
+        Self { report, release: Release::Operator, since, resolve: false }
+    }
+
+    /// Something that is known to come back.
+    pub fn waiting(code: &str, message: String, way_out: &str, until: Instant, since: i64) -> Self {
+        let report = HoldReport {
+            code: code.to_owned(),
+            message,
+            way_out: way_out.to_owned(),
+            offset: None,
+        };
+        Self { report, release: Release::After(until), since, resolve: false }
+    }
+
+    /// Whether the control topic ends this hold.
+    pub fn is_released(
+        &self,
+        control: &ControlState,
+        sink: &str,
+        tp: &TopicPartition,
+        position: Option<&Position>,
+    ) -> bool {
+        let skipped = match (self.report.offset, position) {
+            (Some(offset), Some(position)) => {
+                control.skip_to(sink, tp, &position.topic_id, offset).is_some()
+            }
+            _ => false,
+        };
+        let told = skipped || is_rewound(control, sink, tp, position);
+        match self.release {
+            Release::Directive => {
+                control.directive(sink, Some(&tp.topic)).state == DirectiveState::Run
+            }
+            Release::After(_) => told,
+            Release::Operator => told || control.resume_offset(sink, &tp.topic) >= self.since,
+        }
+    }
+}
+
+/// Whether a rewind of a higher incarnation than `position`'s is in force.
+pub fn is_rewound(
+    control: &ControlState,
+    sink: &str,
+    tp: &TopicPartition,
+    position: Option<&Position>,
+) -> bool {
+    control
+        .rewind(sink, tp)
+        .is_some_and(|(incarnation, _, _)| position.is_none_or(|p| incarnation > p.incarnation))
+}
+
+fn way_out(code: &str) -> &'static str {
+    match code {
+        "topic_recreated" | "log_truncated" => {
+            "cdc rewind --sink ID --topic TOPIC --to beginning accepts the topic as it is now"
+        }
+        "offset_gap" => {
+            "take a new snapshot of the table (cdc snapshot --table), then cdc rewind --sink ID \
+             --topic TOPIC --partition N --to beginning goes on behind the gap"
+        }
+        "position_lost" | "group_expired" | "commit_without_identity" => {
+            "cdc rewind --sink ID --topic TOPIC --to beginning|end|OFFSET says where to go on"
+        }
+        "breaker" => "mend the cause, then cdc resume --sink ID",
+        _ => {
+            "mend the cause and cdc resume --sink ID, or cdc skip --sink ID --topic TOPIC \
+             --partition N --offset OFFSET gives the record up"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cdc_shared::api::Directive;
+    use cdc_shared::control::ControlRecord;
+    use cdc_shared::offset::{Incarnation, NextOffset, SchemaIds, TopicId};
+
+    fn position() -> Position {
+        Position {
+            next: NextOffset::after(6),
+            incarnation: Incarnation(1),
+            topic_id: TopicId("id".into()),
+            schemas: SchemaIds::default(),
+        }
+    }
+
+    fn state(records: &[ControlRecord]) -> ControlState {
+        let mut state = ControlState::default();
+        for (offset, record) in records.iter().enumerate() {
+            let value = serde_json::to_vec(record).unwrap();
+            state.apply(offset as i64, &record.key(), Some(&value)).unwrap();
+        }
+        state
+    }
+
+    fn released(hold: &Hold, records: &[ControlRecord]) -> bool {
+        let tp = TopicPartition::new("t", 0);
+        hold.is_released(&state(records), "wh", &tp, Some(&position()))
+    }
+
+    fn skip(from: i64, to: i64) -> ControlRecord {
+        ControlRecord::Skip {
+            sink: "wh".into(),
+            tp: TopicPartition::new("t", 0),
+            topic_id: TopicId("id".into()),
+            from,
+            to,
+            reason: String::new(),
+            by: "op".into(),
+            at_ms: 0,
+        }
+    }
+
+    #[test]
+    fn a_stop_by_name_ends_by_resume_skip_or_rewind_only() {
+        let hold = Hold::stopped("rejected_record", String::new(), Some(7), 0);
+        let resume = |sink: &str| ControlRecord::Resume {
+            sink: sink.into(),
+            topic: None,
+            by: "op".into(),
+            at_ms: 0,
+        };
+        let rewind = |incarnation| ControlRecord::Rewind {
+            sink: "wh".into(),
+            tp: TopicPartition::new("t", 0),
+            topic_id: TopicId("id".into()),
+            incarnation: Incarnation(incarnation),
+            to: NextOffset::ZERO,
+            reason: String::new(),
+            by: "op".into(),
+            at_ms: 0,
+        };
+        assert!(!released(&hold, &[]));
+        assert!(!released(&hold, &[resume("other"), skip(3, 7), rewind(1)]));
+        assert!(released(&hold, &[resume("wh")]));
+        assert!(released(&hold, &[skip(7, 8)]));
+        assert!(released(&hold, &[rewind(2)]));
+        let later = Hold { since: 1, ..hold };
+        assert!(!released(&later, &[resume("wh")]), "an old resume does not end a new stop");
+    }
+
+    #[test]
+    fn a_pause_ends_with_its_directive() {
+        let hold = Hold::directive(DirectiveState::Pause, "deploy", 0);
+        let directive = |state| ControlRecord::Directive {
+            sink: "wh".into(),
+            topic: None,
+            directive: Directive { state, reason: String::new() },
+            by: "op".into(),
+            at_ms: 0,
+        };
+        assert!(!released(&hold, &[directive(DirectiveState::Pause)]));
+        assert!(released(&hold, &[directive(DirectiveState::Run)]));
+    }
+}

@@ -1,0 +1,573 @@
+//! The loop that delivers one partition: THE loop. Records come in at the bottom, the watermark
+//! goes out at the top; in between the sink's writer has at most one batch open and one in flight
+//! (or, for a sink that delivers record by record, a window).
+//!
+//! One biased `select!`: commands before the control topic before the sink's answers before new
+//! records, so that nothing is started that was already called off.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use cdc_shared::api::{ErrorReport, PartitionState};
+use cdc_shared::clock::unix_ms;
+use cdc_shared::config::OnReject;
+use cdc_shared::offset::{NextOffset, Position};
+use cdc_shared::registry::{RETRY_PAUSE, RegistryError};
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::backlog::Stage;
+use super::decode::{Decoder, Outcome, schema_ids};
+use super::dlq::{DeadLetter, DlqUnavailable};
+use super::hold::Hold;
+use super::partition::{PartitionCommand, PartitionTask, Phase, REPORT_PAUSE};
+use crate::sink::retry::{Trouble, TroubleReporter};
+use crate::sink::{BatchLimits, PartitionWriter, Progress, Rejection, SinkError};
+use crate::source::consumer::SourceCommand;
+use crate::source::slots::Chunk;
+
+/// Records offered in one turn, so that commands are never kept waiting for long.
+const TURN: usize = 512;
+/// How often a range without effect is written to the sink's own record.
+const POSITION_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why nothing more is offered for the moment.
+type Blocked = BoxFuture<'static, Unblocked>;
+
+/// What a blocked partition was waiting for.
+enum Unblocked {
+    /// A schema was fetched, or was not.
+    Schema(Result<(), RegistryError>),
+    /// The DLQ has a record, or has not.
+    DeadLettered(i64, Result<(), DlqUnavailable>),
+}
+
+/// A record that the sink will never take.
+struct Reject {
+    offset: i64,
+    code: String,
+    message: String,
+}
+
+/// What the loop holds beside the task's own state.
+struct Delivery {
+    writer: Box<dyn PartitionWriter>,
+    limits: BatchLimits,
+    trouble: watch::Receiver<Trouble>,
+    decoder: Decoder,
+    blocked: Option<Blocked>,
+    rejects: VecDeque<Reject>,
+    /// Records and bytes in the open batch, and since when.
+    open: Open,
+    /// End of the batch in flight.
+    in_flight: Option<NextOffset>,
+    /// While a culprit is looked for: batches of at most so many records, up to this offset.
+    halving: Option<(usize, NextOffset)>,
+    /// The position last handed to the sink, durable or not.
+    covered: NextOffset,
+    last_position: Instant,
+}
+
+#[derive(Default)]
+struct Open {
+    rows: usize,
+    bytes: usize,
+    since: Option<Instant>,
+}
+
+impl PartitionTask {
+    /// Delivers until something ends it.
+    pub(super) async fn running(&mut self) -> Phase {
+        let Some(position) = self.position().cloned() else { return Phase::Resolving };
+        let mut delivery = self.start(&position);
+        loop {
+            let more = match self.pump(&mut delivery) {
+                Ok(more) => more,
+                Err(phase) => return phase,
+            };
+            self.publish(&delivery);
+            let deadline = delivery.deadline();
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => match command {
+                    Some(PartitionCommand::Finish { grace, lost }) => {
+                        return self.finish(delivery, grace, lost).await;
+                    }
+                    Some(PartitionCommand::CheckLog) => {
+                        if let Some(phase) = self.check_log().await {
+                            return phase;
+                        }
+                    }
+                    None => return Phase::Ended,
+                },
+                changed = self.control.changed() => {
+                    if changed.is_err() {
+                        return Phase::Ended;
+                    }
+                    if let Some(phase) = self.heed() {
+                        return phase;
+                    }
+                }
+                Ok(()) = self.replies.changed() => {
+                    if let Some(phase) = self.heed() {
+                        return phase;
+                    }
+                }
+                progress = delivery.writer.progress() => {
+                    if let Some(phase) = self.progressed(&mut delivery, progress).await {
+                        return phase;
+                    }
+                }
+                unblocked = wait(&mut delivery.blocked) => {
+                    if let Some(phase) = self.unblocked(&mut delivery, unblocked) {
+                        return phase;
+                    }
+                }
+                Ok(()) = delivery.trouble.changed() => {}
+                Some(chunk) = self.chunks.recv() => self.take(chunk),
+                () = tokio::task::yield_now(), if more => {}
+                () = tokio::time::sleep_until(deadline) => {}
+            }
+        }
+    }
+
+    fn start(&mut self, position: &Position) -> Delivery {
+        self.run += 1;
+        self.backlog.clear();
+        let (tp, epoch) = (self.question.tp.clone(), self.question.epoch);
+        let (reporter, trouble) = TroubleReporter::new(self.shared.retry, self.shared.give_up);
+        let writer = self.shared.sink.writer(tp.clone(), position.clone(), reporter);
+        let (next, run) = (position.next, self.run);
+        self.shared.source.send(SourceCommand::Start { tp, epoch, next, run });
+        Delivery {
+            writer,
+            limits: self.shared.sink.batch_limits(),
+            trouble,
+            decoder: Decoder::new(self.shared.json.clone()),
+            blocked: None,
+            rejects: VecDeque::new(),
+            open: Open::default(),
+            in_flight: None,
+            halving: None,
+            covered: next,
+            last_position: Instant::now(),
+        }
+    }
+
+    /// Directives and rewinds.
+    fn heed(&self) -> Option<Phase> {
+        if self.rewound() { Some(Phase::Resolving) } else { self.held_by_directive() }
+    }
+
+    fn take(&mut self, chunk: Chunk) {
+        if chunk.run == self.run {
+            self.backlog.extend(chunk.records);
+        } else {
+            self.drop_chunk(chunk);
+        }
+    }
+
+    /// Offers what can be offered and flushes what is due. `true`: there is more to offer at once.
+    fn pump(&mut self, delivery: &mut Delivery) -> Result<bool, Phase> {
+        let mut turns = 0;
+        while self.can_offer(delivery) && turns < TURN {
+            if let Some(phase) = self.offer(delivery) {
+                return Err(phase);
+            }
+            turns += 1;
+        }
+        if delivery.is_due(self.backlog.is_offered() && self.chunks.is_empty()) {
+            self.flush(delivery);
+        }
+        self.flush_position(delivery);
+        Ok(turns == TURN)
+    }
+
+    fn can_offer(&mut self, delivery: &mut Delivery) -> bool {
+        delivery.blocked.is_none()
+            && !self.backlog.is_offered()
+            && (!delivery.is_full() || self.flush(delivery))
+            && delivery.writer.has_room()
+    }
+
+    /// Offers the next record.
+    fn offer(&mut self, delivery: &mut Delivery) -> Option<Phase> {
+        let topic_id = self.question.last.as_ref().map(|position| position.topic_id.clone())?;
+        let entry = self.backlog.next()?;
+        let offset = entry.record.offset;
+        if entry.stage == Stage::DeadLettered {
+            self.backlog.offered();
+            return None;
+        }
+        let control = self.control.borrow().state.clone();
+        if control.skip_to(&self.shared.sink_id, &self.question.tp, &topic_id, offset).is_some() {
+            tracing::warn!(tp = %self.question.tp, offset, "skipped by an operator");
+            entry.stage = Stage::Passed;
+            self.backlog.offered();
+            return None;
+        }
+        let writer = &mut delivery.writer;
+        let outcome = delivery.decoder.offer(
+            &entry.record,
+            &self.shared.registry,
+            &self.shared.filter,
+            |change| writer.push(change),
+        );
+        match outcome {
+            Outcome::Taken { source_ms } => {
+                entry.stage = Stage::Pushed;
+                entry.source_ms = source_ms;
+                entry.schemas = schema_ids(&entry.record);
+                delivery.open.add(entry.record.weight());
+                self.backlog.offered();
+            }
+            Outcome::Passed => {
+                entry.stage = Stage::Passed;
+                entry.schemas = schema_ids(&entry.record);
+                self.backlog.offered();
+            }
+            Outcome::NeedsSchema(id) => delivery.blocked = Some(self.fetch(id)),
+            Outcome::Rejected(Rejection { code, message }) => {
+                let reject = Reject { offset, code: code.to_owned(), message };
+                return self.reject(delivery, reject);
+            }
+        }
+        None
+    }
+
+    fn fetch(&self, id: i32) -> Blocked {
+        let shared = self.shared.clone();
+        Box::pin(async move {
+            let fetched = shared.registry.schema(id).await.map(|_| ());
+            if matches!(fetched, Err(RegistryError::Unavailable { .. })) {
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+            Unblocked::Schema(fetched)
+        })
+    }
+
+    /// A record is rejected: to the DLQ, or stop by name. Nothing more is offered until it is
+    /// settled.
+    fn reject(&mut self, delivery: &mut Delivery, reject: Reject) -> Option<Phase> {
+        let Reject { offset, code, message } = reject;
+        tracing::error!(tp = %self.question.tp, offset, code, error = %message,
+            "pipeline.sink_write_error");
+        let since = self.shared.control_offset();
+        if self.shared.on_reject == OnReject::Stop {
+            let message = format!("offset {offset} can never be delivered: {code}: {message}");
+            return Some(Phase::Held(Hold::stopped(
+                "rejected_record",
+                message,
+                Some(offset),
+                since,
+            )));
+        }
+        if self.breaker.rejected() {
+            let message =
+                format!("too many records are rejected; the last, offset {offset}: {message}");
+            return Some(Phase::Held(Hold::stopped("breaker", message, Some(offset), since)));
+        }
+        let topic_id = self.question.last.as_ref()?.topic_id.clone();
+        let record = self.backlog.find(offset)?.record.clone();
+        let (shared, tp) = (self.shared.clone(), self.question.tp.clone());
+        let attempts = delivery.trouble.borrow().as_ref().map_or(1, |trouble| trouble.attempts);
+        delivery.blocked = Some(Box::pin(async move {
+            let letter = DeadLetter {
+                tp: &tp,
+                topic_id: &topic_id,
+                record: &record,
+                schema_id: schema_ids(&record).value,
+                error_type: &code,
+                error_message: &message,
+                cause: None,
+                attempts,
+            };
+            Unblocked::DeadLettered(offset, shared.dlq.send(letter).await)
+        }));
+        None
+    }
+
+    fn unblocked(&mut self, delivery: &mut Delivery, unblocked: Unblocked) -> Option<Phase> {
+        let since = self.shared.control_offset();
+        match unblocked {
+            Unblocked::Schema(Ok(())) => {}
+            Unblocked::Schema(Err(error @ RegistryError::Unavailable { .. })) => {
+                self.told("registry_unavailable", &error);
+            }
+            Unblocked::Schema(Err(error)) => {
+                let until = Instant::now() + 10 * RETRY_PAUSE;
+                let way_out = "register the schema, or skip the record; this is tried again";
+                let mut hold =
+                    Hold::waiting("unknown_schema", error.to_string(), way_out, until, since);
+                hold.report.offset = self.backlog.next().map(|entry| entry.record.offset);
+                return Some(Phase::Held(hold));
+            }
+            Unblocked::DeadLettered(offset, Ok(())) => return self.dead_lettered(delivery, offset),
+            Unblocked::DeadLettered(offset, Err(error)) => {
+                let until = Instant::now() + 10 * RETRY_PAUSE;
+                let mut hold =
+                    Hold::waiting(error.code, error.message, &error.way_out, until, since);
+                hold.report.offset = Some(offset);
+                return Some(Phase::Held(hold));
+            }
+        }
+        None
+    }
+
+    fn dead_lettered(&mut self, delivery: &mut Delivery, offset: i64) -> Option<Phase> {
+        let order = std::sync::atomic::Ordering::Relaxed;
+        self.shared.status.dead_lettered.fetch_add(1, order);
+        let was_pushed = match self.backlog.find(offset) {
+            Some(entry) => {
+                let was_pushed = entry.stage == Stage::Pushed;
+                entry.stage = Stage::DeadLettered;
+                was_pushed
+            }
+            None => false,
+        };
+        if was_pushed && !delivery.writer.settle(offset) {
+            self.offer_again(delivery);
+        }
+        match delivery.rejects.pop_front() {
+            Some(reject) => self.reject(delivery, reject),
+            None => None,
+        }
+    }
+
+    /// Takes back what the writer holds, so that all of it is offered again.
+    fn offer_again(&mut self, delivery: &mut Delivery) {
+        if let Some(position) = self.position().cloned() {
+            delivery.covered = position.next;
+            delivery.writer.reset(position);
+        }
+        delivery.open = Open::default();
+        delivery.in_flight = None;
+        self.backlog.rewind();
+    }
+
+    /// Sends the open batch. `false`: another one is still under way.
+    fn flush(&mut self, delivery: &mut Delivery) -> bool {
+        if delivery.writer.in_flight() {
+            return false;
+        }
+        let Some(position) = self.position() else { return false };
+        let next = self.backlog.covers().unwrap_or(position.next).max(position.next);
+        let schemas = self.backlog.schemas(position.schemas);
+        let covers = Position { next, schemas, ..position.clone() };
+        delivery.writer.flush(covers);
+        delivery.in_flight = delivery.writer.in_flight().then_some(next);
+        delivery.covered = next;
+        delivery.open = Open::default();
+        delivery.last_position = Instant::now();
+        true
+    }
+
+    /// Tells the sink of a range without effect: at once where that costs nothing, else at an
+    /// interval.
+    fn flush_position(&mut self, delivery: &mut Delivery) {
+        let Some(next) = self.backlog.covers() else { return };
+        let waited = delivery.last_position.elapsed() >= POSITION_INTERVAL
+            || !self.shared.sink.keeps_position();
+        if delivery.open.rows == 0 && next > delivery.covered && waited {
+            self.flush(delivery);
+        }
+    }
+
+    async fn progressed(&mut self, delivery: &mut Delivery, progress: Progress) -> Option<Phase> {
+        let since = self.shared.control_offset();
+        match progress {
+            Progress::Durable(next) => {
+                self.durable(delivery, next);
+                None
+            }
+            Progress::Rejected { offset, error } => self.rejected(delivery, offset, error),
+            Progress::Moved => {
+                tracing::info!(tp = %self.question.tp, "the sink's record moved; reading it again");
+                Some(Phase::Resolving)
+            }
+            Progress::Stop(error) => {
+                let mut hold = Hold::stopped(&error.code, error.message, None, since);
+                if let Some(hint) = error.hint {
+                    hold.report.way_out = format!("{hint}, then cdc resume --sink ID");
+                }
+                Some(Phase::Held(hold))
+            }
+            Progress::Fatal(error) => {
+                // The process ends; the supervisor tells this task when.
+                let _ = self.shared.fatal.send(error).await;
+                Some(self.wait_for_end().await)
+            }
+        }
+    }
+
+    fn durable(&mut self, delivery: &mut Delivery, next: NextOffset) {
+        if delivery.in_flight.is_some_and(|end| end <= next) {
+            delivery.in_flight = None;
+        }
+        match &mut delivery.halving {
+            Some((_, until)) if *until <= next => delivery.halving = None,
+            Some((rows, _)) => *rows = rows.saturating_mul(2),
+            None => {}
+        }
+        if self.position().is_some_and(|position| position.next < next) {
+            self.advance(next);
+        }
+        if delivery.trouble.borrow().is_none() {
+            self.shared.status.set_error(None);
+        }
+    }
+
+    fn rejected(
+        &mut self,
+        delivery: &mut Delivery,
+        offset: Option<i64>,
+        error: SinkError,
+    ) -> Option<Phase> {
+        let SinkError { code, message, .. } = error;
+        let offset = offset.or_else(|| self.culprit(delivery));
+        let Some(offset) = offset else {
+            self.offer_again(delivery);
+            return None;
+        };
+        let reject = Reject { offset, code, message };
+        if delivery.blocked.is_some() {
+            delivery.rejects.push_back(reject);
+            return None;
+        }
+        self.reject(delivery, reject)
+    }
+
+    /// The only record of a rejected batch; otherwise the next batches are half as large.
+    fn culprit(&mut self, delivery: &mut Delivery) -> Option<i64> {
+        let end = delivery.in_flight.take()?;
+        let (rows, first) = {
+            let mut pushed = self.backlog.pushed(end);
+            let first = pushed.next().map(|entry| entry.record.offset);
+            (usize::from(first.is_some()) + pushed.count(), first)
+        };
+        if rows <= 1 {
+            return first;
+        }
+        let until = delivery.halving.map_or(end, |(_, until)| until.max(end));
+        delivery.halving = Some((rows.div_ceil(2), until));
+        None
+    }
+
+    /// Ends: what is with the sink is finished, the rest is left to the next owner.
+    async fn finish(&mut self, mut delivery: Delivery, grace: Duration, lost: bool) -> Phase {
+        let deadline = Instant::now() + grace;
+        if lost || delivery.trouble.borrow().is_some() {
+            return Phase::Ended;
+        }
+        loop {
+            if !delivery.writer.in_flight() {
+                let behind =
+                    self.position().is_some_and(|position| delivery.covered > position.next);
+                let unsent = delivery.open.rows > 0
+                    || self.backlog.covers().is_some_and(|next| next > delivery.covered);
+                if unsent && delivery.blocked.is_none() {
+                    self.flush(&mut delivery);
+                } else if !behind {
+                    return Phase::Ended;
+                }
+            }
+            let progress = tokio::select! {
+                biased;
+                progress = delivery.writer.progress() => progress,
+                () = tokio::time::sleep_until(deadline) => return Phase::Ended,
+                Ok(()) = delivery.trouble.changed() => {
+                    if delivery.trouble.borrow().is_some() {
+                        return Phase::Ended;
+                    }
+                    continue;
+                }
+            };
+            match progress {
+                Progress::Durable(next) => self.durable(&mut delivery, next),
+                // Met again, and dealt with, by the next owner.
+                _ => return Phase::Ended,
+            }
+        }
+    }
+
+    async fn check_log(&mut self) -> Option<Phase> {
+        let low = match self.shared.probe.low(&self.question.tp).await {
+            Ok(low) => low,
+            Err(error) => {
+                tracing::warn!(%error, "log start");
+                return Some(Phase::Resolving);
+            }
+        };
+        // Records already fetched are delivered first; a gap behind them is met again.
+        let reached = self.backlog.len() as i64 + self.position()?.next.get();
+        (reached < low || self.position()?.next.get() < low).then_some(Phase::Resolving)
+    }
+
+    fn told(&self, code: &str, error: &dyn std::fmt::Display) {
+        tracing::warn!(tp = %self.question.tp, code, %error, "waiting");
+        let report =
+            ErrorReport { code: code.to_owned(), message: error.to_string(), at_ms: unix_ms() };
+        self.shared.status.set_error(Some(report));
+    }
+
+    fn publish(&mut self, delivery: &Delivery) {
+        let trouble = delivery.trouble.borrow().clone();
+        let state = match &trouble {
+            Some(trouble) if trouble.exhausted => PartitionState::Degraded,
+            _ => PartitionState::Running,
+        };
+        if let Some(trouble) = trouble {
+            let report =
+                ErrorReport { code: trouble.code, message: trouble.message, at_ms: unix_ms() };
+            self.shared.status.set_error(Some(report));
+        }
+        self.report(state, None, false);
+    }
+}
+
+impl Delivery {
+    fn rows_limit(&self) -> usize {
+        let rows = self.halving.map_or(self.limits.rows, |(rows, _)| rows.min(self.limits.rows));
+        rows.max(1)
+    }
+
+    fn is_full(&self) -> bool {
+        self.open.rows >= self.rows_limit() || self.open.bytes >= self.limits.bytes
+    }
+
+    fn is_due(&self, idle: bool) -> bool {
+        let Some(since) = self.open.since else { return false };
+        let aged =
+            if self.limits.age.is_zero() { idle } else { since.elapsed() >= self.limits.age };
+        aged || self.is_full()
+    }
+
+    fn deadline(&self) -> Instant {
+        let waits = !self.limits.age.is_zero() && self.in_flight.is_none();
+        let flush = self.open.since.filter(|_| waits);
+        let flush = flush.map(|since| since + self.limits.age);
+        let report = Instant::now() + REPORT_PAUSE * 10;
+        flush.map_or(report, |flush| flush.max(Instant::now()).min(report))
+    }
+}
+
+impl Open {
+    fn add(&mut self, bytes: usize) {
+        self.rows += 1;
+        self.bytes += bytes;
+        self.since.get_or_insert_with(Instant::now);
+    }
+}
+
+/// Pending for ever when nothing blocks.
+async fn wait(blocked: &mut Option<Blocked>) -> Unblocked {
+    match blocked {
+        Some(future) => {
+            let unblocked = future.await;
+            *blocked = None;
+            unblocked
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,52 @@
+//! The only list of sinks.
+
+use std::sync::Arc;
+
+use cdc_shared::config::{Int64Json, PipelineConfig, SinkConfig, SinkType, TemporalJson};
+use cdc_shared::envelope::Placeholder;
+use cdc_shared::json::{Int64, JsonOptions, Temporal};
+
+use super::postgres::PostgresEvents;
+use super::webhook::WebhookSink;
+use super::{Disposition, Sink, SinkError};
+
+/// Builds the sink of an entry of `sinks:`. Nothing is connected yet.
+///
+/// # Errors
+/// What is wrong with a setting that only its use can prove wrong (a certificate file, a secret).
+pub fn open(config: &PipelineConfig, sink: &SinkConfig) -> Result<Arc<dyn Sink>, SinkError> {
+    match (sink.sink_type, &sink.webhook, &sink.postgres) {
+        (SinkType::Webhook, Some(webhook), _) => Ok(Arc::new(WebhookSink::new(webhook)?)),
+        (SinkType::Postgres, _, Some(postgres)) => {
+            Ok(Arc::new(PostgresEvents::new(&config.pipeline_id, &sink.sink_id, postgres)?))
+        }
+        (SinkType::Iceberg, ..) => Err(refused("sink_type iceberg is not built yet")),
+        (kind, ..) => Err(refused(&format!("section {} is missing", kind.name()))),
+    }
+}
+
+fn refused(message: &str) -> SinkError {
+    SinkError {
+        code: "configuration".to_owned(),
+        message: message.to_owned(),
+        hint: None,
+        disposition: Disposition::Fatal,
+        source: None,
+    }
+}
+
+/// How the sink wants its JSON.
+pub fn json_options(config: &PipelineConfig, sink: &SinkConfig) -> JsonOptions {
+    let chosen = sink.webhook.as_ref().map(|webhook| &webhook.json);
+    JsonOptions {
+        int64: match chosen.map(|json| json.int64) {
+            Some(Int64Json::String) => Int64::String,
+            _ => Int64::Number,
+        },
+        temporal: match chosen.map(|json| json.temporal) {
+            Some(TemporalJson::Iso8601) => Temporal::Iso8601,
+            _ => Temporal::AsSent,
+        },
+        unavailable_placeholder: Some(Placeholder::new(&config.source.unavailable_placeholder)),
+    }
+}

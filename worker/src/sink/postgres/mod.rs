@@ -1,0 +1,126 @@
+//! The `postgres` sink in `write_mode: events`: one row per event, exactly once.
+//!
+//! A batch and the sink's own record of its progress are one transaction, guarded by a
+//! compare-and-set on that record ([`statement`]); so whatever is repeated, by us after a lost
+//! answer or by a second live copy of this worker, has no second effect.
+//!
+//! What is stored: `event_key` and `event_value` are the JSON that every sink shares; the key is
+//! NULL for a record without one. The value's column is created as `jsonb`, which keeps every
+//! digit of a number but not the order of fields, and cannot hold a NUL character inside a text:
+//! such a record is rejected by name; a `text` or `json` column of your own takes it. Tombstones
+//! are no events and leave no row. With `upsert` a row that is already there (after a rewind) is
+//! replaced; without it every delivery appends, and a table created for it is not unique.
+//!
+//! PostgreSQL 12 or later.
+
+mod batch;
+mod config;
+mod connect;
+mod error;
+mod name;
+mod progress;
+mod prove;
+mod statement;
+mod table;
+mod target;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use cdc_shared::config::PostgresSinkConfig;
+use cdc_shared::offset::{Position, TopicPartition};
+
+use self::config::EventsOptions;
+use self::progress::Step;
+use self::target::Target;
+use self::writer::EventsWriter;
+use super::{BatchLimits, PartitionWriter, Sink, SinkError, retry};
+
+/// The events sink; see the module.
+#[derive(Debug)]
+pub struct PostgresEvents {
+    target: Arc<Target>,
+    /// Whether the sink was proven once. From then on a missing table is never created again.
+    proven: AtomicBool,
+}
+
+impl PostgresEvents {
+    /// Reads the settings and the TLS files. Connects later, in [`Sink::prove`].
+    ///
+    /// # Errors
+    /// A table name or TLS file that cannot be used ([`super::Disposition::Fatal`]).
+    pub fn new(
+        pipeline_id: &str,
+        sink_id: &str,
+        config: &PostgresSinkConfig,
+    ) -> Result<Self, SinkError> {
+        let options = EventsOptions::new(pipeline_id, sink_id, config)?;
+        let target = Arc::new(Target::new(options, config)?);
+        Ok(Self { target, proven: AtomicBool::new(false) })
+    }
+}
+
+#[async_trait]
+impl Sink for PostgresEvents {
+    async fn prove(&self) -> Result<(), SinkError> {
+        let may_create = !self.proven.load(Ordering::Acquire);
+        prove::prove(&self.target, may_create).await?;
+        self.proven.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn keeps_position(&self) -> bool {
+        true
+    }
+
+    async fn read_position(&self, tp: &TopicPartition) -> Result<Option<Position>, SinkError> {
+        let mut connection =
+            self.target.connection(&format!("reading the position of {tp}")).await?;
+        match connection.read(tp).await {
+            Err(error) if error.code == "sqlstate_42P01" => {
+                let table = &self.target.options.progress;
+                if prove::find(&mut connection, table).await?.is_some() {
+                    return Err(error);
+                }
+                // Gone is absent: the partition's start rule tells a first start from a loss.
+                tracing::warn!(table = %table, partition = %tp, at = %self.target.options.place,
+                    "the progress table is gone");
+                Ok(None)
+            }
+            answer => answer,
+        }
+    }
+
+    async fn replace_position(
+        &self,
+        tp: &TopicPartition,
+        expected: Option<&Position>,
+        new: &Position,
+    ) -> Result<bool, SinkError> {
+        let doing = format!("writing the position of {tp}");
+        let mut connection = self.target.connection(&doing).await?;
+        let options = &self.target.options;
+        if let Some(expected) = expected {
+            return connection.step(&Step::new(options, tp, expected, new)).await;
+        }
+        let insert = async |client: &mut deadpool_postgres::Object| {
+            progress::insert(client, options, tp, new).await
+        };
+        connection.run(&doing, insert).await
+    }
+
+    fn writer(
+        &self,
+        tp: TopicPartition,
+        start: Position,
+        trouble: retry::TroubleReporter,
+    ) -> Box<dyn PartitionWriter> {
+        Box::new(EventsWriter::new(self.target.clone(), tp, start, trouble))
+    }
+
+    fn batch_limits(&self) -> BatchLimits {
+        self.target.options.limits
+    }
+}
