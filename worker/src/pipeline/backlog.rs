@@ -52,17 +52,22 @@ pub struct Backlog {
     entries: VecDeque<Entry>,
     /// Entries before this index have been offered.
     offered: usize,
+    /// Up to here the log holds no more records than those taken.
+    reached: Option<NextOffset>,
     flow: Arc<Flow>,
 }
 
 impl Backlog {
     /// Empty; what leaves it leaves `flow`.
     pub fn new(flow: Arc<Flow>) -> Self {
-        Self { entries: VecDeque::new(), offered: 0, flow }
+        Self { entries: VecDeque::new(), offered: 0, reached: None, flow }
     }
 
     /// Adds records behind the others.
     pub fn extend(&mut self, records: Vec<Record>) {
+        if !records.is_empty() {
+            self.reached = None;
+        }
         self.entries.extend(records.into_iter().map(|record| Entry {
             record,
             stage: Stage::Queued,
@@ -86,8 +91,16 @@ impl Backlog {
         self.offered >= self.entries.len()
     }
 
+    /// Between the newest record and `next` there is nothing to deliver.
+    pub fn reached(&mut self, next: NextOffset) {
+        self.reached = Some(next);
+    }
+
     /// The position behind everything offered, when that is anything.
     pub fn covers(&self) -> Option<NextOffset> {
+        if self.is_offered() && self.reached.is_some() {
+            return self.reached;
+        }
         let last = self.offered.checked_sub(1)?;
         self.entries.get(last).map(|entry| NextOffset::after(entry.record.offset))
     }
@@ -170,6 +183,7 @@ impl Backlog {
         self.flow.leave(self.entries.len(), bytes);
         self.entries.clear();
         self.offered = 0;
+        self.reached = None;
     }
 
     /// Counts records out that were queued for a start that is over.
@@ -225,6 +239,18 @@ mod tests {
         assert_eq!((settled.delivered, settled.skipped), (1, 1));
         assert_eq!((backlog.len(), backlog.flow.held()), (1, 1));
         assert_eq!(backlog.head().unwrap().record.offset, 9);
+    }
+
+    #[test]
+    fn an_end_without_records_counts_once_everything_before_it_was_offered() {
+        let mut backlog = backlog(&[3]);
+        backlog.reached(NextOffset::after(9));
+        assert_eq!(backlog.covers(), None);
+        backlog.next().unwrap().stage = Stage::Pushed;
+        backlog.offered();
+        assert_eq!(backlog.covers(), Some(NextOffset::after(9)));
+        backlog.extend(vec![Record::new(12, 0, None, None)]);
+        assert_eq!(backlog.covers(), Some(NextOffset::after(3)));
     }
 
     #[test]

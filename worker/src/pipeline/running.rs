@@ -30,7 +30,7 @@ use crate::source::slots::Chunk;
 /// Records offered in one turn, so that commands are never kept waiting for long.
 const TURN: usize = 512;
 /// How often a range without effect is written to the sink's own record.
-const POSITION_INTERVAL: Duration = Duration::from_secs(5);
+const POSITION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why nothing more is offered for the moment.
 type Blocked = BoxFuture<'static, Unblocked>;
@@ -163,6 +163,9 @@ impl PartitionTask {
     fn take(&mut self, chunk: Chunk) {
         if chunk.run == self.run {
             self.backlog.extend(chunk.records);
+            if let Some(reached) = chunk.reached {
+                self.backlog.reached(reached);
+            }
         } else {
             self.drop_chunk(chunk);
         }
