@@ -103,7 +103,7 @@ impl Worker {
         let setting = |error: &dyn std::fmt::Display| Failure::Setting(error.to_string());
         let sink_id = self.sink_config.sink_id.clone();
         let sink = open(&self.config, &self.sink_config)
-            .map_err(|error| Failure::Sink { sink_id: sink_id.clone(), error })?;
+            .map_err(|error| Failure::Sink { sink_id: sink_id.clone(), error: Box::new(error) })?;
         let control =
             ControlFollower::start(&self.config.kafka, &self.config.group_id, self.last.clone())
                 .map_err(|error| setting(&error))?;
@@ -157,11 +157,7 @@ impl Worker {
         }
         self.last.cancel();
         let _ = reporter.await;
-        match outcome? {
-            Ended::Asked => Ok(()),
-            Ended::Kafka(error) => Err(Failure::KafkaFatal(error.to_string())),
-            Ended::Sink(error) => Err(Failure::Sink { sink_id, error }),
-        }
+        ended(outcome?, sink_id)
     }
 
     fn source_options(&self) -> SourceOptions {
@@ -248,6 +244,14 @@ impl Worker {
             () = deadline => Err(Failure::DrainTimeout(drain)),
             () = now.cancelled() => Err(Failure::Interrupted),
         }
+    }
+}
+
+fn ended(ended: Ended, sink_id: String) -> Result<(), Failure> {
+    match ended {
+        Ended::Asked => Ok(()),
+        Ended::Kafka(error) => Err(Failure::KafkaFatal(error.to_string())),
+        Ended::Sink(error) => Err(Failure::Sink { sink_id, error: Box::new(error) }),
     }
 }
 

@@ -160,7 +160,7 @@ impl PartitionTask {
                 self.backlog.reached(reached);
             }
         } else {
-            self.drop_chunk(chunk);
+            self.drop_chunk(&chunk);
         }
     }
 
@@ -190,7 +190,7 @@ impl PartitionTask {
     /// Offers the next record.
     fn offer(&mut self, delivery: &mut Delivery) -> Option<Phase> {
         let topic_id = self.question.last.as_ref().map(|position| position.topic_id.clone())?;
-        let entry = self.backlog.next()?;
+        let entry = self.backlog.to_offer()?;
         let offset = entry.record.offset;
         if entry.stage == Stage::DeadLettered {
             self.backlog.offered();
@@ -207,7 +207,7 @@ impl PartitionTask {
         let outcome = delivery.decoder.offer(
             &entry.record,
             &self.shared.registry,
-            &self.shared.filter,
+            self.shared.filter,
             |change| writer.push(change),
         );
         match outcome {
@@ -255,7 +255,7 @@ impl PartitionTask {
                 let way_out = "register the schema, or skip the record; this is tried again";
                 let mut hold =
                     Hold::waiting("unknown_schema", error.to_string(), way_out, until, since);
-                hold.report.offset = self.backlog.next().map(|entry| entry.record.offset);
+                hold.report.offset = self.backlog.to_offer().map(|entry| entry.record.offset);
                 return Some(Phase::Held(hold));
             }
             Unblocked::DeadLettered(offset, Ok(())) => return self.dead_lettered(delivery, offset),
