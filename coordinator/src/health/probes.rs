@@ -120,7 +120,7 @@ impl Probes {
             source: SourceHealth::default(),
         };
         let name = config.connector_name();
-        facts.source = connector_health(name, connector.as_ref().ok());
+        facts.source = connector_health(&name, connector.as_ref().ok());
         facts.connect = service(&connector);
         match slot {
             Ok(None) => {}
@@ -158,9 +158,9 @@ fn service<T>(answer: &Result<T, String>) -> ServiceHealth {
     }
 }
 
-fn connector_health(name: String, found: Option<&Found>) -> SourceHealth {
+fn connector_health(name: &str, found: Option<&Found>) -> SourceHealth {
     let state = |state: &str| SourceHealth {
-        connector: ConnectorHealth { name: name.clone(), state: state.to_owned(), trace: None },
+        connector: ConnectorHealth { name: name.to_owned(), state: state.to_owned(), trace: None },
         ..SourceHealth::default()
     };
     match found {
