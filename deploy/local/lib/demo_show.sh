@@ -106,15 +106,16 @@ show_changes() {
 show_webhook() {
   heading "At the webhook (POST of {key, value, metadata}; key and row shown)"
   jq -r --argjson from "$FROM_LSN" 'select(.value.op != "r" and .value.source.lsn >= $from)
-    | "\(.value.op)  \(.metadata.topic)[\(.metadata.partition)]@\(.metadata.offset)  \(.key)  \((.value.after // .value.before)
-    | {name, email, newsletter, balance, status, amount} | with_entries(select(.key == "newsletter" or .value != null)))"' \
+    | (.value.after // {}) as $row
+    | "\(.value.op)  \(.metadata.topic)[\(.metadata.partition)]@\(.metadata.offset)  \(.key)  \($row | {name, newsletter, balance, status, amount}
+    | with_entries(select(.key as $name | $row | has($name))))"' \
     "$DATA/events.jsonl" | cut -c 1-170 | sed 's/^/    /'
 }
 
 show_table() {
   heading "In the PostgreSQL table public.cdc_events"
   target_value "SELECT event_value->>'op' AS op, source_topic, source_partition AS part, source_offset AS offset, event_key,
-      left(coalesce(event_value->'after'->>'name', event_value->'before'->>'name', event_value->'after'->>'status'), 24) AS shows
+      left(coalesce(event_value->'after'->>'name', event_value->'after'->>'status'), 24) AS shows
     FROM public.cdc_events WHERE event_value->>'op' <> 'r' AND (event_value->'source'->>'lsn')::numeric >= $FROM_LSN
     ORDER BY (event_value->'source'->>'lsn')::numeric, source_topic, source_offset" -P format=aligned -P tuples_only=off |
     sed 's/^/    /'
