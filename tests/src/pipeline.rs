@@ -143,10 +143,14 @@ impl Pipeline {
         register_topic(&topic).await
     }
 
-    /// Writes the file (JSON is YAML too) and gives its path.
+    /// Writes the file (JSON is YAML too) and gives its path. A process that reads it meanwhile
+    /// sees the old one or the new one.
     pub fn file(&self) -> PathBuf {
         let path = self.dir.path().join("pipeline.yaml");
-        std::fs::write(&path, serde_json::to_vec_pretty(&self.config).unwrap()).unwrap();
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let new = self.dir.path().join(format!("pipeline.{number}"));
+        std::fs::write(&new, serde_json::to_vec_pretty(&self.config).unwrap()).unwrap();
+        std::fs::rename(&new, &path).unwrap();
         path
     }
 
@@ -289,7 +293,8 @@ impl Pipeline {
         paths.sort();
         for path in paths.iter().filter(|path| path.extension().is_some_and(|e| e == "log")) {
             let log = std::fs::read_to_string(path).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
+            let lines: Vec<&str> =
+                log.lines().filter(|line| !line.contains("consumer.lag")).collect();
             let from = lines.len().saturating_sub(60);
             println!("--- {} (last {} lines)", path.display(), lines.len() - from);
             println!("{}", lines[from..].join("\n"));
