@@ -3,6 +3,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 STACK := deploy/local/stack
+DEMO := deploy/local/demo
+CARGO := cargo --locked
+
+# The stack's addresses for the tests. A variable that is already set wins, as it does in the stack.
+WITH_STACK = set -a; source <($(STACK) env); set +a;
 
 ##@ General
 .PHONY: help
@@ -11,14 +16,51 @@ help: ## Show the targets
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z][a-z0-9-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+##@ Demo
+.PHONY: demo demo-down
+demo: ## The whole platform once through; KEEP=1 leaves it running
+	$(DEMO) run
+
+demo-down: ## Stop what a demo started, and nothing else
+	$(DEMO) down
+
+##@ Development
+.PHONY: test test-unit test-integration lint fmt schema bench packages
+test: test-unit test-integration ## Everything
+
+# What cargo needs to build, and what the tests start themselves (PostgreSQL, Redis).
+packages:
+	$(STACK) packages
+
+test-unit: packages ## Tests that start what they need themselves
+	$(CARGO) test --package cdc-shared --package cdc-coordinator --package cdc-worker --lib --bins --test main
+
+test-integration: up ## Tests on the stack: Kafka, Connect, the whole platform
+	$(STACK) test-transform
+	$(CARGO) build --workspace --bins
+	$(WITH_STACK) $(CARGO) test --package cdc-worker --test kafka
+	$(WITH_STACK) $(CARGO) test --package cdc-tests
+
+lint: packages ## Formats, clippy, documentation, scripts, YAML, the JSON Schema
+	tests/lint
+
+fmt: ## Format the code
+	cargo fmt --all
+
+schema: packages ## Write config/pipeline.schema.json anew
+	UPDATE_SCHEMA=1 $(CARGO) test --package cdc-shared --lib schema_for_editors
+
+bench: packages ## Ratios of speed and memory (see README)
+	tests/bench
+
 ##@ Local stack (PostgreSQL, Kafka, schema registry, Connect, Redis; no containers)
 .PHONY: up down clean
 up: ## Install what is missing and start the stack
 	$(STACK) install
 	$(STACK) up
 
-down: ## Stop what the stack started, and nothing else
+down: demo-down ## Stop what the stack and a demo started, and nothing else
 	$(STACK) down
 
-clean: ## Stop the stack and remove its data (fetched files stay)
+clean: demo-down ## Stop them and remove the data (fetched files stay)
 	$(STACK) clean

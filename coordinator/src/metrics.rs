@@ -22,20 +22,20 @@ pub struct Metrics {
 }
 
 #[derive(Clone, Hash, PartialEq, Eq, Debug, EncodeLabelSet)]
-struct Sink {
+struct SinkLabels {
     pipeline: String,
     sink: String,
 }
 
 #[derive(Clone, Hash, PartialEq, Eq, Debug, EncodeLabelSet)]
-struct SinkState {
+struct StateLabels {
     pipeline: String,
     sink: String,
     state: &'static str,
 }
 
 #[derive(Clone, Hash, PartialEq, Eq, Debug, EncodeLabelSet)]
-struct SinkPartition {
+struct WatermarkLabels {
     pipeline: String,
     sink: String,
     topic: String,
@@ -43,7 +43,7 @@ struct SinkPartition {
 }
 
 #[derive(Clone, Hash, PartialEq, Eq, Debug, EncodeLabelSet)]
-struct Partition {
+struct OffsetLabels {
     pipeline: String,
     topic: String,
     partition: i32,
@@ -90,13 +90,13 @@ fn process(registry: &mut Registry, coordinator: &Coordinator) {
 
 fn sinks(registry: &mut Registry, report: &HealthReport) {
     let (records, seconds) =
-        (Family::<Sink, Gauge>::default(), Family::<Sink, FloatGauge>::default());
+        (Family::<SinkLabels, Gauge>::default(), Family::<SinkLabels, FloatGauge>::default());
     let (workers, flushed) =
-        (Family::<Sink, Gauge>::default(), Family::<Sink, FloatGauge>::default());
-    let states = Family::<SinkState, Gauge>::default();
+        (Family::<SinkLabels, Gauge>::default(), Family::<SinkLabels, FloatGauge>::default());
+    let states = Family::<StateLabels, Gauge>::default();
     for sink in &report.sinks {
         let (pipeline, id) = (report.pipeline_id.clone(), sink.sink_id.clone());
-        let labels = Sink { pipeline: pipeline.clone(), sink: id.clone() };
+        let labels = SinkLabels { pipeline: pipeline.clone(), sink: id.clone() };
         if let Some(lag) = sink.lag_records {
             records.get_or_create(&labels).set(lag);
         }
@@ -107,7 +107,7 @@ fn sinks(registry: &mut Registry, report: &HealthReport) {
             flushed.get_or_create(&labels).set(at as f64 / 1000.0);
         }
         workers.get_or_create(&labels).set(sink.workers.len() as i64);
-        let state = SinkState { pipeline, sink: id, state: sink.status.name() };
+        let state = StateLabels { pipeline, sink: id, state: sink.status.name() };
         states.get_or_create(&state).set(1);
     }
     registry.register("sink_lag_records", "Records behind the end of the log", records);
@@ -118,13 +118,13 @@ fn sinks(registry: &mut Registry, report: &HealthReport) {
 }
 
 fn positions(registry: &mut Registry, coordinator: &Coordinator) {
-    let watermarks = Family::<SinkPartition, Gauge>::default();
-    let commits = Family::<Partition, Gauge>::default();
+    let watermarks = Family::<WatermarkLabels, Gauge>::default();
+    let commits = Family::<OffsetLabels, Gauge>::default();
     let pipeline = coordinator.config.pipeline_id.clone();
     if let Some(seen) = &coordinator.group.view().seen {
         for (sink, progress) in &seen.watermarks {
             for (tp, position) in progress.iter().flatten() {
-                let labels = SinkPartition {
+                let labels = WatermarkLabels {
                     pipeline: pipeline.clone(),
                     sink: sink.clone(),
                     topic: tp.topic.to_string(),
@@ -134,7 +134,7 @@ fn positions(registry: &mut Registry, coordinator: &Coordinator) {
             }
         }
         for (tp, committed) in &seen.committed {
-            let labels = Partition {
+            let labels = OffsetLabels {
                 pipeline: pipeline.clone(),
                 topic: tp.topic.to_string(),
                 partition: tp.partition,

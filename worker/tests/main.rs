@@ -1,6 +1,5 @@
 //! The worker's parts against real counterparts: one binary, so that it links once.
 
-mod kafka;
 mod postgres;
 mod support;
 mod webhook;

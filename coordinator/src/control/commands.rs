@@ -73,7 +73,7 @@ impl Known {
         };
         let Some(topics) = self.sinks.get(sink) else {
             let names = self.sinks.keys().map(String::as_str);
-            return Err(unknown("unknown_sink", "sink", sink, names));
+            return Err(unknown("unknown_sink", "sink", sink, sink, names));
         };
         if let Some(topic) = topic
             && !topics.contains(topic)
@@ -81,7 +81,7 @@ impl Known {
             let full = format!("{}.{topic}", self.topic_prefix);
             if !topics.contains(&full) {
                 let names = topics.iter().map(String::as_str);
-                return Err(unknown("unknown_topic", "topic", topic, names));
+                return Err(unknown("unknown_topic", "topic", topic, &full, names));
             }
             *topic = full;
         }
@@ -93,13 +93,14 @@ fn unknown<'a>(
     code: &'static str,
     what: &str,
     name: &str,
+    like: &str,
     known: impl Iterator<Item = &'a str> + Clone,
 ) -> Refusal {
     let near = known
         .clone()
-        .map(|candidate| (strsim::jaro_winkler(candidate, name), candidate))
-        .filter(|(score, _)| *score > 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
+        .map(|candidate| (strsim::damerau_levenshtein(candidate, like), candidate))
+        .filter(|(distance, _)| *distance <= (like.len() / 3).max(1))
+        .min();
     let hint = match near {
         Some((_, candidate)) => format!("did you mean {candidate:?}?"),
         None => format!("known: {}", known.collect::<Vec<_>>().join(", ")),

@@ -70,9 +70,10 @@ require_installed() {
   [[ ${#missing[@]} -eq 0 ]] || fail 69 "not installed: ${missing[*]}; run '$HERE/stack install' first"
 }
 
+# install_packages [PACKAGE:PROBE...]: the packages above and the given ones, as far as missing.
 install_packages() {
   local entry package probe missing=() as_root=()
-  for entry in "${PACKAGES[@]}"; do
+  for entry in "${PACKAGES[@]}" "$@"; do
     package=${entry%%:*}
     probe=${entry#*:}
     has "$probe" || missing+=("$package")
@@ -91,6 +92,7 @@ install_packages() {
 has() {
   case $1 in
     initdb) [[ -n $(postgres_programs) ]] ;;
+    /usr/lib/*) [[ -e $1 ]] ;;
     /usr/include/*) [[ -e $1 ]] || compgen -G "/usr/include/*/${1#/usr/include/}" >/dev/null ;;
     *) command -v "$1" >/dev/null ;;
   esac

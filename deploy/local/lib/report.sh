@@ -1,15 +1,17 @@
 # shellcheck shell=bash
-# Messages of the stack script.
+# Messages of the scripts here. SCRIPT is the name that they begin with.
+
+SCRIPT=${SCRIPT:-stack}
 
 say() {
-  printf 'stack: %s\n' "$*"
+  printf '%s: %s\n' "$SCRIPT" "$*"
 }
 
 # fail CODE MESSAGE...: ends the script (sysexits codes).
 fail() {
   local code=$1
   shift
-  printf 'stack: error: %s\n' "$*" >&2
+  printf '%s: error: %s\n' "$SCRIPT" "$*" >&2
   exit "$code"
 }
 

@@ -69,7 +69,7 @@ stack_clean() {
   local part
   stack_down "${SERVICES[@]}"
   remove_cluster
-  for part in redis kafka registry connect plugins tls tls.part secrets run logs env lock; do
+  for part in redis kafka registry connect plugins tls tls.part secrets demo run logs env lock; do
     rm -rf -- "${DATA:?}/$part"
   done
   rmdir --ignore-fail-on-non-empty -- "$DATA" 2>/dev/null || true

@@ -77,7 +77,7 @@ impl Backlog {
     }
 
     /// The next record to offer.
-    pub fn next(&mut self) -> Option<&mut Entry> {
+    pub fn to_offer(&mut self) -> Option<&mut Entry> {
         self.entries.get_mut(self.offered)
     }
 
@@ -231,7 +231,7 @@ mod tests {
         let mut backlog = backlog(&[3, 7, 9]);
         assert_eq!(backlog.covers(), None);
         for stage in [Stage::Pushed, Stage::Passed] {
-            backlog.next().unwrap().stage = stage;
+            backlog.to_offer().unwrap().stage = stage;
             backlog.offered();
         }
         assert_eq!(backlog.covers(), Some(NextOffset::after(7)));
@@ -246,7 +246,7 @@ mod tests {
         let mut backlog = backlog(&[3]);
         backlog.reached(NextOffset::after(9));
         assert_eq!(backlog.covers(), None);
-        backlog.next().unwrap().stage = Stage::Pushed;
+        backlog.to_offer().unwrap().stage = Stage::Pushed;
         backlog.offered();
         assert_eq!(backlog.covers(), Some(NextOffset::after(9)));
         backlog.extend(vec![Record::new(12, 0, None, None)]);
@@ -257,14 +257,14 @@ mod tests {
     fn a_dead_lettered_record_is_not_offered_again() {
         let mut backlog = backlog(&[1, 2]);
         for _ in 0..2 {
-            backlog.next().unwrap().stage = Stage::Pushed;
+            backlog.to_offer().unwrap().stage = Stage::Pushed;
             backlog.offered();
         }
         backlog.find(1).unwrap().stage = Stage::DeadLettered;
         backlog.rewind();
-        assert_eq!(backlog.next().unwrap().stage, Stage::DeadLettered);
+        assert_eq!(backlog.to_offer().unwrap().stage, Stage::DeadLettered);
         backlog.offered();
-        assert_eq!(backlog.next().unwrap().stage, Stage::Queued);
+        assert_eq!(backlog.to_offer().unwrap().stage, Stage::Queued);
         drop(backlog);
     }
 }

@@ -1,6 +1,12 @@
-//! The control topic's follower and the dead letter queue against a real Kafka, with `--ignored`:
-//! at `CDC_KAFKA__BOOTSTRAP_SERVERS`, or where `deploy/local` puts it. (librdkafka's mock broker
-//! has no controller, so topic ids cannot be asked of it.)
+//! The control topic's follower and the dead letter queue against a real Kafka: the one of
+//! `deploy/local`, which `make test-integration` starts. Without it these tests fail.
+//! (librdkafka's mock broker has no controller, so topic ids cannot be asked of it.)
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -32,8 +38,8 @@ fn kafka_at(bootstrap_servers: String) -> KafkaConfig {
 }
 
 fn real() -> KafkaConfig {
-    let address = process_variables().remove("CDC_KAFKA__BOOTSTRAP_SERVERS");
-    kafka_at(address.unwrap_or_else(|| "127.0.0.1:19092".to_owned()))
+    let address = process_variables().remove("CDC_LOCAL_KAFKA_BOOTSTRAP_SERVERS");
+    kafka_at(address.expect("CDC_LOCAL_KAFKA_BOOTSTRAP_SERVERS, as `deploy/local/stack env` says"))
 }
 
 /// A name that no other test and no earlier run has used.
@@ -103,7 +109,6 @@ fn state_of(view: &ControlView, sink: &str) -> DirectiveState {
 }
 
 #[tokio::test]
-#[ignore = "needs a real Kafka"]
 async fn a_topic_is_waited_for_read_to_its_end_and_followed() {
     let (kafka, group) = (real(), unique("g"));
     let topic = control_topic(&group);
@@ -125,7 +130,6 @@ async fn a_topic_is_waited_for_read_to_its_end_and_followed() {
 }
 
 #[tokio::test]
-#[ignore = "needs a real Kafka"]
 async fn what_cannot_be_read_hides_nothing_else() {
     let (kafka, group) = (real(), unique("g"));
     let topic = control_topic(&group);
@@ -153,7 +157,6 @@ async fn a_stop_ends_the_thread_even_without_kafka() {
 }
 
 #[tokio::test]
-#[ignore = "needs a real Kafka"]
 async fn only_committed_records_count_and_markers_at_the_end_are_no_gap() {
     let (kafka, group) = (real(), unique("g"));
     let topic = control_topic(&group);
@@ -197,7 +200,6 @@ async fn only_committed_records_count_and_markers_at_the_end_are_no_gap() {
 }
 
 #[tokio::test]
-#[ignore = "needs a real Kafka"]
 async fn a_topic_created_again_replaces_the_state_once_it_is_read() {
     let (kafka, group) = (real(), unique("g"));
     let topic = control_topic(&group);
@@ -267,7 +269,6 @@ fn headers(message: &OwnedMessage) -> BTreeMap<String, String> {
 }
 
 #[tokio::test]
-#[ignore = "needs a real Kafka"]
 async fn a_letter_holds_the_record_as_it_came_and_the_reason() {
     let (kafka, topic) = (real(), unique("t"));
     let dead_letters = format!("{topic}.dlq");
@@ -301,7 +302,6 @@ async fn a_letter_holds_the_record_as_it_came_and_the_reason() {
 }
 
 #[tokio::test]
-#[ignore = "needs a real Kafka"]
 async fn a_kafka_that_is_away_is_waited_for() {
     let (kafka, topic) = (real(), unique("t"));
     create_topic(&kafka, &format!("{topic}.dlq")).await;
@@ -326,7 +326,6 @@ async fn a_kafka_that_is_away_is_waited_for() {
 }
 
 #[tokio::test]
-#[ignore = "needs a real Kafka"]
 async fn what_only_a_person_can_mend_is_said_by_name() {
     let (kafka, topic) = (real(), unique("t"));
     create_topic(&kafka, &format!("{topic}.dlq")).await;
@@ -344,7 +343,6 @@ async fn what_only_a_person_can_mend_is_said_by_name() {
 }
 
 #[tokio::test]
-#[ignore = "needs a real Kafka"]
 async fn a_dead_letter_topic_is_never_created_by_a_letter() {
     let (kafka, topic) = (real(), unique("t"));
     let dlq = dlq(&kafka, &DlqConfig::default());
