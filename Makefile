@@ -22,3 +22,10 @@ down: ## Stop what the stack started, and nothing else
 
 clean: ## Stop the stack and remove its data (fetched files stay)
 	$(STACK) clean
+
+##@ Speed
+.PHONY: bench
+bench: up ## Measure the record path, then whole workers on the real stack (BENCH_RECORDS, BENCH_PASSES)
+	cargo build --release -p cdc-worker -p cdc-coordinator
+	cargo bench -p cdc-shared --bench decode
+	cargo bench -p cdc-tests --bench worker
