@@ -28,14 +28,14 @@ struct Sink {
 }
 
 #[derive(Clone, Hash, PartialEq, Eq, Debug, EncodeLabelSet)]
-struct SinkState {
+struct StateOfSink {
     pipeline: String,
     sink: String,
     state: &'static str,
 }
 
 #[derive(Clone, Hash, PartialEq, Eq, Debug, EncodeLabelSet)]
-struct SinkPartition {
+struct PartitionOfSink {
     pipeline: String,
     sink: String,
     topic: String,
@@ -93,7 +93,7 @@ fn sinks(registry: &mut Registry, report: &HealthReport) {
         (Family::<Sink, Gauge>::default(), Family::<Sink, FloatGauge>::default());
     let (workers, flushed) =
         (Family::<Sink, Gauge>::default(), Family::<Sink, FloatGauge>::default());
-    let states = Family::<SinkState, Gauge>::default();
+    let states = Family::<StateOfSink, Gauge>::default();
     for sink in &report.sinks {
         let (pipeline, id) = (report.pipeline_id.clone(), sink.sink_id.clone());
         let labels = Sink { pipeline: pipeline.clone(), sink: id.clone() };
@@ -107,7 +107,7 @@ fn sinks(registry: &mut Registry, report: &HealthReport) {
             flushed.get_or_create(&labels).set(at as f64 / 1000.0);
         }
         workers.get_or_create(&labels).set(sink.workers.len() as i64);
-        let state = SinkState { pipeline, sink: id, state: sink.status.name() };
+        let state = StateOfSink { pipeline, sink: id, state: sink.status.name() };
         states.get_or_create(&state).set(1);
     }
     registry.register("sink_lag_records", "Records behind the end of the log", records);
@@ -118,13 +118,13 @@ fn sinks(registry: &mut Registry, report: &HealthReport) {
 }
 
 fn positions(registry: &mut Registry, coordinator: &Coordinator) {
-    let watermarks = Family::<SinkPartition, Gauge>::default();
+    let watermarks = Family::<PartitionOfSink, Gauge>::default();
     let commits = Family::<Partition, Gauge>::default();
     let pipeline = coordinator.config.pipeline_id.clone();
     if let Some(seen) = &coordinator.group.view().seen {
         for (sink, progress) in &seen.watermarks {
             for (tp, position) in progress.iter().flatten() {
-                let labels = SinkPartition {
+                let labels = PartitionOfSink {
                     pipeline: pipeline.clone(),
                     sink: sink.clone(),
                     topic: tp.topic.to_string(),

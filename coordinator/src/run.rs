@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cdc_shared::config::{PipelineConfig, WatermarkStore as StoreKind};
 use tokio::net::TcpListener;
@@ -58,7 +58,6 @@ pub async fn run(
         lag: LagMonitor::default(),
         probes: Probes::new(&config)?,
         metrics: Metrics::default(),
-        started: Instant::now(),
         leading: AtomicBool::new(false),
         removed: Mutex::new(Members::new()),
         config,

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use cdc_shared::config::PipelineConfig;
 use cdc_shared::control::ControlState;
@@ -36,8 +35,6 @@ pub struct Coordinator {
     pub probes: Probes,
     /// For `/metrics`.
     pub metrics: Metrics,
-    /// When this process started.
-    pub started: Instant,
     pub(crate) leading: AtomicBool,
     pub(crate) removed: Mutex<Members>,
 }

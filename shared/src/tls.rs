@@ -89,7 +89,7 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
     };
     let (added, _) = store.add_parsable_certificates(certificates);
     match (added, ca_file) {
-        (0, Some(path)) => Err(file_error("certificate authorities", path, "none found")),
+        (0, Some(path)) => Err(file_error("certificate authorities", path, &"none found")),
         _ => Ok(store),
     }
 }
@@ -97,14 +97,14 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
-        .map_err(|error| file_error(what, path, error))
+        .map_err(|error| file_error(what, path, &error))
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| file_error("private key", path, error))
+    PrivateKeyDer::from_pem_file(path).map_err(|error| file_error("private key", path, &error))
 }
 
-fn file_error(what: &'static str, path: &Path, reason: impl ToString) -> TlsError {
+fn file_error(what: &'static str, path: &Path, reason: &dyn std::fmt::Display) -> TlsError {
     TlsError::File { what, path: path.display().to_string(), reason: reason.to_string() }
 }
 

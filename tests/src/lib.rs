@@ -1,1 +1,20 @@
-//! End to end.
+//! What the end-to-end tests stand on: the addresses of the local stack, pipelines of their own,
+//! the real binaries as child processes, a receiver that remembers, records made by hand.
+//!
+//! Everything here panics with a sentence when it cannot do its work: it serves tests only.
+
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "support of tests: a failure here is a test's failure"
+)]
+
+pub mod kafka;
+pub mod pipeline;
+pub mod postgres;
+pub mod process;
+pub mod proxy;
+pub mod receiver;
+pub mod record;
+pub mod stack;
+pub mod wait;

@@ -62,13 +62,11 @@ impl Change<'_> {
     /// # Errors
     /// When a value has no JSON form. `out` is then as it was.
     pub fn write_key_json(&self, out: &mut Vec<u8>) -> Result<(), Rejection> {
-        match self.key {
-            Some(key) => json::write_value(key, self.json, out).map_err(rejected),
-            None => {
-                out.extend_from_slice(b"null");
-                Ok(())
-            }
-        }
+        let Some(key) = self.key else {
+            out.extend_from_slice(b"null");
+            return Ok(());
+        };
+        json::write_value(key, self.json, out).map_err(rejected)
     }
 
     /// Appends the decoded value (the Debezium envelope) as JSON text, `null` for a tombstone, and

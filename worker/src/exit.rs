@@ -59,7 +59,7 @@ pub enum Failure {
         sink_id: String,
         /// What it said.
         #[source]
-        error: SinkError,
+        error: Box<SinkError>,
     },
     /// The address for `/livez`, `/readyz` and `/metrics`.
     #[error(transparent)]
@@ -115,7 +115,7 @@ mod tests {
             disposition: Disposition::Fatal,
             source: None,
         };
-        let failure = Failure::Sink { sink_id: "pg".into(), error: fatal };
+        let failure = Failure::Sink { sink_id: "pg".into(), error: Box::new(fatal) };
         assert_eq!(failure.to_string(), "sink pg: column a: wrong type");
         assert_eq!(failure.exit(), Exit::Config);
         assert_eq!(Failure::KafkaFatal("fenced".into()).exit(), Exit::Restart);

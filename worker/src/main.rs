@@ -35,8 +35,8 @@ struct RunArgs {
     /// A file with the platform's settings (Kafka, registry, coordinator).
     #[arg(long)]
     platform_config: Option<PathBuf>,
-    /// Address for /livez, /readyz, /metrics [default: worker.bind and worker.port_base plus the
-    /// sink's place in the list].
+    /// Address for /livez, /readyz, /metrics [default: `worker.bind` and `worker.port_base` plus
+    /// the sink's place in the list].
     #[arg(long)]
     admin: Option<String>,
 }

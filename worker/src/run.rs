@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
 use crate::exit::Failure;
+use crate::pipeline::Shared;
 use crate::pipeline::decode::Filter;
 use crate::pipeline::dlq::Dlq;
 use crate::pipeline::supervisor::{Ended, Supervisor};
-use crate::pipeline::Shared;
 use crate::progress::client::CoordinatorClient;
 use crate::progress::reporter::Reporter;
 use crate::sink::open::{json_options, open};
@@ -103,12 +103,11 @@ impl Worker {
         let setting = |error: &dyn std::fmt::Display| Failure::Setting(error.to_string());
         let sink_id = self.sink_config.sink_id.clone();
         let sink = open(&self.config, &self.sink_config)
-            .map_err(|error| Failure::Sink { sink_id: sink_id.clone(), error })?;
+            .map_err(|error| Failure::Sink { sink_id: sink_id.clone(), error: Box::new(error) })?;
         let control =
             ControlFollower::start(&self.config.kafka, &self.config.group_id, self.last.clone())
                 .map_err(|error| setting(&error))?;
-        let coordinator =
-            CoordinatorClient::new(&self.config).map_err(|error| setting(&error))?;
+        let coordinator = CoordinatorClient::new(&self.config).map_err(|error| setting(&error))?;
         let (reporter, replies) = Reporter::new(
             coordinator.clone(),
             &self.config,
@@ -121,13 +120,11 @@ impl Worker {
         let (fatal, fatal_events) = mpsc::channel(1);
         let proven = self.prove(&sink, control.clone(), fatal.clone());
         let (events, source_events) = mpsc::channel(64);
-        let (source, thread) =
-            consumer::start(&self.source_options(), &self.status, events)
-                .map_err(|error| setting(&error))?;
+        let (source, thread) = consumer::start(&self.source_options(), &self.status, events)
+            .map_err(|error| setting(&error))?;
         let registry = Registry::new(&self.config.kafka).map_err(|error| setting(&error))?;
         let group = self.config.sink_group(&sink_id);
-        let probe =
-            Probe::new(&self.config.kafka, &group).map_err(|error| setting(&error))?;
+        let probe = Probe::new(&self.config.kafka, &group).map_err(|error| setting(&error))?;
         let retry = policy(&self.sink_config.retry);
         let shared = Arc::new(Shared {
             json: Arc::new(json_options(&self.config, &self.sink_config)),
@@ -160,11 +157,7 @@ impl Worker {
         }
         self.last.cancel();
         let _ = reporter.await;
-        match outcome? {
-            Ended::Asked => Ok(()),
-            Ended::Kafka(error) => Err(Failure::KafkaFatal(error.to_string())),
-            Ended::Sink(error) => Err(Failure::Sink { sink_id, error }),
-        }
+        ended(outcome?, sink_id)
     }
 
     fn source_options(&self) -> SourceOptions {
@@ -254,14 +247,19 @@ impl Worker {
     }
 }
 
+fn ended(ended: Ended, sink_id: String) -> Result<(), Failure> {
+    match ended {
+        Ended::Asked => Ok(()),
+        Ended::Kafka(error) => Err(Failure::KafkaFatal(error.to_string())),
+        Ended::Sink(error) => Err(Failure::Sink { sink_id, error: Box::new(error) }),
+    }
+}
+
 fn unproven(status: &Status, error: &SinkError) {
     tracing::warn!(code = %error.code, error = %error.message, hint = error.hint.as_deref(),
         "the sink does not take us yet");
-    let report = ErrorReport {
-        code: error.code.clone(),
-        message: error.message.clone(),
-        at_ms: unix_ms(),
-    };
+    let report =
+        ErrorReport { code: error.code.clone(), message: error.message.clone(), at_ms: unix_ms() };
     status.set_error(Some(report));
 }
 

@@ -1,7 +1,9 @@
 //! Client of the coordinator's API.
 
-use cdc_shared::api::{COMMAND_PATH, Command, CommandReply, CommandRequest, ErrorBody};
-use cdc_shared::config::{CoordinatorConfig, Secret};
+use cdc_shared::api::{
+    COMMAND_PATH, Command, CommandReply, CommandRequest, ErrorBody, STATUS_PATH,
+};
+use cdc_shared::config::{PipelineConfig, Secret};
 use cdc_shared::http;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -17,23 +19,50 @@ pub(super) struct Coordinator {
     http: reqwest::Client,
     base: String,
     token: Option<Secret>,
+    pipeline: String,
 }
 
 impl Coordinator {
-    pub(super) fn new(config: &CoordinatorConfig) -> Result<Self, Failure> {
+    pub(super) fn new(pipeline: &PipelineConfig) -> Result<Self, Failure> {
+        let config = &pipeline.coordinator;
         let http = http::client(&config.tls, TIMEOUT)
             .map_err(|e| Failure::new(Exit::Config, format!("coordinator.tls: {e}")))?;
         let token = config.tokens.operator.clone().or_else(|| config.tokens.reader.clone());
-        Ok(Self { http, base: config.base_url(), token: token.filter(|t| !t.is_empty()) })
+        Ok(Self {
+            http,
+            base: config.base_url(),
+            token: token.filter(|t| !t.is_empty()),
+            pipeline: pipeline.pipeline_id.clone(),
+        })
     }
 
     /// A report as the coordinator gives it.
     pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.send(Method::GET, path, None).await
+        let report = self.send(Method::GET, path, None).await?;
+        self.ours(&report)?;
+        Ok(report)
+    }
+
+    /// Several pipelines on one machine easily share an address by mistake; a command must not
+    /// reach another pipeline's sink of the same name.
+    fn ours(&self, report: &Value) -> Result<(), Failure> {
+        match report["pipeline_id"].as_str() {
+            Some(other) if other != self.pipeline => {
+                let message = format!(
+                    "the coordinator at {} serves pipeline {other}, not {}",
+                    self.base, self.pipeline
+                );
+                Err(Failure::new(Exit::Config, message)
+                    .hint("give each pipeline its own coordinator.bind or coordinator.url"))
+            }
+            Some(_) => Ok(()),
+            None => Err(self.foreign()),
+        }
     }
 
     /// Gives a command in the name of the person at this machine.
     pub(super) async fn command(&self, command: Command) -> Result<CommandReply, Failure> {
+        self.get(STATUS_PATH).await?;
         let request = CommandRequest { by: who(), command };
         let body = serde_json::to_value(request)
             .map_err(|e| Failure::new(Exit::Software, e.to_string()))?;
@@ -105,12 +134,29 @@ fn who() -> String {
     let variables = cdc_shared::config::process_variables();
     let user = ["USER", "LOGNAME"].iter().find_map(|name| variables.get(*name));
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}@{}", user.map_or("unknown", String::as_str), host.trim())
+    let user =
+        user.cloned().unwrap_or_else(|| format!("uid{}", rustix::process::getuid().as_raw()));
+    format!("{user}@{}", host.trim())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_coordinator_of_another_pipeline_is_not_ours() {
+        cdc_shared::tls::install_crypto();
+        let config = PipelineConfig { pipeline_id: "demo".into(), ..PipelineConfig::default() };
+        let coordinator = Coordinator::new(&config).unwrap();
+        let answer = |report: Value| coordinator.ours(&report);
+        assert!(answer(serde_json::json!({ "pipeline_id": "demo" })).is_ok());
+        let failure = answer(serde_json::json!({ "pipeline_id": "shop" })).unwrap_err();
+        assert_eq!(
+            failure.message,
+            "the coordinator at http://127.0.0.1:8090 serves pipeline shop, not demo"
+        );
+        assert_eq!(answer(Value::Null).unwrap_err().exit, Exit::Unavailable);
+    }
 
     #[test]
     fn a_refusal_keeps_the_coordinators_words() {

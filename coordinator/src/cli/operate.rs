@@ -15,7 +15,7 @@ use crate::cli::health::table;
 
 pub(super) async fn status(args: &StatusArgs) -> Result<(), Failure> {
     let config = client_config(&args.target)?;
-    let body = Coordinator::new(&config.coordinator)?.get(STATUS_PATH).await?;
+    let body = Coordinator::new(&config)?.get(STATUS_PATH).await?;
     super::print(args.json, &body, &table::outline(&body))
 }
 
@@ -80,7 +80,7 @@ fn client_config(target: &Target) -> Result<PipelineConfig, Failure> {
 }
 
 async fn send(config: &PipelineConfig, command: Command) -> Result<(), Failure> {
-    let reply = Coordinator::new(&config.coordinator)?.command(command).await?;
+    let reply = Coordinator::new(config)?.command(command).await?;
     println!("{}", reply.message);
     Ok(())
 }

@@ -52,13 +52,11 @@ pub(super) async fn registry(config: &KafkaConfig) -> Result<String, Failure> {
     }
     let subjects: Option<Vec<String>> =
         if status.is_success() { answer.json().await.ok() } else { None };
-    match subjects {
-        Some(subjects) => Ok(format!("{} subjects", subjects.len())),
-        None => {
-            let message = format!("{base} does not answer as a schema registry ({status})");
-            Err(Failure::new(Exit::Unavailable, message).hint("check kafka.schema_registry_url"))
-        }
+    if let Some(subjects) = subjects {
+        return Ok(format!("{} subjects", subjects.len()));
     }
+    let message = format!("{base} does not answer as a schema registry ({status})");
+    Err(Failure::new(Exit::Unavailable, message).hint("check kafka.schema_registry_url"))
 }
 
 /// What Kafka Connect answers: its version, and the state of the pipeline's connector if it has a

@@ -1,5 +1,7 @@
 //! What Kafka Connect says of a connector, in words for a person.
 
+use std::fmt::Write as _;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -75,7 +77,7 @@ impl ConnectorStatus {
             text.push_str(", no task yet");
         }
         for task in &self.tasks {
-            text.push_str(&format!(", task {} {}", task.id.unwrap_or(0), state(&task.state)));
+            let _ = write!(text, ", task {} {}", task.id.unwrap_or(0), state(&task.state));
         }
         text
     }

@@ -48,9 +48,9 @@ pub(crate) async fn run(config: &PipelineConfig, options: &Options) -> Result<()
     let topics = topics(config, &options.tables)?;
     let mut reader = Reader::open(&config.kafka, &topics, options.from).await?;
     let printer = print::Printer::new(config, options.json)?;
-    let mut printed = 0;
+    let mut shown = 0;
     loop {
-        if options.limit.is_some_and(|limit| printed >= limit) {
+        if options.limit.is_some_and(|limit| shown >= limit) {
             return Ok(());
         }
         if !options.follow && reader.at_end() {
@@ -64,7 +64,7 @@ pub(crate) async fn run(config: &PipelineConfig, options: &Options) -> Result<()
         let event = printer.event(&record).await?;
         if options.key.as_ref().is_none_or(|wanted| filter::matches(wanted, &event.key)) {
             println!("{}", printer.line(&event));
-            printed += 1;
+            shown += 1;
         }
     }
 }

@@ -1,5 +1,7 @@
 //! One record as a line for a person, or as one JSON object.
 
+use std::fmt::Write as _;
+
 use cdc_shared::config::PipelineConfig;
 use cdc_shared::registry::Registry;
 use rdkafka::Message;
@@ -99,20 +101,22 @@ impl Event {
         let place = format!("{}[{}]@{}", self.topic, self.partition, self.offset);
         let mut line = format!("{place} {} {}", self.what, self.key);
         if let Some(error) = &self.error {
-            line.push_str(&format!(" ({error})"));
+            let _ = write!(line, " ({error})");
             return line;
         }
         for image in ["before", "after"] {
             match self.value.get(image) {
                 None | Some(Value::Null) => {}
-                Some(row) => line.push_str(&format!("\n  {image} {row}")),
+                Some(row) => {
+                    let _ = write!(line, "\n  {image} {row}");
+                }
             }
         }
         if self.value.get("op").is_none() && !self.value.is_null() {
-            line.push_str(&format!("\n  {}", self.value));
+            let _ = write!(line, "\n  {}", self.value);
         }
         if !self.unavailable.is_empty() {
-            line.push_str(&format!("\n  not sent: {}", self.unavailable.join(", ")));
+            let _ = write!(line, "\n  not sent: {}", self.unavailable.join(", "));
         }
         line
     }

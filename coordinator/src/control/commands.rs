@@ -97,9 +97,9 @@ fn unknown<'a>(
 ) -> Refusal {
     let near = known
         .clone()
-        .map(|candidate| (strsim::jaro_winkler(candidate, name), candidate))
-        .filter(|(score, _)| *score > 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
+        .map(|candidate| (strsim::damerau_levenshtein(candidate, name), candidate))
+        .filter(|(distance, _)| *distance <= (name.len() / 3).max(1))
+        .min();
     let hint = match near {
         Some((_, candidate)) => format!("did you mean {candidate:?}?"),
         None => format!("known: {}", known.collect::<Vec<_>>().join(", ")),

@@ -16,9 +16,9 @@ fn known() -> Known {
 fn run(
     control: &mut ControlState,
     known: &Known,
-    command: Command,
+    command: impl std::borrow::Borrow<Command>,
 ) -> Result<(usize, String), Refusal> {
-    let command = known.resolve(&command)?;
+    let command = known.resolve(command.borrow())?;
     let effect = decide(&CommandRequest { by: "me".into(), command }, known, control)?;
     for change in &effect.changes {
         let value = match change {

@@ -14,7 +14,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::CoordinatorError;
-use crate::ports::kafka::is_transient;
+use crate::ports::kafka::{EndIsNoTrouble, is_transient};
 
 const POLL: Duration = Duration::from_millis(100);
 /// Longest time to reach the end of the topic.
@@ -39,7 +39,7 @@ pub struct Reader {
 }
 
 struct Follower {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<EndIsNoTrouble>,
     topic: String,
     state: ControlState,
     published: watch::Sender<Arc<ControlState>>,
@@ -59,10 +59,10 @@ impl Reader {
         let settings = |error: &dyn std::fmt::Display| {
             CoordinatorError::KafkaSettings(format!("read the control topic: {error}"))
         };
-        let consumer: BaseConsumer = consumer_config(kafka, group)
+        let consumer: BaseConsumer<EndIsNoTrouble> = consumer_config(kafka, group)
             .set("enable.partition.eof", "true")
             .set("topic.metadata.refresh.interval.ms", "2000")
-            .create()
+            .create_with_context(EndIsNoTrouble)
             .map_err(|error| settings(&error))?;
         let (published, state) = watch::channel(Arc::default());
         let (status_out, status) = watch::channel(ReaderStatus::default());

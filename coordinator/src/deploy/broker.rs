@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cdc_shared::config::KafkaConfig;
 use cdc_shared::kafka::client_config;
@@ -10,10 +10,11 @@ use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
     TopicReplication,
 };
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
+use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 
 use super::topics::{TopicFound, TopicOutcome, TopicPlan};
 use crate::cli::{Exit, Failure};
@@ -21,24 +22,54 @@ use crate::cli::{Exit, Failure};
 /// Longest time for one request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Remembers the client's last complaint: a request that times out does not say that the brokers
-/// refuse our password.
+/// How long a client is watched for the reason of a failure.
+const WATCH: Duration = Duration::from_secs(3);
+
+/// Remembers a client's last complaint of a connection.
 #[derive(Debug, Clone, Default)]
-pub struct LastComplaint(Arc<Mutex<Option<String>>>);
+struct LastComplaint(Arc<Mutex<Option<String>>>);
+
+impl LastComplaint {
+    fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 impl ClientContext for LastComplaint {
-    // Not `error`: that one is only called while somebody polls the client.
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        if facility == "FAIL" && (level as i32) <= (RDKafkaLogLevel::Error as i32) {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "FAIL" {
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.to_owned());
         }
     }
+
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+impl ProducerContext for LastComplaint {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+/// Why no broker answers. A request only says that it timed out; the reason, such as a refused
+/// password, is told to a client that is polled, which an admin client is not.
+fn complaint(mut settings: ClientConfig) -> Option<String> {
+    settings.set_log_level(RDKafkaLogLevel::Error);
+    let context = LastComplaint::default();
+    let probe: BaseProducer<LastComplaint> = settings.create_with_context(context.clone()).ok()?;
+    let begun = Instant::now();
+    // Asking for metadata makes it connect.
+    let _ = probe.client().fetch_metadata(None, WATCH / 3);
+    while context.get().is_none() && begun.elapsed() < WATCH {
+        probe.poll(WATCH / 10);
+    }
+    context.get()
 }
 
 /// A client of the brokers.
 pub struct Broker {
-    admin: Arc<AdminClient<LastComplaint>>,
-    complaint: LastComplaint,
+    admin: Arc<AdminClient<DefaultClientContext>>,
+    settings: ClientConfig,
     address: String,
 }
 
@@ -48,12 +79,11 @@ impl Broker {
     /// # Errors
     /// Settings that the client does not take.
     pub fn new(config: &KafkaConfig) -> Result<Self, Failure> {
-        let complaint = LastComplaint::default();
-        let admin: AdminClient<LastComplaint> =
-            client_config(config).create_with_context(complaint.clone()).map_err(|error| {
-                Failure::new(Exit::Config, format!("kafka: {error}")).hint("check kafka.properties")
-            })?;
-        Ok(Self { admin: Arc::new(admin), complaint, address: config.bootstrap_servers.clone() })
+        let settings = client_config(config);
+        let admin: AdminClient<DefaultClientContext> = settings.create().map_err(|error| {
+            Failure::new(Exit::Config, format!("kafka: {error}")).hint("check kafka.properties")
+        })?;
+        Ok(Self { admin: Arc::new(admin), settings, address: config.bootstrap_servers.clone() })
     }
 
     /// Brokers and topics, which is also the proof that Kafka answers and takes our credentials.
@@ -66,9 +96,16 @@ impl Broker {
             tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, TIMEOUT)).await;
         match fetched {
             Ok(Ok(metadata)) => Ok(partition_counts(&metadata)),
-            Ok(Err(error)) => Err(self.failed(&error)),
+            Ok(Err(error)) => Err(self.explained(&error).await),
             Err(error) => Err(Failure::new(Exit::Software, error.to_string())),
         }
+    }
+
+    /// The failure of a first request, with its reason.
+    async fn explained(&self, error: &KafkaError) -> Failure {
+        let settings = self.settings.clone();
+        let found = tokio::task::spawn_blocking(move || complaint(settings)).await;
+        self.because(&found.ok().flatten().unwrap_or_else(|| error.to_string()))
     }
 
     /// Live members of a consumer group, by client id.
@@ -168,9 +205,11 @@ impl Broker {
     }
 
     fn failed(&self, error: &KafkaError) -> Failure {
-        let complaint = self.complaint.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let reason = complaint.unwrap_or_else(|| error.to_string());
-        let reason = tidy(&reason);
+        self.because(&error.to_string())
+    }
+
+    fn because(&self, reason: &str) -> Failure {
+        let reason = tidy(reason);
         if reason.contains("uthentication") || reason.contains("SASL") {
             let message = format!("Kafka at {} refuses our credentials: {reason}", self.address);
             return Failure::new(Exit::NoPerm, message)
@@ -217,6 +256,14 @@ fn tidy(reason: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unreachable_broker_is_explained() {
+        let mut settings = ClientConfig::new();
+        settings.set("bootstrap.servers", "127.0.0.1:1");
+        let said = complaint(settings).expect("a reason");
+        assert!(said.contains("127.0.0.1:1") && said.contains("Connection refused"), "{said}");
+    }
 
     #[test]
     fn the_clients_complaint_is_readable() {

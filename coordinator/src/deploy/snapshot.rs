@@ -29,10 +29,8 @@ pub struct SnapshotReport {
 impl std::fmt::Display for SnapshotReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let tables = self.tables.join(", ");
-        match self.completed {
-            true => write!(f, "snapshot of {tables}: done (signal {})", self.signal),
-            false => write!(f, "snapshot of {tables}: asked for (signal {})", self.signal),
-        }
+        let how = if self.completed { "done" } else { "asked for" };
+        write!(f, "snapshot of {tables}: {how} (signal {})", self.signal)
     }
 }
 

@@ -103,9 +103,14 @@ pub fn plan(members: &Members, observation: &Observation, control: &ControlState
             let mut lowest: Option<NextOffset> = None;
             let holds = plan.holds.len();
             for sink in &sinks {
-                let position = observation.position(sink, &tp);
                 let end = observation.ends.get(&tp).copied();
-                match judge(position, control.rewind(sink, &tp), &facts.id, end) {
+                let progress = if let Some(Err(error)) = observation.watermarks.get(*sink) {
+                    Progress::Unknown(error.clone())
+                } else {
+                    let position = observation.position(sink, &tp);
+                    judge(position, control.rewind(sink, &tp), &facts.id, end)
+                };
+                match progress {
                     Progress::Known(next) => {
                         lowest = Some(lowest.map_or(next, |lowest| lowest.min(next)));
                     }

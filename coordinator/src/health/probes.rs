@@ -113,15 +113,15 @@ impl Probes {
             }),
         );
         let mut facts = ProbeFacts {
-            kafka: ServiceHealth { brokers: kafka.as_ref().ok().copied(), ..service(kafka) },
-            registry: service(registry),
+            kafka: ServiceHealth { brokers: kafka.as_ref().ok().copied(), ..service(&kafka) },
+            registry: service(&registry),
             connect: ServiceHealth::default(),
-            redis: redis.unwrap_or_else(|error| service(Err::<(), _>(error))),
+            redis: redis.unwrap_or_else(|error| service(&Err::<(), _>(error))),
             source: SourceHealth::default(),
         };
         let name = config.connector_name();
         facts.source = connector_health(name, connector.as_ref().ok());
-        facts.connect = service(connector);
+        facts.connect = service(&connector);
         match slot {
             Ok(None) => {}
             Ok(Some(slot)) => {
@@ -147,12 +147,12 @@ async fn check_store(store: &dyn WatermarkStore) -> Result<ServiceHealth, String
     Ok(ServiceHealth { state: ServiceState::Up, error: check.eviction, brokers: None })
 }
 
-fn service<T>(answer: Result<T, String>) -> ServiceHealth {
+fn service<T>(answer: &Result<T, String>) -> ServiceHealth {
     match answer {
         Ok(_) => ServiceHealth { state: ServiceState::Up, ..ServiceHealth::default() },
         Err(error) => ServiceHealth {
             state: ServiceState::Down,
-            error: Some(error),
+            error: Some(error.clone()),
             ..ServiceHealth::default()
         },
     }

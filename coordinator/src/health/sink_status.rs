@@ -73,7 +73,7 @@ impl SinkStatus {
             _ if worker(WorkerState::Starting) => Self::Starting,
             _ if worker(WorkerState::Draining) => Self::Draining,
             // The directive is lifted, the workers have not heard of it yet.
-            _ => Self::Starting,
+            DirectiveState::Run => Self::Starting,
         }
     }
 }

@@ -242,9 +242,8 @@ fn sink(sink: &SinkHealth, reasons: &mut Vec<Reason>) {
             let message = format!("sink {id} is {}", sink.status.name());
             add(reasons, Severity::Degraded, "sink_not_ready", message, None);
         }
-        // Their holds say it.
-        SinkStatus::Held | SinkStatus::Waiting => {}
-        SinkStatus::Running | SinkStatus::Disabled => {}
+        // Of the first two, their holds say it.
+        SinkStatus::Held | SinkStatus::Waiting | SinkStatus::Running | SinkStatus::Disabled => {}
     }
     for table in &sink.tables {
         let (topic, why) = (&table.topic, &table.reason);

@@ -30,7 +30,12 @@ impl ClientContext for Turns {}
 
 impl ConsumerContext for Turns {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if matches!(rebalance, Rebalance::Revoke(_) | Rebalance::Error(_)) {
+        let lost = match rebalance {
+            Rebalance::Revoke(partitions) => partitions.count() > 0,
+            Rebalance::Assign(_) => false,
+            Rebalance::Error(_) => true,
+        };
+        if lost {
             self.0.send_replace(Some(false));
         }
     }
@@ -66,7 +71,8 @@ impl Election {
         let millis = ELECTION_TIMEOUT.as_millis().to_string();
         let consumer: BaseConsumer<Turns> = consumer_config(kafka, group)
             .set("group.protocol", "classic")
-            .set("partition.assignment.strategy", "range")
+            // Whoever leads goes on leading when another joins.
+            .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", &millis)
             .set("heartbeat.interval.ms", "2000")
             .set("max.poll.interval.ms", &millis)

@@ -11,9 +11,9 @@ use cdc_shared::config::KafkaConfig;
 use cdc_shared::control::control_topic;
 use cdc_shared::kafka::{TopicIdError, consumer_config, topic_ids};
 use cdc_shared::offset::{NextOffset, TopicId, TopicPartition};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{Message, Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 
 use crate::error::CoordinatorError;
 
@@ -63,14 +63,25 @@ pub struct Committed {
 /// One record, as far as the lag monitor needs it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NextRecord {
-    /// Key and value bytes.
-    pub value: Option<Vec<u8>>,
     /// When the broker or the producer says it was made, Unix ms.
     pub timestamp_ms: Option<i64>,
 }
 
 /// Committed offsets of some partitions; those without are missing.
 pub type CommittedOffsets = BTreeMap<TopicPartition, Committed>;
+
+/// Passes on what the client says, less the end of a partition, which we ask for.
+pub struct EndIsNoTrouble;
+
+impl ClientContext for EndIsNoTrouble {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if !matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
+            tracing::warn!(%error, reason, "kafka client");
+        }
+    }
+}
+
+impl ConsumerContext for EndIsNoTrouble {}
 
 /// Asks Kafka.
 pub struct Cluster {
@@ -96,11 +107,6 @@ impl Cluster {
         Ok(Arc::new(cluster))
     }
 
-    /// Configuration of Kafka.
-    pub fn config(&self) -> &KafkaConfig {
-        &self.config
-    }
-
     fn client(&self, group: &str) -> Result<Arc<BaseConsumer>, KafkaTrouble> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = groups.get(group) {
@@ -114,12 +120,6 @@ impl Cluster {
         let client = Arc::new(client);
         groups.insert(group.to_owned(), Arc::clone(&client));
         Ok(client)
-    }
-
-    /// Drops the clients of groups that are not needed for now.
-    pub fn forget_groups(&self) {
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        groups.retain(|group, _| *group == self.group_id);
     }
 
     fn own(&self) -> Result<Arc<BaseConsumer>, KafkaTrouble> {
@@ -294,10 +294,10 @@ impl Cluster {
         timeout: Duration,
     ) -> Result<Option<NextRecord>, KafkaTrouble> {
         let what = format!("read {tp} at {from}");
-        let client: BaseConsumer = consumer_config(&self.config, &self.group_id)
+        let client: BaseConsumer<EndIsNoTrouble> = consumer_config(&self.config, &self.group_id)
             .set("enable.partition.eof", "true")
             .set("fetch.message.max.bytes", "65536")
-            .create()
+            .create_with_context(EndIsNoTrouble)
             .map_err(|cause| request(&what, cause))?;
         let mut assignment = TopicPartitionList::with_capacity(1);
         assignment
@@ -312,10 +312,8 @@ impl Cluster {
             }
             match client.poll(left) {
                 Some(Ok(message)) => {
-                    return Ok(Some(NextRecord {
-                        value: message.payload().map(<[u8]>::to_vec),
-                        timestamp_ms: message.timestamp().to_millis(),
-                    }));
+                    let timestamp_ms = message.timestamp().to_millis();
+                    return Ok(Some(NextRecord { timestamp_ms }));
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok(None),
                 Some(Err(cause)) if is_transient(&cause) => {}

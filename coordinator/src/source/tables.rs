@@ -137,7 +137,7 @@ pub(super) fn judge(config: &PipelineConfig, name: &str, table: Option<&Table>) 
         );
     }
     found.extend(column_names(table));
-    for column in table.columns.iter() {
+    for column in &table.columns {
         found.extend(column_value(config, table, column));
     }
     if found.is_empty() {

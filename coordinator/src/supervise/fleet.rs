@@ -1,6 +1,6 @@
 //! All workers of a pipeline and the coordinator beside them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -35,13 +35,13 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    pub(super) fn new(config: &PipelineConfig, target: &Target, program: PathBuf) -> Self {
+    pub(super) fn new(config: &PipelineConfig, target: &Target, program: &Path) -> Self {
         let enabled = || config.sinks.iter().filter(|sink| sink.enabled);
         let width = enabled().map(|sink| sink.sink_id.len()).max().unwrap_or(0);
         let workers = enabled()
             .map(|sink| Worker {
                 sink: sink.sink_id.clone(),
-                program: program.clone(),
+                program: program.to_owned(),
                 arguments: arguments(target, &sink.sink_id),
                 prefix: match config.log_format {
                     LogFormat::Text => format!("{:<width$} | ", sink.sink_id),
@@ -175,7 +175,7 @@ mod tests {
         };
         let target =
             Target { config: "p.yaml".into(), platform_config: Some("platform.yaml".into()) };
-        let fleet = Fleet::new(&config, &target, "/x/cdc-worker".into());
+        let fleet = Fleet::new(&config, &target, Path::new("/x/cdc-worker"));
         let lines: Vec<String> = fleet
             .workers
             .iter()

@@ -61,7 +61,7 @@ pub(crate) async fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         println!("{report}");
     }
     let program = fleet::worker_program()?;
-    let fleet = fleet::Fleet::new(&config, &args.target, program);
+    let fleet = fleet::Fleet::new(&config, &args.target, &program);
     let stop = CancellationToken::new();
     let coordinator = tokio::spawn(coordinator(Arc::clone(&config), stop.clone()));
     fleet::supervise(fleet, coordinator, stop, Signals::new()?).await

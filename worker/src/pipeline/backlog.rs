@@ -52,17 +52,22 @@ pub struct Backlog {
     entries: VecDeque<Entry>,
     /// Entries before this index have been offered.
     offered: usize,
+    /// Up to here the log holds no more records than those taken.
+    reached: Option<NextOffset>,
     flow: Arc<Flow>,
 }
 
 impl Backlog {
     /// Empty; what leaves it leaves `flow`.
     pub fn new(flow: Arc<Flow>) -> Self {
-        Self { entries: VecDeque::new(), offered: 0, flow }
+        Self { entries: VecDeque::new(), offered: 0, reached: None, flow }
     }
 
     /// Adds records behind the others.
     pub fn extend(&mut self, records: Vec<Record>) {
+        if !records.is_empty() {
+            self.reached = None;
+        }
         self.entries.extend(records.into_iter().map(|record| Entry {
             record,
             stage: Stage::Queued,
@@ -72,7 +77,7 @@ impl Backlog {
     }
 
     /// The next record to offer.
-    pub fn next(&mut self) -> Option<&mut Entry> {
+    pub fn to_offer(&mut self) -> Option<&mut Entry> {
         self.entries.get_mut(self.offered)
     }
 
@@ -86,8 +91,16 @@ impl Backlog {
         self.offered >= self.entries.len()
     }
 
+    /// Between the newest record and `next` there is nothing to deliver.
+    pub fn reached(&mut self, next: NextOffset) {
+        self.reached = Some(next);
+    }
+
     /// The position behind everything offered, when that is anything.
     pub fn covers(&self) -> Option<NextOffset> {
+        if self.is_offered() && self.reached.is_some() {
+            return self.reached;
+        }
         let last = self.offered.checked_sub(1)?;
         self.entries.get(last).map(|entry| NextOffset::after(entry.record.offset))
     }
@@ -170,6 +183,7 @@ impl Backlog {
         self.flow.leave(self.entries.len(), bytes);
         self.entries.clear();
         self.offered = 0;
+        self.reached = None;
     }
 
     /// Counts records out that were queued for a start that is over.
@@ -217,7 +231,7 @@ mod tests {
         let mut backlog = backlog(&[3, 7, 9]);
         assert_eq!(backlog.covers(), None);
         for stage in [Stage::Pushed, Stage::Passed] {
-            backlog.next().unwrap().stage = stage;
+            backlog.to_offer().unwrap().stage = stage;
             backlog.offered();
         }
         assert_eq!(backlog.covers(), Some(NextOffset::after(7)));
@@ -228,17 +242,29 @@ mod tests {
     }
 
     #[test]
+    fn an_end_without_records_counts_once_everything_before_it_was_offered() {
+        let mut backlog = backlog(&[3]);
+        backlog.reached(NextOffset::after(9));
+        assert_eq!(backlog.covers(), None);
+        backlog.to_offer().unwrap().stage = Stage::Pushed;
+        backlog.offered();
+        assert_eq!(backlog.covers(), Some(NextOffset::after(9)));
+        backlog.extend(vec![Record::new(12, 0, None, None)]);
+        assert_eq!(backlog.covers(), Some(NextOffset::after(3)));
+    }
+
+    #[test]
     fn a_dead_lettered_record_is_not_offered_again() {
         let mut backlog = backlog(&[1, 2]);
         for _ in 0..2 {
-            backlog.next().unwrap().stage = Stage::Pushed;
+            backlog.to_offer().unwrap().stage = Stage::Pushed;
             backlog.offered();
         }
         backlog.find(1).unwrap().stage = Stage::DeadLettered;
         backlog.rewind();
-        assert_eq!(backlog.next().unwrap().stage, Stage::DeadLettered);
+        assert_eq!(backlog.to_offer().unwrap().stage, Stage::DeadLettered);
         backlog.offered();
-        assert_eq!(backlog.next().unwrap().stage, Stage::Queued);
+        assert_eq!(backlog.to_offer().unwrap().stage, Stage::Queued);
         drop(backlog);
     }
 }

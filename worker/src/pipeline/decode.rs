@@ -41,7 +41,7 @@ impl Filter {
         }
     }
 
-    fn wants(&self, operation: Operation) -> bool {
+    fn wants(self, operation: Operation) -> bool {
         match operation {
             Operation::Create => self.operations[0],
             Operation::Update => self.operations[1],
@@ -94,7 +94,7 @@ impl Decoder {
         &mut self,
         record: &Record,
         registry: &Registry,
-        filter: &Filter,
+        filter: Filter,
         take: impl FnOnce(&Change<'_>) -> Result<(), Rejection>,
     ) -> Outcome {
         let framed = match Framed::of(record, registry, filter) {
@@ -121,7 +121,7 @@ struct Framed<'m> {
 }
 
 impl<'m> Framed<'m> {
-    fn of(record: &'m Record, registry: &Registry, filter: &Filter) -> Result<Self, Outcome> {
+    fn of(record: &'m Record, registry: &Registry, filter: Filter) -> Result<Self, Outcome> {
         let half = |name: &str, bytes: Option<&'m [u8]>| match bytes {
             None => Ok(None),
             Some(bytes) => {
@@ -146,7 +146,7 @@ impl<'m> Framed<'m> {
 fn decode<'m>(
     record: &'m Record,
     framed: &Framed<'m>,
-    filter: &Filter,
+    filter: Filter,
     json: &JsonOptions,
     (key_cells, value_cells): (&mut CellBuf<'m>, &mut CellBuf<'m>),
     take: impl FnOnce(&Change<'_>) -> Result<(), Rejection>,
@@ -167,10 +167,9 @@ fn decode<'m>(
         code: "bad_value",
         message: format!("the value cannot be decoded: {error}"),
     })?;
-    let envelope = envelope_plan.envelope(root, value_cells).map_err(|error| Rejection {
-        code: "bad_envelope",
-        message: error.to_string(),
-    })?;
+    let envelope = envelope_plan
+        .envelope(root, value_cells)
+        .map_err(|error| Rejection { code: "bad_envelope", message: error.to_string() })?;
     let Some(operation) = Operation::of(envelope.op()) else { return Ok(Outcome::Passed) };
     let source_ms = envelope.source_ts_ms();
     if !filter.wants(operation) {

@@ -16,6 +16,7 @@ pub mod decode;
 pub mod dlq;
 pub mod hold;
 pub mod partition;
+mod rejects;
 pub mod resolve;
 mod running;
 pub mod supervisor;

@@ -220,11 +220,11 @@ impl PartitionTask {
 
     fn drain_stale_chunks(&mut self) {
         while let Ok(chunk) = self.chunks.try_recv() {
-            self.drop_chunk(chunk);
+            self.drop_chunk(&chunk);
         }
     }
 
-    pub(super) fn drop_chunk(&mut self, chunk: Chunk) {
+    pub(super) fn drop_chunk(&mut self, chunk: &Chunk) {
         self.backlog.discard(&chunk.records);
     }
 

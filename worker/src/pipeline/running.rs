@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use cdc_shared::api::{ErrorReport, PartitionState};
 use cdc_shared::clock::unix_ms;
-use cdc_shared::config::OnReject;
 use cdc_shared::control::ControlState;
 use cdc_shared::offset::{NextOffset, Position};
 use cdc_shared::registry::{RETRY_PAUSE, RegistryError};
@@ -20,58 +19,52 @@ use tokio::time::Instant;
 
 use super::backlog::Stage;
 use super::decode::{Decoder, Outcome, schema_ids};
-use super::dlq::{DeadLetter, DlqUnavailable};
+use super::dlq::DlqUnavailable;
 use super::hold::Hold;
 use super::partition::{PartitionCommand, PartitionTask, Phase, REPORT_PAUSE};
+use super::rejects::Reject;
 use crate::sink::retry::{Trouble, TroubleReporter};
-use crate::sink::{BatchLimits, PartitionWriter, Progress, Rejection, SinkError};
+use crate::sink::{BatchLimits, PartitionWriter, Progress, Rejection};
 use crate::source::consumer::SourceCommand;
 use crate::source::slots::Chunk;
 
 /// Records offered in one turn, so that commands are never kept waiting for long.
 const TURN: usize = 512;
 /// How often a range without effect is written to the sink's own record.
-const POSITION_INTERVAL: Duration = Duration::from_secs(5);
+const POSITION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why nothing more is offered for the moment.
-type Blocked = BoxFuture<'static, Unblocked>;
+pub(super) type Blocked = BoxFuture<'static, Unblocked>;
 
 /// What a blocked partition was waiting for.
-enum Unblocked {
+pub(super) enum Unblocked {
     /// A schema was fetched, or was not.
     Schema(Result<(), RegistryError>),
     /// The DLQ has a record, or has not.
     DeadLettered(i64, Result<(), DlqUnavailable>),
 }
 
-/// A record that the sink will never take.
-struct Reject {
-    offset: i64,
-    code: String,
-    message: String,
-}
-
 /// What the loop holds beside the task's own state.
-struct Delivery {
-    writer: Box<dyn PartitionWriter>,
+pub(super) struct Delivery {
+    pub(super) writer: Box<dyn PartitionWriter>,
     limits: BatchLimits,
-    trouble: watch::Receiver<Trouble>,
+    pub(super) trouble: watch::Receiver<Trouble>,
     decoder: Decoder,
-    blocked: Option<Blocked>,
-    rejects: VecDeque<Reject>,
+    pub(super) blocked: Option<Blocked>,
+    pub(super) rejects: VecDeque<Reject>,
     /// Records and bytes in the open batch, and since when.
     open: Open,
     /// End of the batch in flight.
-    in_flight: Option<NextOffset>,
+    pub(super) in_flight: Option<NextOffset>,
     /// While a culprit is looked for: batches of at most so many records, up to this offset.
-    halving: Option<(usize, NextOffset)>,
+    pub(super) halving: Option<(usize, NextOffset)>,
     /// The position last handed to the sink, durable or not.
     covered: NextOffset,
     last_position: Instant,
 }
 
 #[derive(Default)]
-struct Open {
+pub(super) struct Open {
     rows: usize,
     bytes: usize,
     since: Option<Instant>,
@@ -164,8 +157,11 @@ impl PartitionTask {
     fn take(&mut self, chunk: Chunk) {
         if chunk.run == self.run {
             self.backlog.extend(chunk.records);
+            if let Some(reached) = chunk.reached {
+                self.backlog.reached(reached);
+            }
         } else {
-            self.drop_chunk(chunk);
+            self.drop_chunk(&chunk);
         }
     }
 
@@ -198,7 +194,7 @@ impl PartitionTask {
     /// Offers the next record.
     fn offer(&mut self, delivery: &mut Delivery, skips: Option<&ControlState>) -> Option<Phase> {
         let topic_id = &self.question.last.as_ref()?.topic_id;
-        let entry = self.backlog.next()?;
+        let entry = self.backlog.to_offer()?;
         let offset = entry.record.offset;
         if entry.stage == Stage::DeadLettered {
             self.backlog.offered();
@@ -215,7 +211,7 @@ impl PartitionTask {
         let outcome = delivery.decoder.offer(
             &entry.record,
             &self.shared.registry,
-            &self.shared.filter,
+            self.shared.filter,
             |change| writer.push(change),
         );
         match outcome {
@@ -251,47 +247,6 @@ impl PartitionTask {
         })
     }
 
-    /// A record is rejected: to the DLQ, or stop by name. Nothing more is offered until it is
-    /// settled.
-    fn reject(&mut self, delivery: &mut Delivery, reject: Reject) -> Option<Phase> {
-        let Reject { offset, code, message } = reject;
-        tracing::error!(tp = %self.question.tp, offset, code, error = %message,
-            "pipeline.sink_write_error");
-        let since = self.shared.control_offset();
-        if self.shared.on_reject == OnReject::Stop {
-            let message = format!("offset {offset} can never be delivered: {code}: {message}");
-            return Some(Phase::Held(Hold::stopped(
-                "rejected_record",
-                message,
-                Some(offset),
-                since,
-            )));
-        }
-        if self.breaker.rejected() {
-            let message =
-                format!("too many records are rejected; the last, offset {offset}: {message}");
-            return Some(Phase::Held(Hold::stopped("breaker", message, Some(offset), since)));
-        }
-        let topic_id = self.question.last.as_ref()?.topic_id.clone();
-        let record = self.backlog.find(offset)?.record.clone();
-        let (shared, tp) = (self.shared.clone(), self.question.tp.clone());
-        let attempts = delivery.trouble.borrow().as_ref().map_or(1, |trouble| trouble.attempts);
-        delivery.blocked = Some(Box::pin(async move {
-            let letter = DeadLetter {
-                tp: &tp,
-                topic_id: &topic_id,
-                record: &record,
-                schema_id: schema_ids(&record).value,
-                error_type: &code,
-                error_message: &message,
-                cause: None,
-                attempts,
-            };
-            Unblocked::DeadLettered(offset, shared.dlq.send(letter).await)
-        }));
-        None
-    }
-
     fn unblocked(&mut self, delivery: &mut Delivery, unblocked: Unblocked) -> Option<Phase> {
         let since = self.shared.control_offset();
         match unblocked {
@@ -304,7 +259,7 @@ impl PartitionTask {
                 let way_out = "register the schema, or skip the record; this is tried again";
                 let mut hold =
                     Hold::waiting("unknown_schema", error.to_string(), way_out, until, since);
-                hold.report.offset = self.backlog.next().map(|entry| entry.record.offset);
+                hold.report.offset = self.backlog.to_offer().map(|entry| entry.record.offset);
                 return Some(Phase::Held(hold));
             }
             Unblocked::DeadLettered(offset, Ok(())) => return self.dead_lettered(delivery, offset),
@@ -319,28 +274,8 @@ impl PartitionTask {
         None
     }
 
-    fn dead_lettered(&mut self, delivery: &mut Delivery, offset: i64) -> Option<Phase> {
-        let order = std::sync::atomic::Ordering::Relaxed;
-        self.shared.status.dead_lettered.fetch_add(1, order);
-        let was_pushed = match self.backlog.find(offset) {
-            Some(entry) => {
-                let was_pushed = entry.stage == Stage::Pushed;
-                entry.stage = Stage::DeadLettered;
-                was_pushed
-            }
-            None => false,
-        };
-        if was_pushed && !delivery.writer.settle(offset) {
-            self.offer_again(delivery);
-        }
-        match delivery.rejects.pop_front() {
-            Some(reject) => self.reject(delivery, reject),
-            None => None,
-        }
-    }
-
     /// Takes back what the writer holds, so that all of it is offered again.
-    fn offer_again(&mut self, delivery: &mut Delivery) {
+    pub(super) fn offer_again(&mut self, delivery: &mut Delivery) {
         if let Some(position) = self.position().cloned() {
             delivery.covered = position.next;
             delivery.writer.reset(position);
@@ -420,42 +355,6 @@ impl PartitionTask {
         if delivery.trouble.borrow().is_none() {
             self.shared.status.set_error(None);
         }
-    }
-
-    fn rejected(
-        &mut self,
-        delivery: &mut Delivery,
-        offset: Option<i64>,
-        error: SinkError,
-    ) -> Option<Phase> {
-        let SinkError { code, message, .. } = error;
-        let offset = offset.or_else(|| self.culprit(delivery));
-        let Some(offset) = offset else {
-            self.offer_again(delivery);
-            return None;
-        };
-        let reject = Reject { offset, code, message };
-        if delivery.blocked.is_some() {
-            delivery.rejects.push_back(reject);
-            return None;
-        }
-        self.reject(delivery, reject)
-    }
-
-    /// The only record of a rejected batch; otherwise the next batches are half as large.
-    fn culprit(&mut self, delivery: &mut Delivery) -> Option<i64> {
-        let end = delivery.in_flight.take()?;
-        let (rows, first) = {
-            let mut pushed = self.backlog.pushed(end);
-            let first = pushed.next().map(|entry| entry.record.offset);
-            (usize::from(first.is_some()) + pushed.count(), first)
-        };
-        if rows <= 1 {
-            return first;
-        }
-        let until = delivery.halving.map_or(end, |(_, until)| until.max(end));
-        delivery.halving = Some((rows.div_ceil(2), until));
-        None
     }
 
     /// Ends: what is with the sink is finished, the rest is left to the next owner.

@@ -97,7 +97,8 @@ impl Supervisor {
                 event => self.handle(event).await,
             }
         }
-        self.end(Vec::from_iter(self.running.keys().cloned()), Duration::ZERO, true).await;
+        let left = self.running.keys().cloned().collect();
+        self.end(left, Duration::ZERO, true).await;
     }
 
     async fn handle(&mut self, event: SourceEvent) {

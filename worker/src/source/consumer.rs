@@ -352,6 +352,8 @@ impl Source {
         let mut timeout = if busy { BUSY_POLL } else { IDLE_POLL };
         let mut failure = None;
         let mut full = Vec::new();
+        let began = Instant::now();
+        let mut idle = true;
         for _ in 0..BURST {
             match self.consumer.poll(timeout) {
                 Some(Ok(message)) => full.extend(dispatch(self.consumer.context(), &message)),
@@ -361,11 +363,17 @@ impl Source {
                 }
                 None => break,
             }
+            idle = false;
             timeout = Duration::ZERO;
         }
+        // Waited in vain for the whole time: the client's queue was empty.
+        let quiet = idle && failure.is_none() && began.elapsed() >= timeout;
         for slot in self.consumer.context().slots().iter_mut() {
             if !slot.hand_over() {
                 full.push(slot.tp.clone());
+            }
+            if quiet {
+                slot.quiet();
             }
         }
         for tp in full {

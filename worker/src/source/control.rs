@@ -12,11 +12,11 @@ use cdc_shared::config::KafkaConfig;
 use cdc_shared::control::{ControlState, control_topic};
 use cdc_shared::kafka::{consumer_config, topic_ids};
 use cdc_shared::offset::TopicId;
-use rdkafka::{ClientConfig, ClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, ClientContext};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

@@ -155,6 +155,17 @@ impl ClientContext for RebalanceContext {
         if joined {
             self.status.joined.store(true, Ordering::Relaxed);
         }
+        let mut slots = self.slots();
+        for (topic, statistics) in &statistics.topics {
+            for partition in statistics.partitions.values() {
+                let at_end = partition.fetchq_cnt == 0
+                    && partition.ls_offset >= 0
+                    && partition.next_offset >= partition.ls_offset;
+                if let Some(slot) = slots.get(topic, partition.partition) {
+                    slot.fetched(at_end.then_some(partition.ls_offset));
+                }
+            }
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -3,6 +3,9 @@
 
 use std::sync::Arc;
 
+/// A header's name and value.
+pub type Header = (String, Vec<u8>);
+
 /// One Kafka record.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -13,7 +16,7 @@ pub struct Record {
     bytes: Box<[u8]>,
     key_len: Option<u32>,
     has_value: bool,
-    headers: Option<Arc<[(String, Vec<u8>)]>>,
+    headers: Option<Arc<[Header]>>,
 }
 
 impl Record {
@@ -36,7 +39,7 @@ impl Record {
 
     /// With headers; empty ones are not kept.
     #[must_use]
-    pub fn with_headers(mut self, headers: Vec<(String, Vec<u8>)>) -> Self {
+    pub fn with_headers(mut self, headers: Vec<Header>) -> Self {
         self.headers = (!headers.is_empty()).then(|| headers.into());
         self
     }
@@ -52,7 +55,7 @@ impl Record {
     }
 
     /// Headers in their order.
-    pub fn headers(&self) -> &[(String, Vec<u8>)] {
+    pub fn headers(&self) -> &[Header] {
         self.headers.as_deref().unwrap_or_default()
     }
 

@@ -51,6 +51,9 @@ pub struct Chunk {
     pub run: u64,
     /// The records.
     pub records: Vec<Record>,
+    /// Everything below this offset has been handed over: between the last record and it there is
+    /// nothing to deliver (transaction markers, aborted records, compaction).
+    pub reached: Option<NextOffset>,
 }
 
 /// What a partition may do.
@@ -77,8 +80,26 @@ pub(crate) struct Slot {
     pub(crate) committed: Option<Position>,
     pub(crate) run: u64,
     expected: i64,
+    tail: Tail,
     open: Vec<Record>,
     chunks: mpsc::Sender<Chunk>,
+}
+
+/// Whether the log ends in offsets without records, which no record would ever move the watermark
+/// over.
+///
+/// The client's statistics say that it has fetched up to the last stable offset and holds nothing.
+/// They may overtake records that it has already handed to its queue: so the same is asked of two
+/// statistics in a row, with the queue seen empty in between and no record taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Tail {
+    /// Nothing of the kind is known.
+    #[default]
+    Unknown,
+    /// Fetched up to here, while the next record was expected at the other offset.
+    Fetched { end: i64, expected: i64 },
+    /// The same, and the queue was empty since.
+    Quiet { end: i64, expected: i64 },
 }
 
 /// What became of a record that was offered to a slot.
@@ -116,6 +137,7 @@ impl Slot {
             committed: None,
             run: 0,
             expected: 0,
+            tail: Tail::default(),
             open: Vec::new(),
             chunks: sender,
         };
@@ -124,6 +146,7 @@ impl Slot {
 
     /// The partition now fetches from `next`.
     pub(crate) fn opened(&mut self, next: NextOffset) {
+        self.tail = Tail::Unknown;
         self.expected = next.get();
         self.gate = Gate::Open;
     }
@@ -155,9 +178,39 @@ impl Slot {
     /// Takes a record that [`Slot::wants`] said is taken.
     pub(crate) fn take(&mut self, record: Record) -> Offered {
         self.expected = record.offset + 1;
+        self.tail = Tail::Unknown;
         self.flow.enter(record.weight());
         self.open.push(record);
         if self.open.len() >= CHUNK { Offered::ChunkFull } else { Offered::Taken }
+    }
+
+    /// What the client's statistics say: it holds nothing and has fetched up to `end`, which is the
+    /// last stable offset (`None`: it has not).
+    pub(crate) fn fetched(&mut self, end: Option<i64>) {
+        let expected = self.expected;
+        let Some(end) = end.filter(|end| self.gate == Gate::Open && *end > expected) else {
+            self.tail = Tail::Unknown;
+            return;
+        };
+        if self.tail != (Tail::Quiet { end, expected }) {
+            self.tail = Tail::Fetched { end, expected };
+            return;
+        }
+        self.tail = Tail::Unknown;
+        let reached = NextOffset::after(end - 1);
+        let chunk = Chunk { run: self.run, records: Vec::new(), reached: Some(reached) };
+        if self.open.is_empty() && self.chunks.try_send(chunk).is_ok() {
+            self.expected = end;
+        }
+    }
+
+    /// The client's queue was seen empty.
+    pub(crate) fn quiet(&mut self) {
+        if let Tail::Fetched { end, expected } = self.tail
+            && expected == self.expected
+        {
+            self.tail = Tail::Quiet { end, expected };
+        }
     }
 
     /// Hands over what was taken. `false`: the task's queue is full, so that the partition must be
@@ -165,7 +218,7 @@ impl Slot {
     pub(crate) fn hand_over(&mut self) -> bool {
         let Some(first) = self.open.first().map(|record| record.offset) else { return true };
         let records = std::mem::take(&mut self.open);
-        let chunk = Chunk { run: self.run, records };
+        let chunk = Chunk { run: self.run, records, reached: None };
         match self.chunks.try_send(chunk) {
             Ok(()) => true,
             // The task has ended: its partition is about to be revoked.
@@ -254,6 +307,39 @@ mod tests {
         slot.hold();
         assert_eq!(offer(&mut slot, 10), Offered::Dropped);
         assert_eq!(slot.flow.held(), 0);
+    }
+
+    #[test]
+    fn the_end_of_the_log_is_passed_only_when_it_is_sure() {
+        let (mut slot, mut assignment) = slot(10);
+        slot.opened(NextOffset::ZERO);
+        let mut reached = |slot: &mut Slot| {
+            let _ = slot.hand_over();
+            assignment.chunks.try_recv().ok().and_then(|chunk| chunk.reached)
+        };
+        slot.fetched(Some(3));
+        slot.fetched(Some(3));
+        assert_eq!(reached(&mut slot), None, "the queue was not seen empty");
+        slot.quiet();
+        assert_eq!(offer(&mut slot, 0), Offered::Taken);
+        slot.fetched(Some(3));
+        assert_eq!(reached(&mut slot), None, "a record came in between");
+        slot.quiet();
+        slot.fetched(Some(4));
+        assert_eq!(reached(&mut slot), None, "the end moved");
+        slot.quiet();
+        slot.fetched(None);
+        slot.fetched(Some(4));
+        assert_eq!(reached(&mut slot), None, "the client was not at the end");
+        slot.quiet();
+        slot.fetched(Some(4));
+        assert_eq!(reached(&mut slot), Some(NextOffset::after(3)));
+        slot.fetched(Some(4));
+        slot.quiet();
+        slot.fetched(Some(4));
+        assert_eq!(reached(&mut slot), None, "told once");
+        assert_eq!(offer(&mut slot, 3), Offered::Dropped);
+        assert_eq!(offer(&mut slot, 4), Offered::Taken);
     }
 
     #[test]

@@ -24,7 +24,7 @@ enum Verdict {
 
 impl Verdict {
     fn of(report: &Value) -> Self {
-        match report["status"].as_str() {
+        match report["verdict"].as_str() {
             Some("ok") => Self::Ok,
             Some("degraded") => Self::Degraded,
             Some("critical") => Self::Critical,
@@ -45,7 +45,7 @@ async fn report(args: &HealthArgs) -> Result<Value, Failure> {
     };
     let target = Target { config: config.clone(), platform_config: args.platform_config.clone() };
     let config = load(&target)?;
-    match Coordinator::new(&config.coordinator)?.get(HEALTH_PATH).await {
+    match Coordinator::new(&config)?.get(HEALTH_PATH).await {
         Ok(report) => Ok(report),
         Err(failure) => Ok(probed(&config, Some(&failure)).await),
     }
@@ -74,13 +74,13 @@ async fn probed(config: &PipelineConfig, coordinator: Option<&Failure>) -> Value
         probe::connect(config)
     );
     let broken = kafka.is_err() || registry.is_err() || connect.is_err();
-    let status = match (broken, coordinator) {
+    let verdict = match (broken, coordinator) {
         (true, _) => "critical",
         (false, Some(_)) => "unknown",
         (false, None) => "ok",
     };
     let mut report = json!({
-        "status": status,
+        "verdict": verdict,
         "kafka": service(&config.kafka.bootstrap_servers, kafka),
         "schema_registry": service(&config.kafka.schema_registry_url, registry),
         "connect": service(&config.connector.connect_url, connect),
@@ -94,9 +94,9 @@ async fn probed(config: &PipelineConfig, coordinator: Option<&Failure>) -> Value
 
 fn service(address: &str, answer: Result<String, Failure>) -> Value {
     match answer {
-        Ok(detail) => json!({ "address": address, "status": "ok", "detail": detail }),
+        Ok(detail) => json!({ "address": address, "state": "up", "detail": detail }),
         Err(failure) => {
-            json!({ "address": address, "status": "critical", "detail": failure.message,
+            json!({ "address": address, "state": "down", "detail": failure.message,
                     "way_out": failure.hint })
         }
     }
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_verdict_is_the_exit_code() {
-        let code = |status: &str| Verdict::of(&json!({ "status": status })) as u8;
+        let code = |status: &str| Verdict::of(&json!({ "verdict": status })) as u8;
         assert_eq!(["ok", "degraded", "critical", "?"].map(code), [0, 1, 2, 3]);
         assert_eq!(Verdict::of(&Value::Null), Verdict::Unknown);
     }
@@ -117,7 +117,7 @@ mod tests {
     fn a_service_that_fails_says_why() {
         let failure = Failure::unreachable("Kafka", "k:1", "refused").hint("start it");
         let report = service("k:1", Err(failure));
-        assert_eq!(report["status"], "critical");
+        assert_eq!(report["state"], "down");
         assert_eq!(report["detail"], "cannot reach Kafka at k:1: refused");
         assert_eq!(report["way_out"], "start it");
     }
