@@ -64,3 +64,10 @@ down: demo-down ## Stop what the stack and a demo started, and nothing else
 
 clean: demo-down ## Stop them and remove the data (fetched files stay)
 	$(STACK) clean
+
+##@ Speed
+.PHONY: bench
+bench: up ## Measure the record path, then whole workers on the real stack (BENCH_RECORDS, BENCH_PASSES)
+	cargo build --release -p cdc-worker -p cdc-coordinator
+	cargo bench -p cdc-shared --bench decode
+	cargo bench -p cdc-tests --bench worker

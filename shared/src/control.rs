@@ -5,6 +5,7 @@
 //! `read_committed` and to its end before acting. Keys are text, values JSON.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
@@ -254,6 +255,12 @@ impl ControlState {
             .max()
     }
 
+    /// Whether any skip is in force at all; hardly ever, so that most records need not ask.
+    pub fn has_skips(&self) -> bool {
+        let mut from = self.records.range::<str, _>((Bound::Included("skip/"), Bound::Unbounded));
+        from.next().is_some_and(|(key, _)| key.starts_with("skip/"))
+    }
+
     /// The rewind in force for a partition: incarnation, topic id and where to.
     pub fn rewind(
         &self,
@@ -340,7 +347,9 @@ mod tests {
             by: "op".into(),
             at_ms: 1,
         };
+        assert!(!state.has_skips());
         put(&mut state, 0, &skip);
+        assert!(state.has_skips());
         let at = |topic: &str, offset| state.skip_to("wh", &tp, &TopicId(topic.into()), offset);
         assert_eq!(at("a", 4), None);
         assert_eq!(at("a", 5), Some(8));

@@ -118,6 +118,18 @@ pub fn committed(group: &str, topic: &str, partition: i32) -> Option<i64> {
     }
 }
 
+/// What a group has committed on each partition that it has committed anything on.
+pub fn committed_all(group: &str, topic: &str, partitions: i32) -> Vec<(i32, i64)> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_range(topic, 0, partitions - 1);
+    let Ok(found) = group_reader(group).committed_offsets(list, TIMEOUT) else {
+        return Vec::new();
+    };
+    let offset = |offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None };
+    let elements = found.elements();
+    elements.iter().filter_map(|e| Some((e.partition(), offset(e.offset())?))).collect()
+}
+
 /// First offset and end of a partition.
 pub fn bounds(topic: &str, partition: i32) -> (i64, i64) {
     reader().fetch_watermarks(topic, partition, TIMEOUT).unwrap()

@@ -143,10 +143,14 @@ impl Pipeline {
         register_topic(&topic).await
     }
 
-    /// Writes the file (JSON is YAML too) and gives its path.
+    /// Writes the file (JSON is YAML too) and gives its path. A process that reads it meanwhile
+    /// sees the old one or the new one.
     pub fn file(&self) -> PathBuf {
         let path = self.dir.path().join("pipeline.yaml");
-        std::fs::write(&path, serde_json::to_vec_pretty(&self.config).unwrap()).unwrap();
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let new = self.dir.path().join(format!("pipeline.{number}"));
+        std::fs::write(&new, serde_json::to_vec_pretty(&self.config).unwrap()).unwrap();
+        std::fs::rename(&new, &path).unwrap();
         path
     }
 
@@ -289,7 +293,8 @@ impl Pipeline {
         paths.sort();
         for path in paths.iter().filter(|path| path.extension().is_some_and(|e| e == "log")) {
             let log = std::fs::read_to_string(path).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
+            let lines: Vec<&str> =
+                log.lines().filter(|line| !line.contains("consumer.lag")).collect();
             let from = lines.len().saturating_sub(60);
             println!("--- {} (last {} lines)", path.display(), lines.len() - from);
             println!("{}", lines[from..].join("\n"));
@@ -306,17 +311,15 @@ impl Pipeline {
         }
     }
 
-    async fn clean(id: String, file: PathBuf, deployed: bool) {
+    async fn clean(id: String, deployed: bool) {
+        let source = postgres::source().await;
         if deployed {
-            let file = file.display().to_string();
-            let line = ["undeploy", &file, "--drop-slot", &id].map(ToOwned::to_owned);
-            let _ = run_cdc(&line).await;
-            let drop = format!("DROP SCHEMA IF EXISTS {id} CASCADE");
-            let _ = postgres::source().await.batch_execute(&drop).await;
-            let drop = format!("DROP PUBLICATION IF EXISTS {id}");
-            let _ = postgres::source().await.batch_execute(&drop).await;
+            let url = format!("{}/connectors/{id}-{id}", Stack::get().connect());
+            let _ = http().delete(url).send().await;
+            remove_slot(&source, &id).await;
         }
         let drop = format!("DROP SCHEMA IF EXISTS {id} CASCADE");
+        let _ = source.batch_execute(&drop).await;
         let _ = postgres::target().await.batch_execute(&drop).await;
         let mut topics = kafka::topics_with(&format!("{id}."));
         topics.extend(kafka::topics_with(&format!("cdc-{id}.")));
@@ -333,16 +336,31 @@ impl Drop for Pipeline {
         if failed {
             self.print_logs();
         }
-        let (id, file, deployed) = (self.id.clone(), self.file(), self.deployed);
+        let (id, deployed) = (self.id.clone(), self.deployed);
         // A runtime of its own: this one may be ending.
         let cleaned = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(Self::clean(id, file, deployed));
+            runtime.unwrap().block_on(Self::clean(id, deployed));
         });
         let _ = cleaned.join();
         if !failed {
             self.check_logs();
         }
+    }
+}
+
+/// Removes the replication slot once its connector lets go of it, and its publication.
+async fn remove_slot(source: &tokio_postgres::Client, id: &str) {
+    let drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
+                WHERE slot_name = $1";
+    let deadline = std::time::Instant::now() + wait::SOON;
+    while source.execute(drop, &[&id]).await.is_err() && std::time::Instant::now() < deadline {
+        tokio::time::sleep(wait::LOOK).await;
+    }
+    let like = format!("%{id}%");
+    let query = "SELECT pubname::text FROM pg_publication WHERE pubname LIKE $1";
+    for row in source.query(query, &[&like]).await.unwrap_or_default() {
+        let _ = source.batch_execute(&format!("DROP PUBLICATION {}", row.get::<_, String>(0))).await;
     }
 }
 

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::stack::Stack;
+use crate::wait::{SOON, until};
 
 /// The registered schemas of one topic.
 #[derive(Clone, Copy, Debug)]
@@ -18,10 +19,14 @@ pub struct Schemas {
 pub async fn register(subject: &str, schema: &Value) -> i32 {
     let url = format!("{}/subjects/{subject}/versions", Stack::get().registry());
     let body = json!({"schema": schema.to_string()});
-    let answer = http().post(&url).json(&body).send().await.unwrap();
-    let status = answer.status();
-    let text = answer.text().await.unwrap();
-    assert!(status.is_success(), "{url}: {status}: {text}");
+    // The local registry's own database sometimes gives up on a lock.
+    let text = until("the schema is registered", SOON, async || {
+        let answer = http().post(&url).json(&body).send().await.map_err(|e| e.to_string())?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(|e| e.to_string())?;
+        if status.is_success() { Ok(text) } else { Err(format!("{url}: {status}: {text}")) }
+    })
+    .await;
     let answer: Value = serde_json::from_str(&text).unwrap();
     answer["id"].as_i64().unwrap() as i32
 }

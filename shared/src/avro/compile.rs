@@ -22,6 +22,7 @@ pub(super) fn compile(
         types: Vec::new(),
         min_bytes: Vec::new(),
         columns: Vec::new(),
+        nodes: Vec::new(),
         fields: Vec::new(),
         branches: Vec::new(),
     };
@@ -31,6 +32,7 @@ pub(super) fn compile(
     let mut plan = compiler.plan;
     plan.min_bytes = min_bytes(&plan);
     // Last, because a record that refers to itself has a kind only now.
+    plan.fields = plan.nodes.iter().map(|node| plan.field(*node)).collect();
     for column in 0..plan.columns.len() {
         plan.columns[column].toast = toast_shape(&plan, &plan.columns[column]);
     }
@@ -175,7 +177,7 @@ impl<'s> Compiler<'s> {
         let (first, len) = (self.plan.columns.len() as u32, columns.len() as u32);
         for (column, node) in columns {
             self.plan.columns.push(column);
-            self.plan.fields.push(node);
+            self.plan.nodes.push(node);
         }
         Ok(Kind::Record { first, len })
     }
@@ -203,7 +205,7 @@ impl<'s> Compiler<'s> {
             source,
             toast: ToastShape::Never,
             default: field.get("default").cloned(),
-            json_key: format!("{}:", Json::from(name)).into_bytes().into_boxed_slice(),
+            json_key: format!(",{}:", Json::from(name)).into_bytes().into_boxed_slice(),
         }
     }
 
@@ -370,7 +372,7 @@ fn min_bytes_of(plan: &Plan, node: NodeId, known: &mut [Option<u32>]) -> u32 {
         Kind::Float => 4,
         Kind::Double => 8,
         Kind::Fixed(size) => size,
-        Kind::Record { first, len } => plan.fields[first as usize..][..len as usize]
+        Kind::Record { first, len } => plan.nodes[first as usize..][..len as usize]
             .iter()
             .fold(0_u32, |sum, field| sum.saturating_add(of(field))),
         Kind::Union { .. } => {

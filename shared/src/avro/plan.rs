@@ -94,8 +94,17 @@ pub struct Column {
     pub toast: ToastShape,
     /// The field's Avro default.
     pub default: Option<Json>,
-    /// `"name":`, escaped, as it stands in JSON text.
+    /// `,"name":`, escaped, as it stands in JSON text; the first of an object goes without comma.
     pub(crate) json_key: Box<[u8]>,
+}
+
+/// A node as it is read: its `Optional` taken off, so that one look tells everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Field {
+    /// Position of the null branch, when it has one.
+    pub(super) null: Option<u8>,
+    /// The type of the value itself.
+    pub(super) kind: Kind,
 }
 
 /// A writer schema, compiled for decoding. Made once per schema id and shared.
@@ -109,7 +118,9 @@ pub struct Plan {
     pub(super) min_bytes: Vec<u32>,
     pub(super) columns: Vec<Column>,
     /// Full nodes (with their `Optional`) of the columns, in the same order.
-    pub(super) fields: Vec<NodeId>,
+    pub(super) nodes: Vec<NodeId>,
+    /// How the columns are read, in the same order.
+    pub(super) fields: Vec<Field>,
     pub(super) branches: Vec<NodeId>,
 }
 
@@ -142,6 +153,14 @@ impl Plan {
     /// The Avro type of a node.
     pub fn kind(&self, node: NodeId) -> Kind {
         self.kinds[node.0 as usize]
+    }
+
+    /// How a node is read.
+    pub(super) fn field(&self, node: NodeId) -> Field {
+        match self.kind(node) {
+            Kind::Optional { null, inner } => Field { null: Some(null), kind: self.kind(inner) },
+            kind => Field { null: None, kind },
+        }
     }
 
     /// What else the schema says about a node.

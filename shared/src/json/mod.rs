@@ -10,7 +10,7 @@ mod text;
 mod table_tests;
 
 use crate::avro::decimal::{DecimalTooLong, write_decimal};
-use crate::avro::{Cell, Kind, Row, Semantic, Value};
+use crate::avro::{Cell, Column, Kind, Row, Semantic, Value};
 use crate::envelope::{Envelope, Placeholder};
 use text::{push_base64, push_int, push_str};
 
@@ -98,10 +98,7 @@ pub fn write_envelope<'a>(
         let record = envelope.record();
         out.push(b'{');
         for (position, (column, value)) in record.iter().enumerate() {
-            if position > 0 {
-                out.push(b',');
-            }
-            out.extend_from_slice(&column.json_key);
+            out.extend_from_slice(key(column, position == 0));
             match value.record() {
                 Some(row) if before == Some(position) => {
                     writer.image(row, out, &mut unavailable.before)?;
@@ -141,6 +138,12 @@ pub fn write_value(
     whole(out, |out| Writer { options }.value(value, out))
 }
 
+/// The text before a column's value, with the comma behind the value before it.
+#[inline]
+fn key(column: &Column, is_first: bool) -> &[u8] {
+    &column.json_key[usize::from(is_first)..]
+}
+
 /// Half a value is never left behind.
 fn whole(
     out: &mut Vec<u8>,
@@ -162,10 +165,7 @@ impl Writer<'_> {
     fn row(&self, row: Row<'_, '_>, out: &mut Vec<u8>) -> Result<(), JsonError> {
         out.push(b'{');
         for (position, (column, value)) in row.iter().enumerate() {
-            if position > 0 {
-                out.push(b',');
-            }
-            out.extend_from_slice(&column.json_key);
+            out.extend_from_slice(key(column, position == 0));
             self.value(value, out)?;
         }
         out.push(b'}');
@@ -188,10 +188,7 @@ impl Writer<'_> {
                 left_out.push(&column.name);
                 continue;
             }
-            if !std::mem::take(&mut first) {
-                out.push(b',');
-            }
-            out.extend_from_slice(&column.json_key);
+            out.extend_from_slice(key(column, std::mem::take(&mut first)));
             self.value(value, out)?;
         }
         out.push(b'}');

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use cdc_shared::api::{ErrorReport, PartitionState};
 use cdc_shared::clock::unix_ms;
+use cdc_shared::control::ControlState;
 use cdc_shared::offset::{NextOffset, Position};
 use cdc_shared::registry::{RETRY_PAUSE, RegistryError};
 use futures::future::BoxFuture;
@@ -167,8 +168,11 @@ impl PartitionTask {
     /// Offers what can be offered and flushes what is due. `true`: there is more to offer at once.
     fn pump(&mut self, delivery: &mut Delivery) -> Result<bool, Phase> {
         let mut turns = 0;
+        // A skip that comes during a turn counts from the next one on.
+        let control = self.control.borrow().state.clone();
+        let skips = control.has_skips().then_some(&*control);
         while self.can_offer(delivery) && turns < TURN {
-            if let Some(phase) = self.offer(delivery) {
+            if let Some(phase) = self.offer(delivery, skips) {
                 return Err(phase);
             }
             turns += 1;
@@ -188,16 +192,16 @@ impl PartitionTask {
     }
 
     /// Offers the next record.
-    fn offer(&mut self, delivery: &mut Delivery) -> Option<Phase> {
-        let topic_id = self.question.last.as_ref().map(|position| position.topic_id.clone())?;
+    fn offer(&mut self, delivery: &mut Delivery, skips: Option<&ControlState>) -> Option<Phase> {
+        let topic_id = &self.question.last.as_ref()?.topic_id;
         let entry = self.backlog.to_offer()?;
         let offset = entry.record.offset;
         if entry.stage == Stage::DeadLettered {
             self.backlog.offered();
             return None;
         }
-        let control = self.control.borrow().state.clone();
-        if control.skip_to(&self.shared.sink_id, &self.question.tp, &topic_id, offset).is_some() {
+        let (sink, tp) = (&self.shared.sink_id, &self.question.tp);
+        if skips.is_some_and(|skips| skips.skip_to(sink, tp, topic_id, offset).is_some()) {
             tracing::warn!(tp = %self.question.tp, offset, "skipped by an operator");
             entry.stage = Stage::Passed;
             self.backlog.offered();

@@ -1,0 +1,111 @@
+//! Speed and memory of a whole worker, on the real stack: `cdc serve` and `cdc-worker run` as
+//! processes of their own, a topic that is already full, and beside each sink a bare client that
+//! does the same work without a platform. Prints one table; only what cannot be measured is a
+//! failure.
+//!
+//! `BENCH_RECORDS` (200000) envelopes, `BENCH_PASSES` (3) passes of which the median counts.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is the result")]
+
+#[path = "../../../shared/benches/envelopes/mod.rs"]
+mod envelopes;
+mod events;
+mod pipeline;
+mod process;
+mod receiver;
+mod stack;
+mod table;
+mod topic;
+mod webhook;
+
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use stack::Stack;
+use table::Table;
+use topic::Topic;
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// What one pass of a worker showed.
+struct Pass {
+    /// Records per second, from the first that was seen delivered to the last.
+    rate: f64,
+    /// From the start of the process to the first delivered record, in seconds.
+    first: f64,
+    /// `VmHWM` at the end, in MB.
+    peak: f64,
+}
+
+/// What is measured, and where.
+struct Bench {
+    stack: Stack,
+    /// Part of every name that this run makes.
+    run: String,
+    passes: usize,
+    folder: tempfile::TempDir,
+}
+
+fn main() -> ExitCode {
+    match measured() {
+        Ok(table) => {
+            println!("{table}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measured() -> Result<Table, Error> {
+    cdc_shared::tls::install_crypto();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(Box::pin(measure()))
+}
+
+async fn measure() -> Result<Table, Error> {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let bench = Bench {
+        stack: Stack::find()?,
+        run: format!("bench-{seconds}"),
+        passes: number("BENCH_PASSES", 3)?,
+        folder: tempfile::tempdir()?,
+    };
+    let records = number("BENCH_RECORDS", 200_000)?;
+    let load = load_average()?;
+    let topic = Topic::fill(&bench, records).await?;
+    eprintln!("{} envelopes of {} B in {}", topic.events.len(), topic.mean_bytes, topic.name);
+    let mut table = Table::new(&topic, bench.passes, load);
+    let outcome = async {
+        webhook::measure(&bench, &topic, &mut table).await?;
+        events::measure(&bench, &topic, &mut table).await
+    };
+    let outcome = Box::pin(outcome).await;
+    topic.delete(&bench).await;
+    outcome?;
+    table.load_after = load_average()?;
+    Ok(table)
+}
+
+fn number(name: &str, default: usize) -> Result<usize, Error> {
+    match std::env::var(name) {
+        Err(_) => Ok(default),
+        Ok(text) => match text.parse() {
+            Ok(number) if number > 0 => Ok(number),
+            _ => Err(format!("{name} must be a number above 0, not '{text}'").into()),
+        },
+    }
+}
+
+/// Over the last minute.
+fn load_average() -> Result<f64, Error> {
+    let text = std::fs::read_to_string("/proc/loadavg")?;
+    Ok(text.split(' ').next().unwrap_or_default().parse()?)
+}
+
+fn median(numbers: impl IntoIterator<Item = f64>) -> f64 {
+    let mut numbers: Vec<f64> = numbers.into_iter().collect();
+    numbers.sort_unstable_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
+}

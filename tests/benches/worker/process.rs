@@ -1,0 +1,102 @@
+//! The platform's processes.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+use super::Error;
+
+/// Longest wait for anything that is expected to happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+
+/// One process; killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    log: PathBuf,
+    /// When it was started.
+    pub(crate) started: Instant,
+}
+
+impl Process {
+    /// Starts a binary of this build, with its output in `log`.
+    pub(crate) fn start(binary: &str, arguments: &[&str], log: PathBuf) -> Result<Self, Error> {
+        let program = folder()?.join(binary);
+        let output = File::create(&log)?;
+        let started = Instant::now();
+        let child = Command::new(&program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| {
+                let program = program.display();
+                format!(
+                    "{program}: {error}; cargo build --release -p cdc-worker -p cdc-coordinator"
+                )
+            })?;
+        Ok(Self { child, log, started })
+    }
+
+    /// An error with the log's end, if it has ended.
+    pub(crate) fn check(&mut self) -> Result<(), Error> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => Err(format!("it ended ({status}): {}", self.log_end()).into()),
+        }
+    }
+
+    /// The last lines of its log.
+    pub(crate) fn log_end(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(8)..].join("\n")
+    }
+
+    /// A size of `/proc/PID/status` in MB: `VmHWM`, `VmRSS`.
+    pub(crate) fn memory(&self, name: &str) -> Result<f64, Error> {
+        let pid = self.child.id().ok_or("the process has ended")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let kib: f64 = line.unwrap_or_default().trim().trim_end_matches(" kB").parse()?;
+        Ok(kib / 1024.0)
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) async fn stop(mut self) -> Result<(), Error> {
+        let pid = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        if let Some(pid) = pid {
+            kill_process(pid, Signal::TERM)?;
+        }
+        tokio::time::timeout(PATIENCE, self.child.wait()).await??;
+        Ok(())
+    }
+}
+
+/// Where cargo puts the binaries: the benchmark lies in `deps` beside them.
+fn folder() -> Result<PathBuf, Error> {
+    let this = std::env::current_exe()?;
+    let deps = this.parent().ok_or("no folder")?;
+    Ok(deps.parent().ok_or("no folder")?.to_owned())
+}
+
+/// Waits until an address answers 200.
+pub(crate) async fn answers(address: &str, process: &mut Process) -> Result<(), Error> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        process.check()?;
+        if client.get(address).send().await.is_ok_and(|answer| answer.status().is_success()) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(format!("{address} is not ready: {}", process.log_end()).into());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
