@@ -4,7 +4,6 @@
 //! Everything here panics with a sentence when it cannot do its work: it serves tests only.
 
 #![expect(
-    clippy::expect_used,
     clippy::unwrap_used,
     reason = "support of tests: a failure here is a test's failure"
 )]
