@@ -2,11 +2,7 @@
 //! `deploy/local`, which `make test-integration` starts. Without it these tests fail.
 //! (librdkafka's mock broker has no controller, so topic ids cannot be asked of it.)
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
