@@ -25,7 +25,7 @@ demo-down: ## Stop what a demo started, and nothing else
 	$(DEMO) down
 
 ##@ Development
-.PHONY: test test-unit test-integration lint fmt schema bench packages
+.PHONY: test test-unit test-integration lint fmt schema packages
 test: test-unit test-integration ## Everything
 
 # What cargo needs to build, and what the tests start themselves (PostgreSQL, Redis).
@@ -49,9 +49,6 @@ fmt: ## Format the code
 
 schema: packages ## Write config/pipeline.schema.json anew
 	UPDATE_SCHEMA=1 $(CARGO) test --package cdc-shared --lib schema_for_editors
-
-bench: packages ## Ratios of speed and memory (see README)
-	tests/bench
 
 ##@ Local stack (PostgreSQL, Kafka, schema registry, Connect, Redis; no containers)
 .PHONY: up down clean

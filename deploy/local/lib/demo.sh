@@ -135,7 +135,11 @@ demo_down() {
 }
 
 demo_stop() {
-  local services=()
+  local name services=() any=no
+  for name in "${FLEET[@]}"; do
+    ! running_pid "$name" >/dev/null || any=yes
+  done
+  [[ $any == yes || -s $DATA/services ]] || say "nothing runs that a demo started"
   fleet_stop
   if [[ -s $DATA/services ]]; then
     mapfile -t services < <(sort -u "$DATA/services")

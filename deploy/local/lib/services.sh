@@ -2,7 +2,7 @@
 # The five services: what each is started with, when it is ready, how it ends.
 
 stack_up() {
-  local wanted=("$@") service began failed=0 waits=() starting=()
+  local wanted=("$@") service began broken=0 waits=() starting=()
   began=$(now_ms)
   check_names "${wanted[@]}"
   [[ $# -gt 0 ]] || wanted=("${SERVICES[@]}")
@@ -23,9 +23,9 @@ stack_up() {
     waits+=($!)
   done
   for service in "${waits[@]}"; do
-    wait "$service" || failed=1
+    wait "$service" || broken=1
   done
-  ((failed == 0)) || fail 69 "not everything came up; logs: $DATA/logs"
+  ((broken == 0)) || fail 69 "not everything came up; logs: $DATA/logs"
   say "up in $(seconds_since "$began"); addresses: $DATA/env"
 }
 

@@ -36,7 +36,7 @@ pub fn connector_class(source: SourceType) -> &'static str {
 }
 
 /// Builds the connector. `kafka` is how Connect's own clients reach Kafka: properties of a Java
-/// client without prefix, see [`super::java_client`].
+/// client without prefix, see `deploy::java_client`.
 pub fn connector_properties(config: &PipelineConfig, kafka: &Properties) -> Properties {
     let mut properties = common::properties(config, kafka);
     match config.source.source_type {
