@@ -66,7 +66,10 @@ async fn check_p(pipeline: &Pipeline, receiver: &Receiver) {
     for (partition, p) in committed {
         for offset in 0..p {
             let event = (partition, offset);
-            assert!(rows.contains(&event), "P[{partition}] is {p}, the events table lacks {offset}");
+            assert!(
+                rows.contains(&event),
+                "P[{partition}] is {p}, the events table lacks {offset}"
+            );
             assert!(sent.contains(&event), "P[{partition}] is {p}, the webhook lacks {offset}");
         }
     }

@@ -7,3 +7,4 @@ mod happy;
 
 mod holds;
 mod records;
+mod secure;
