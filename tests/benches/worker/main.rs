@@ -20,6 +20,7 @@ mod webhook;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use cdc_shared::config::process_variables;
 use stack::Stack;
 use table::Table;
 use topic::Topic;
@@ -89,7 +90,7 @@ async fn measure() -> Result<Table, Error> {
 }
 
 fn number(name: &str, default: usize) -> Result<usize, Error> {
-    match cdc_shared::config::process_variables().get(name) {
+    match process_variables().get(name) {
         None => Ok(default),
         Some(text) => match text.parse() {
             Ok(number) if number > 0 => Ok(number),
