@@ -271,8 +271,7 @@ impl Pipeline {
         let expected: Vec<(i32, i64)> = expected.iter().copied().collect();
         until("the events table has every record once", within, async || {
             let rows = self.rows().await;
-            let missing: Vec<_> =
-                expected.iter().filter(|e| !rows.contains(e)).take(5).collect();
+            let missing: Vec<_> = expected.iter().filter(|e| !rows.contains(e)).take(5).collect();
             check(rows == expected, (rows.len(), expected.len(), format!("{missing:?}")))
         })
         .await;
@@ -360,7 +359,8 @@ async fn remove_slot(source: &tokio_postgres::Client, id: &str) {
     let like = format!("%{id}%");
     let query = "SELECT pubname::text FROM pg_publication WHERE pubname LIKE $1";
     for row in source.query(query, &[&like]).await.unwrap_or_default() {
-        let _ = source.batch_execute(&format!("DROP PUBLICATION {}", row.get::<_, String>(0))).await;
+        let _ =
+            source.batch_execute(&format!("DROP PUBLICATION {}", row.get::<_, String>(0))).await;
     }
 }
 

@@ -69,10 +69,8 @@ impl Process {
 
     /// Waits until it ends by itself.
     pub async fn ended(&mut self, what: &str, within: Duration) -> ExitStatus {
-        wait::until(what, within, async || {
-            self.child.try_wait().unwrap().ok_or("still running")
-        })
-        .await
+        wait::until(what, within, async || self.child.try_wait().unwrap().ok_or("still running"))
+            .await
     }
 
     /// Whether it still runs.

@@ -52,8 +52,7 @@ impl Proxy {
 
     /// Answers `status` to every path that contains `part`, or shows everything again.
     pub fn hide(&self, hidden: Option<(&str, u16)>) {
-        *self.inner.hidden.lock().unwrap() =
-            hidden.map(|(part, status)| (part.to_owned(), status));
+        *self.inner.hidden.lock().unwrap() = hidden.map(|(part, status)| (part.to_owned(), status));
     }
 }
 

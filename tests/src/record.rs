@@ -19,7 +19,6 @@ pub struct Schemas {
 pub async fn register(subject: &str, schema: &Value) -> i32 {
     let url = format!("{}/subjects/{subject}/versions", Stack::get().registry());
     let body = json!({"schema": schema.to_string()});
-    // The local registry's own database sometimes gives up on a lock.
     let text = until("the schema is registered", SOON, async || {
         let answer = http().post(&url).json(&body).send().await.map_err(|e| e.to_string())?;
         let status = answer.status();

@@ -66,7 +66,10 @@ async fn check_p(pipeline: &Pipeline, receiver: &Receiver) {
     for (partition, p) in committed {
         for offset in 0..p {
             let event = (partition, offset);
-            assert!(rows.contains(&event), "P[{partition}] is {p}, the events table lacks {offset}");
+            assert!(
+                rows.contains(&event),
+                "P[{partition}] is {p}, the events table lacks {offset}"
+            );
             assert!(sent.contains(&event), "P[{partition}] is {p}, the webhook lacks {offset}");
         }
     }
@@ -190,10 +193,10 @@ async fn nothing_is_lost_or_doubled_whatever_is_killed() {
     }
     fleet.thaw(true);
     stop.store(true, Ordering::Relaxed);
-    let produced = producer.join().unwrap();
+    let count = producer.join().unwrap();
     let expected = kafka::events(&topic, PARTITIONS);
-    assert_eq!(expected.len() as i64, produced);
-    println!("{produced} records");
+    assert_eq!(expected.len() as i64, count);
+    println!("{count} records");
 
     pipeline.has_rows(&expected, RECOVERY).await;
     until("the webhook has every record", RECOVERY, async || {
@@ -205,7 +208,7 @@ async fn nothing_is_lost_or_doubled_whatever_is_killed() {
     receiver.check_promise();
     let target = postgres::target().await;
     let query = format!("SELECT count(*) FROM {}", pipeline.events_table());
-    assert_eq!(target.query_one(&query, &[]).await.unwrap().get::<_, i64>(0), produced);
+    assert_eq!(target.query_one(&query, &[]).await.unwrap().get::<_, i64>(0), count);
     for partition in 0..PARTITIONS {
         pipeline.committed(partition, kafka::bounds(&topic, partition).1).await;
     }

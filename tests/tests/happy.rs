@@ -8,6 +8,7 @@ use cdc_tests::postgres;
 use cdc_tests::receiver::{Delivery, Receiver};
 use cdc_tests::stack::Stack;
 use cdc_tests::wait::{SOON, check, until};
+use rdkafka::Message;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
@@ -118,19 +119,15 @@ async fn every_change_at_the_source_arrives_at_every_sink() {
     let (topic, partitions) = (pipeline.topic(), 4);
     let expected: BTreeSet<(i32, i64)> = kafka::read_all(&topic, partitions)
         .iter()
-        .filter(|message| rdkafka::Message::payload(*message).is_some())
-        .map(|message| {
-            (rdkafka::Message::partition(message), rdkafka::Message::offset(message))
-        })
+        .filter(|message| message.payload().is_some())
+        .map(|message| (message.partition(), message.offset()))
         .collect();
-    assert_eq!(expected.len(), 1 + 5 + 50 + 1 - 1 + 1 - 1, "one per change");
+    assert_eq!(expected.len(), 1 + 5 + 50, "one per change");
     pipeline.has_rows(&expected, SOON).await;
     receiver.has(&expected).await;
 
-    let printed = pipeline
-        .cdc_ok(&["consume", "FILE", "--key", r#"{"id":2}"#, "--json"])
-        .await;
-    assert_eq!(printed.lines().filter(|line| line.contains("\"ada\"")).count() > 0, true);
+    let printed = pipeline.cdc_ok(&["consume", "FILE", "--key", r#"{"id":2}"#, "--json"]).await;
+    assert!(printed.lines().any(|line| line.contains("\"ada\"")), "{printed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ use cdc_tests::proxy::Proxy;
 use cdc_tests::receiver::Receiver;
 use cdc_tests::record::{framed, long, register};
 use cdc_tests::wait::{SOON, check, until};
+use rdkafka::Message;
 use serde_json::json;
 
 /// Bad values with the dead letter's error type.
@@ -88,7 +89,6 @@ async fn what_cannot_be_decoded_is_a_dead_letter_with_its_bytes_and_all_else_goe
                     && header(letter, "dlq.source_offset").as_deref() == Some(&offset)
             })
             .unwrap_or_else(|| panic!("offset {offset} has no letter"));
-        use rdkafka::Message;
         assert_eq!(letter.payload(), Some(&value[..]), "offset {offset}");
         assert_eq!(letter.key(), Some(&schemas.key(1)[..]));
         assert_eq!(header(letter, "dlq.error_type").as_deref(), Some(*code), "offset {offset}");
@@ -137,10 +137,7 @@ async fn tombstones_heartbeats_and_schema_changes_pass_without_effect() {
     assert_eq!(first.body["value"]["op"], "d");
     assert_eq!(first.body["value"]["before"], json!({"id": 1, "name": "a"}));
     assert_eq!(first.body["value"]["after"], json!(null));
-    assert_eq!(
-        first.body["metadata"],
-        json!({"topic": topic, "partition": 0, "offset": 0})
-    );
+    assert_eq!(first.body["metadata"], json!({"topic": topic, "partition": 0, "offset": 0}));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,11 @@
 //! The worker's parts against real counterparts: one binary, so that it links once.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends where something unforeseen happens"
+)]
+
 mod postgres;
 mod support;
 mod webhook;

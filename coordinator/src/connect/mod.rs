@@ -233,7 +233,7 @@ impl Connect {
         self.send(Method::GET, path, None).await
     }
 
-    /// One request; `None` for 404. A rebalance of the Connect workers (409) is waited out.
+    /// One request; `None` for 404. A rebalance of the Connect workers is waited out.
     async fn send(
         &self,
         method: Method,
@@ -252,7 +252,7 @@ impl Connect {
             let text = answer.text().await.map_err(|e| self.unreachable(&e))?;
             match status {
                 StatusCode::NOT_FOUND => return Ok(None),
-                StatusCode::CONFLICT if Instant::now() < deadline => {
+                _ if is_rebalance(status, &text) && Instant::now() < deadline => {
                     tokio::time::sleep(POLL).await;
                 }
                 _ if status.is_success() && text.is_empty() => return Ok(Some(Value::Null)),
@@ -292,5 +292,26 @@ impl Connect {
 
     fn parse<T: for<'de> Deserialize<'de>>(&self, value: Value) -> Result<T, Failure> {
         serde_json::from_value(value).map_err(|_| self.foreign())
+    }
+}
+
+/// Whether Connect cannot answer for now because its workers share out the connectors anew: 409,
+/// and from some of its paths 500 with the same words.
+fn is_rebalance(status: StatusCode, text: &str) -> bool {
+    status == StatusCode::CONFLICT
+        || (status == StatusCode::INTERNAL_SERVER_ERROR && text.contains("rebalance"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rebalance_is_known_by_its_status_or_its_words() {
+        let words = r#"{"error_code":500,"message":"Request cannot be completed because a rebalance is expected"}"#;
+        assert!(is_rebalance(StatusCode::CONFLICT, ""));
+        assert!(is_rebalance(StatusCode::INTERNAL_SERVER_ERROR, words));
+        assert!(!is_rebalance(StatusCode::INTERNAL_SERVER_ERROR, "null"));
+        assert!(!is_rebalance(StatusCode::BAD_REQUEST, words));
     }
 }

@@ -20,6 +20,7 @@ mod webhook;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use cdc_shared::config::process_variables;
 use stack::Stack;
 use table::Table;
 use topic::Topic;
@@ -89,9 +90,9 @@ async fn measure() -> Result<Table, Error> {
 }
 
 fn number(name: &str, default: usize) -> Result<usize, Error> {
-    match std::env::var(name) {
-        Err(_) => Ok(default),
-        Ok(text) => match text.parse() {
+    match process_variables().get(name) {
+        None => Ok(default),
+        Some(text) => match text.parse() {
             Ok(number) if number > 0 => Ok(number),
             _ => Err(format!("{name} must be a number above 0, not '{text}'").into()),
         },

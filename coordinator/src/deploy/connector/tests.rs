@@ -21,7 +21,8 @@ fn config(kind: SourceType) -> PipelineConfig {
 }
 
 fn text(properties: &Properties) -> String {
-    properties.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+    let lines: Vec<_> = properties.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    lines.join("\n") + "\n"
 }
 
 const COMMON: &str = "\
@@ -90,7 +91,7 @@ value.converter.apicurio.registry.use-id=contentId
 fn with_common(own: &str) -> String {
     let mut lines: Vec<&str> = COMMON.lines().chain(own.lines()).collect();
     lines.sort_unstable_by_key(|line| line.split('=').next());
-    lines.iter().map(|line| format!("{line}\n")).collect()
+    lines.join("\n") + "\n"
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The `postgres` sink in `write_mode: events`: one row per event, exactly once.
 //!
 //! A batch and the sink's own record of its progress are one transaction, guarded by a
-//! compare-and-set on that record ([`statement`]); so whatever is repeated, by us after a lost
+//! compare-and-set on that record (`statement.rs`); so whatever is repeated, by us after a lost
 //! answer or by a second live copy of this worker, has no second effect.
 //!
 //! What is stored: `event_key` and `event_value` are the JSON that every sink shares; the key is
