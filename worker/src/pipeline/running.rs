@@ -88,11 +88,9 @@ impl PartitionTask {
                     Some(PartitionCommand::Finish { grace, lost }) => {
                         return self.finish(delivery, grace, lost).await;
                     }
-                    Some(PartitionCommand::CheckLog) => {
-                        if let Some(phase) = self.check_log().await {
-                            return phase;
-                        }
-                    }
+                    // The client does not fetch a partition any more whose offset is gone, and
+                    // does not say which one it was: each looks at the log and goes on from W.
+                    Some(PartitionCommand::CheckLog) => return Phase::Resolving,
                     None => return Phase::Ended,
                 },
                 changed = self.control.changed() => {
@@ -392,19 +390,6 @@ impl PartitionTask {
                 _ => return Phase::Ended,
             }
         }
-    }
-
-    async fn check_log(&mut self) -> Option<Phase> {
-        let low = match self.shared.probe.low(&self.question.tp).await {
-            Ok(low) => low,
-            Err(error) => {
-                tracing::warn!(%error, "log start");
-                return Some(Phase::Resolving);
-            }
-        };
-        // Records already fetched are delivered first; a gap behind them is met again.
-        let reached = self.backlog.len() as i64 + self.position()?.next.get();
-        (reached < low || self.position()?.next.get() < low).then_some(Phase::Resolving)
     }
 
     fn told(&self, code: &str, error: &dyn std::fmt::Display) {

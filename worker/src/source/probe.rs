@@ -71,23 +71,6 @@ impl Probe {
             .map_err(|error| ProbeError::Kafka { tp: tp.clone(), reason: error.to_string() })?
     }
 
-    /// The first offset of the log.
-    ///
-    /// # Errors
-    /// When Kafka does not answer.
-    pub async fn low(&self, tp: &TopicPartition) -> Result<i64, ProbeError> {
-        let (consumer, asked) = (self.consumer.clone(), tp.clone());
-        let answer = tokio::task::spawn_blocking(move || {
-            consumer.fetch_watermarks(&asked.topic, asked.partition, TIMEOUT)
-        });
-        let reason = match answer.await {
-            Ok(Ok((low, _))) => return Ok(low),
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => error.to_string(),
-        };
-        Err(ProbeError::Kafka { tp: tp.clone(), reason })
-    }
-
     fn facts_blocking(&self, tp: &TopicPartition) -> Result<LogFacts, ProbeError> {
         let failed = |reason: String| ProbeError::Kafka { tp: tp.clone(), reason };
         let mut ids = kafka::topic_ids(self.consumer.client(), &[&tp.topic], TIMEOUT)
