@@ -3,11 +3,7 @@
 //!
 //! Everything here panics with a sentence when it cannot do its work: it serves tests only.
 
-#![expect(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "support of tests: a failure here is a test's failure"
-)]
+#![expect(clippy::unwrap_used, reason = "support of tests: a failure here is a test's failure")]
 
 pub mod kafka;
 pub mod pipeline;

@@ -174,7 +174,7 @@ async fn nothing_is_lost_or_doubled_whatever_is_killed() {
         pipeline: &pipeline,
     };
     let stop = Arc::new(AtomicBool::new(false));
-    let producer = produce(topic.clone(), schemas, Arc::clone(&stop));
+    let producing = produce(topic.clone(), schemas, Arc::clone(&stop));
     until("both sinks take something", RECOVERY, async || {
         let counts = (receiver.acknowledged().len(), pipeline.rows().await.len());
         check(counts.0 > 0 && counts.1 > 0, counts)
@@ -193,7 +193,7 @@ async fn nothing_is_lost_or_doubled_whatever_is_killed() {
     }
     fleet.thaw(true);
     stop.store(true, Ordering::Relaxed);
-    let produced = producer.join().unwrap();
+    let produced = producing.join().unwrap();
     let expected = kafka::events(&topic, PARTITIONS);
     assert_eq!(expected.len() as i64, produced);
     println!("{produced} records");
