@@ -174,7 +174,7 @@ async fn nothing_is_lost_or_doubled_whatever_is_killed() {
         pipeline: &pipeline,
     };
     let stop = Arc::new(AtomicBool::new(false));
-    let producer = produce(topic.clone(), schemas, Arc::clone(&stop));
+    let producing = produce(topic.clone(), schemas, Arc::clone(&stop));
     until("both sinks take something", RECOVERY, async || {
         let counts = (receiver.acknowledged().len(), pipeline.rows().await.len());
         check(counts.0 > 0 && counts.1 > 0, counts)
@@ -193,10 +193,10 @@ async fn nothing_is_lost_or_doubled_whatever_is_killed() {
     }
     fleet.thaw(true);
     stop.store(true, Ordering::Relaxed);
-    let count = producer.join().unwrap();
+    let produced = producing.join().unwrap();
     let expected = kafka::events(&topic, PARTITIONS);
-    assert_eq!(expected.len() as i64, count);
-    println!("{count} records");
+    assert_eq!(expected.len() as i64, produced);
+    println!("{produced} records");
 
     pipeline.has_rows(&expected, RECOVERY).await;
     until("the webhook has every record", RECOVERY, async || {
@@ -208,7 +208,7 @@ async fn nothing_is_lost_or_doubled_whatever_is_killed() {
     receiver.check_promise();
     let target = postgres::target().await;
     let query = format!("SELECT count(*) FROM {}", pipeline.events_table());
-    assert_eq!(target.query_one(&query, &[]).await.unwrap().get::<_, i64>(0), count);
+    assert_eq!(target.query_one(&query, &[]).await.unwrap().get::<_, i64>(0), produced);
     for partition in 0..PARTITIONS {
         pipeline.committed(partition, kafka::bounds(&topic, partition).1).await;
     }

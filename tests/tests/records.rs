@@ -205,9 +205,13 @@ async fn a_large_value_and_a_slow_receiver_cost_neither_memory_nor_order() {
         producer.put(&topic, 0, &schemas.key(id % 3), &schemas.insert(id % 3, &text));
     }
     let _coordinator = pipeline.serve();
-    let _workers = [pipeline.worker("wh"), pipeline.worker("ev")];
+    let workers = [pipeline.worker("wh"), pipeline.worker("ev")];
     let expected = (0..30).map(|offset| (0, offset)).collect();
     receiver.has(&expected).await;
     pipeline.has_rows(&expected, Duration::from_secs(60)).await;
     receiver.check_promise();
+    for worker in workers {
+        let peak = worker.peak_kib().unwrap();
+        assert!(peak < 100 * 1024, "{peak} KiB");
+    }
 }
