@@ -26,6 +26,6 @@ clean: ## Stop the stack and remove its data (fetched files stay)
 ##@ Speed
 .PHONY: bench
 bench: up ## Measure the record path, then whole workers on the real stack (BENCH_RECORDS, BENCH_PASSES)
-	cargo build --release -p cdc-worker -p cdc-coordinator
-	cargo bench -p cdc-shared --bench decode
-	cargo bench -p cdc-tests --bench worker
+	cargo build --release --workspace --bins --bench decode --bench worker
+	cargo bench --workspace --bench decode
+	cargo bench --workspace --bench worker
