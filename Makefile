@@ -65,6 +65,6 @@ clean: demo-down ## Stop them and remove the data (fetched files stay)
 ##@ Speed
 .PHONY: bench
 bench: up ## Measure the record path, then whole workers on the real stack (BENCH_RECORDS, BENCH_PASSES)
-	cargo build --release -p cdc-worker -p cdc-coordinator
-	cargo bench -p cdc-shared --bench decode
-	cargo bench -p cdc-tests --bench worker
+	cargo build --release --workspace --bins --bench decode --bench worker
+	cargo bench --workspace --bench decode
+	cargo bench --workspace --bench worker
