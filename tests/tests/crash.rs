@@ -215,3 +215,63 @@ async fn nothing_is_lost_or_doubled_whatever_is_killed() {
     check_p(&pipeline, &receiver).await;
     assert_eq!(kafka::events(&format!("{topic}.dlq"), 1), BTreeSet::new());
 }
+
+/// Which of two workers has the partition.
+async fn owner(pipeline: &Pipeline, sink: &str, workers: &[Process; 2]) -> usize {
+    until("one worker has the partition", RECOVERY, async || {
+        let health = pipeline.sink_health(sink).await?;
+        let listed = health["workers"].as_array().cloned().unwrap_or_default();
+        let place = workers.iter().position(|worker| {
+            let log = worker.output();
+            listed.iter().any(|entry| {
+                entry["partitions"] == 1 && log.contains(entry["id"].as_str().unwrap_or("?"))
+            })
+        });
+        place.ok_or_else(|| health.to_string())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_wakes_up_after_it_was_replaced_changes_nothing() {
+    let receiver = Receiver::start().await;
+    let mut pipeline = Pipeline::new("zombie");
+    pipeline.webhook("wh", &receiver.url()).events("ev").await;
+    let (schemas, topic) = (pipeline.topics(1).await, pipeline.topic());
+    let _coordinator = pipeline.serve();
+    let webhooks = [pipeline.worker("wh"), pipeline.worker("wh")];
+    let events = [pipeline.worker("ev"), pipeline.worker("ev")];
+    let frozen = [
+        &webhooks[owner(&pipeline, "wh", &webhooks).await],
+        &events[owner(&pipeline, "ev", &events).await],
+    ];
+    let producer = Producer::default();
+    // So many that some are always on their way when the workers freeze.
+    for id in 0..600 {
+        let value = schemas.insert(id % 7, "row");
+        producer.send(&topic, 0, Some(&schemas.key(id % 7)), Some(&value));
+    }
+    producer.flush();
+    until("the webhook is in the middle of it", RECOVERY, async || {
+        let got = receiver.deliveries().len();
+        check(got > 20, got)
+    })
+    .await;
+    frozen.map(Process::freeze);
+    let expected: BTreeSet<(i32, i64)> = (0..600).map(|offset| (0, offset)).collect();
+    until("the others took over", RECOVERY, async || {
+        let counts = (receiver.acknowledged().len(), pipeline.rows().await.len());
+        check(counts == (600, 600), counts)
+    })
+    .await;
+    frozen.map(Process::thaw);
+    for id in 600..650 {
+        producer.put(&topic, 0, &schemas.key(id % 7), &schemas.insert(id % 7, "later"));
+    }
+    let expected: BTreeSet<(i32, i64)> =
+        expected.into_iter().chain((600..650).map(|offset| (0, offset))).collect();
+    receiver.has(&expected).await;
+    pipeline.has_rows(&expected, RECOVERY).await;
+    receiver.check_promise();
+    pipeline.committed(0, 650).await;
+}

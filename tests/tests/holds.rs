@@ -355,3 +355,30 @@ async fn two_pipelines_of_one_topic_do_not_meet() {
     .await;
     assert!(found <= 3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_set_back_to_an_older_state_is_filled_again() {
+    let mut pipeline = Pipeline::new("back");
+    pipeline.events("ev").await;
+    let (schemas, topic) = (pipeline.topics(1).await, pipeline.topic());
+    fill(&topic, schemas, 0, 0..20);
+    let _coordinator = pipeline.serve();
+    let mut worker = pipeline.worker("ev");
+    pipeline.committed(0, 20).await;
+    let restore = format!(
+        "BEGIN; DELETE FROM {0}.events WHERE source_offset >= 7; \
+         UPDATE {0}.cdc_offsets SET next_offset = 7; COMMIT",
+        pipeline.id
+    );
+    // Under a running worker, and while none runs.
+    postgres::target().await.batch_execute(&restore).await.unwrap();
+    fill(&topic, schemas, 0, 20..25);
+    pipeline.has_rows(&offsets(0, 0..25), SOON).await;
+    pipeline.committed(0, 25).await;
+    assert!(worker.drain().await.success(), "{}", worker.output());
+    postgres::target().await.batch_execute(&restore).await.unwrap();
+    let worker = pipeline.worker("ev");
+    pipeline.has_rows(&offsets(0, 0..25), SOON).await;
+    assert!(worker.output().contains("behind itself"), "{}", worker.output());
+    pipeline.committed(0, 25).await;
+}

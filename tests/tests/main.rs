@@ -6,7 +6,6 @@
 mod bad_input;
 mod crash;
 mod happy;
-
 mod holds;
 mod records;
 mod secure;
