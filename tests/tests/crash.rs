@@ -257,14 +257,14 @@ async fn a_worker_that_wakes_up_after_it_was_replaced_changes_nothing() {
         check(got > 20, got)
     })
     .await;
-    frozen.map(Process::freeze);
+    frozen.into_iter().for_each(Process::freeze);
     let expected: BTreeSet<(i32, i64)> = (0..600).map(|offset| (0, offset)).collect();
     until("the others took over", RECOVERY, async || {
         let counts = (receiver.acknowledged().len(), pipeline.rows().await.len());
         check(counts == (600, 600), counts)
     })
     .await;
-    frozen.map(Process::thaw);
+    frozen.into_iter().for_each(Process::thaw);
     for id in 600..650 {
         producer.put(&topic, 0, &schemas.key(id % 7), &schemas.insert(id % 7, "later"));
     }
