@@ -14,9 +14,8 @@ use super::topic::Topic;
 use super::{Bench, Error, Pass};
 
 const IN_FLIGHT: usize = 64;
-/// As for the events sink. At the default of 1000 a partition is paused, and what was fetched ahead
-/// is fetched again, several times a second: less than half the rate.
-const MAX_BUFFERED: usize = 10_000;
+/// The default, which is what users run.
+const MAX_BUFFERED: usize = 1_000;
 /// What a worker that has nothing to do is given to come to rest.
 const REST: Duration = Duration::from_secs(3);
 
