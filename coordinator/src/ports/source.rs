@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use cdc_shared::config::{SourceConfig, SourceSslMode, SourceType, SslMode, TlsConfig};
-use cdc_shared::postgres::{PostgresTls, base_config, describe};
+use cdc_shared::config::{SourceConfig, SourceType};
+use cdc_shared::postgres::{base_config, describe};
+
+use crate::source::source_tls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -28,7 +30,7 @@ pub struct Slot {
 /// One line with the address and the cause.
 pub async fn slot(source: &SourceConfig) -> Result<Option<Slot>, String> {
     let failed = |what: String| format!("source {}:{}: {what}", source.host, source.port);
-    let (mode, tls) = tls(source).connector().map_err(|error| failed(error.to_string()))?;
+    let (mode, tls) = source_tls(source).connector().map_err(|error| failed(error.to_string()))?;
     let mut config = base_config(
         &source.host,
         source.port,
@@ -56,17 +58,4 @@ pub async fn slot(source: &SourceConfig) -> Result<Option<Slot>, String> {
 /// Whether this kind of source has slots.
 pub fn has_slot(source: &SourceConfig) -> bool {
     source.source_type == SourceType::Postgres
-}
-
-/// The connector's key files lie on the Connect worker; only the authority can be used from here.
-fn tls(source: &SourceConfig) -> PostgresTls {
-    let mode = match source.ssl.mode {
-        SourceSslMode::Disable => SslMode::Disable,
-        SourceSslMode::Prefer => SslMode::Prefer,
-        SourceSslMode::Require => SslMode::Require,
-        SourceSslMode::VerifyCa => SslMode::VerifyCa,
-        SourceSslMode::VerifyFull => SslMode::VerifyFull,
-    };
-    let tls = TlsConfig { ca_file: source.ssl.ca_file.clone(), ..TlsConfig::default() };
-    PostgresTls { mode, tls }
 }

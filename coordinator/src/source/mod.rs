@@ -60,7 +60,7 @@ pub async fn connect(source: &SourceConfig) -> Result<Client, Failure> {
 }
 
 /// Certificates are files of the Connect worker; those that are here as well are used.
-fn source_tls(source: &SourceConfig) -> PostgresTls {
+pub(crate) fn source_tls(source: &SourceConfig) -> PostgresTls {
     let mode = match source.ssl.mode {
         SourceSslMode::Disable => SslMode::Disable,
         SourceSslMode::Prefer => SslMode::Prefer,

@@ -101,12 +101,12 @@ impl Default for PipelineConfig {
 impl PipelineConfig {
     /// The consumer group of one sink, `{group_id}.{sink_id}`.
     pub fn sink_group(&self, sink_id: &str) -> String {
-        format!("{}.{sink_id}", self.group_id)
+        crate::control::sink_group(&self.group_id, sink_id)
     }
 
     /// The control topic, `{group_id}.control`.
     pub fn control_topic(&self) -> String {
-        format!("{}.control", self.group_id)
+        crate::control::control_topic(&self.group_id)
     }
 
     /// The topic of a source table (`public.customers` gives `cdc.public.customers`).
