@@ -126,13 +126,9 @@ impl Backlog {
         self.entries.front()
     }
 
-    /// Offered records that the sink holds, up to `before`.
-    pub fn pushed(&self, before: NextOffset) -> impl Iterator<Item = &Entry> {
-        self.entries
-            .iter()
-            .take(self.offered)
-            .take_while(move |entry| entry.record.offset < before.get())
-            .filter(|entry| entry.stage == Stage::Pushed)
+    /// Offered records that the sink holds.
+    pub fn pushed(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().take(self.offered).filter(|entry| entry.stage == Stage::Pushed)
     }
 
     /// The entry of an offset.
@@ -189,6 +185,11 @@ impl Backlog {
     /// Counts records out that were queued for a start that is over.
     pub fn discard(&self, records: &[Record]) {
         self.flow.leave(records.len(), records.iter().map(Record::weight).sum());
+    }
+
+    /// Whether fetching pauses until some of it is durable.
+    pub fn is_full(&self) -> bool {
+        self.flow.is_full()
     }
 
     /// Records held.

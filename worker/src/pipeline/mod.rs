@@ -11,9 +11,12 @@
 //! sink's writer, the watermark. Begin with [`partition`].
 
 pub mod backlog;
+#[cfg(test)]
+mod bench_test;
 pub mod breaker;
 pub mod decode;
 pub mod dlq;
+mod ending;
 pub mod hold;
 pub mod partition;
 mod rejects;

@@ -22,6 +22,13 @@ pub(super) struct Reject {
     pub(super) message: String,
 }
 
+impl Delivery {
+    /// Whether a rejected record waits for its turn, and nothing else is waited for.
+    pub(super) fn has_next_reject(&self) -> bool {
+        self.blocked.is_none() && !self.rejects.is_empty()
+    }
+}
+
 impl PartitionTask {
     /// A record is rejected: to the DLQ, or stop by name. Nothing more is offered until it is
     /// settled.
@@ -64,7 +71,8 @@ impl PartitionTask {
         None
     }
 
-    pub(super) fn dead_lettered(&mut self, delivery: &mut Delivery, offset: i64) -> Option<Phase> {
+    /// The record has its dead letter.
+    pub(super) fn dead_lettered(&mut self, delivery: &mut Delivery, offset: i64) {
         let order = std::sync::atomic::Ordering::Relaxed;
         self.shared.status.dead_lettered.fetch_add(1, order);
         let was_pushed = match self.backlog.find(offset) {
@@ -78,10 +86,6 @@ impl PartitionTask {
         if was_pushed && !delivery.writer.settle(offset) {
             self.offer_again(delivery);
         }
-        match delivery.rejects.pop_front() {
-            Some(reject) => self.reject(delivery, reject),
-            None => None,
-        }
     }
 
     pub(super) fn rejected(
@@ -91,12 +95,14 @@ impl PartitionTask {
         error: SinkError,
     ) -> Option<Phase> {
         let SinkError { code, message, .. } = error;
+        let is_named = offset.is_some();
         let offset = offset.or_else(|| self.culprit(delivery));
-        let Some(offset) = offset else {
+        if !is_named {
+            // Nothing of the batch was written, and a batch is open behind it: were that one sent,
+            // the position would pass this one.
             self.offer_again(delivery);
-            return None;
-        };
-        let reject = Reject { offset, code, message };
+        }
+        let reject = Reject { offset: offset?, code, message };
         if delivery.blocked.is_some() {
             delivery.rejects.push_back(reject);
             return None;
@@ -104,11 +110,41 @@ impl PartitionTask {
         self.reject(delivery, reject)
     }
 
+    /// The next of several records that were rejected; taken only after the sink was asked for its
+    /// progress, so that the breaker knows what it took in between.
+    pub(super) fn next_reject(&mut self, delivery: &mut Delivery) -> Option<Phase> {
+        let reject = delivery.rejects.pop_front()?;
+        self.reject(delivery, reject)
+    }
+
+    /// Takes back records that the sink has and an operator gives up by now.
+    pub(super) fn heed_skips(&mut self, delivery: &mut Delivery) {
+        let control = self.control.borrow().state.clone();
+        let Some(position) = self.position().filter(|_| control.has_skips()) else { return };
+        let (sink, tp, topic_id) = (&self.shared.sink_id, &self.question.tp, &position.topic_id);
+        let is_skipped = |offset| control.skip_to(sink, tp, topic_id, offset).is_some();
+        delivery.rejects.retain(|reject| !is_skipped(reject.offset));
+        let skipped: Vec<_> =
+            self.backlog.pushed().map(|e| e.record.offset).filter(|o| is_skipped(*o)).collect();
+        let mut all_forgotten = true;
+        for offset in skipped {
+            tracing::warn!(%tp, offset, "skipped by an operator");
+            if let Some(entry) = self.backlog.find(offset) {
+                entry.stage = Stage::Passed;
+            }
+            all_forgotten &= delivery.writer.settle(offset);
+        }
+        if !all_forgotten {
+            self.offer_again(delivery);
+        }
+    }
+
     /// The only record of a rejected batch; otherwise the next batches are half as large.
     fn culprit(&mut self, delivery: &mut Delivery) -> Option<i64> {
         let end = delivery.in_flight.take()?;
         let (rows, first) = {
-            let mut pushed = self.backlog.pushed(end);
+            let mut pushed =
+                self.backlog.pushed().take_while(|entry| entry.record.offset < end.get());
             let first = pushed.next().map(|entry| entry.record.offset);
             (usize::from(first.is_some()) + pushed.count(), first)
         };

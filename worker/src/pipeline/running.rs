@@ -52,20 +52,22 @@ pub(super) struct Delivery {
     decoder: Decoder,
     pub(super) blocked: Option<Blocked>,
     pub(super) rejects: VecDeque<Reject>,
+    /// The hold that begins once every record before its own is durable.
+    pub(super) ending: Option<Hold>,
     /// Records and bytes in the open batch, and since when.
-    open: Open,
+    pub(super) open: Open,
     /// End of the batch in flight.
     pub(super) in_flight: Option<NextOffset>,
     /// While a culprit is looked for: batches of at most so many records, up to this offset.
     pub(super) halving: Option<(usize, NextOffset)>,
     /// The position last handed to the sink, durable or not.
-    covered: NextOffset,
+    pub(super) covered: NextOffset,
     last_position: Instant,
 }
 
 #[derive(Default)]
 pub(super) struct Open {
-    rows: usize,
+    pub(super) rows: usize,
     bytes: usize,
     since: Option<Instant>,
 }
@@ -100,6 +102,7 @@ impl PartitionTask {
                     if let Some(phase) = self.heed() {
                         return phase;
                     }
+                    self.heed_skips(&mut delivery);
                 }
                 Ok(()) = self.replies.changed() => {
                     if let Some(phase) = self.heed() {
@@ -112,7 +115,10 @@ impl PartitionTask {
                     }
                 }
                 unblocked = wait(&mut delivery.blocked) => {
-                    if let Some(phase) = self.unblocked(&mut delivery, unblocked) {
+                    self.unblocked(&mut delivery, unblocked);
+                }
+                () = std::future::ready(()), if delivery.has_next_reject() => {
+                    if let Some(phase) = self.next_reject(&mut delivery) {
                         return phase;
                     }
                 }
@@ -139,6 +145,7 @@ impl PartitionTask {
             decoder: Decoder::new(self.shared.json.clone()),
             blocked: None,
             rejects: VecDeque::new(),
+            ending: None,
             open: Open::default(),
             in_flight: None,
             halving: None,
@@ -179,12 +186,16 @@ impl PartitionTask {
             self.flush(delivery);
         }
         self.flush_position(delivery);
-        Ok(turns == TURN)
+        match self.end_of(delivery) {
+            Some(phase) => Err(phase),
+            None => Ok(turns == TURN),
+        }
     }
 
     fn can_offer(&mut self, delivery: &mut Delivery) -> bool {
         delivery.blocked.is_none()
-            && !self.backlog.is_offered()
+            && delivery.rejects.is_empty()
+            && self.is_before_end(delivery)
             && (!delivery.is_full() || self.flush(delivery))
             && delivery.writer.has_room()
     }
@@ -245,7 +256,7 @@ impl PartitionTask {
         })
     }
 
-    fn unblocked(&mut self, delivery: &mut Delivery, unblocked: Unblocked) -> Option<Phase> {
+    fn unblocked(&mut self, delivery: &mut Delivery, unblocked: Unblocked) {
         let since = self.shared.control_offset();
         match unblocked {
             Unblocked::Schema(Ok(())) => {}
@@ -258,18 +269,17 @@ impl PartitionTask {
                 let mut hold =
                     Hold::waiting("unknown_schema", error.to_string(), way_out, until, since);
                 hold.report.offset = self.backlog.to_offer().map(|entry| entry.record.offset);
-                return Some(Phase::Held(hold));
+                delivery.end_with(hold);
             }
-            Unblocked::DeadLettered(offset, Ok(())) => return self.dead_lettered(delivery, offset),
+            Unblocked::DeadLettered(offset, Ok(())) => self.dead_lettered(delivery, offset),
             Unblocked::DeadLettered(offset, Err(error)) => {
                 let until = Instant::now() + 10 * RETRY_PAUSE;
                 let mut hold =
                     Hold::waiting(error.code, error.message, &error.way_out, until, since);
                 hold.report.offset = Some(offset);
-                return Some(Phase::Held(hold));
+                delivery.end_with(hold);
             }
         }
-        None
     }
 
     /// Takes back what the writer holds, so that all of it is offered again.
@@ -284,7 +294,7 @@ impl PartitionTask {
     }
 
     /// Sends the open batch. `false`: another one is still under way.
-    fn flush(&mut self, delivery: &mut Delivery) -> bool {
+    pub(super) fn flush(&mut self, delivery: &mut Delivery) -> bool {
         if delivery.writer.in_flight() {
             return false;
         }
@@ -300,12 +310,14 @@ impl PartitionTask {
         true
     }
 
-    /// Tells the sink of a range without effect: at once where that costs nothing, else at an
-    /// interval.
+    /// Tells the sink of a range without effect: at once where that costs nothing or nothing more
+    /// fits in, else at an interval.
     fn flush_position(&mut self, delivery: &mut Delivery) {
         let Some(next) = self.backlog.covers() else { return };
         let waited = delivery.last_position.elapsed() >= POSITION_INTERVAL
-            || !self.shared.sink.keeps_position();
+            || !self.shared.sink.keeps_position()
+            || delivery.ending.is_some()
+            || self.backlog.is_full();
         if delivery.open.rows == 0 && next > delivery.covered && waited {
             self.flush(delivery);
         }
@@ -338,7 +350,7 @@ impl PartitionTask {
         }
     }
 
-    fn durable(&mut self, delivery: &mut Delivery, next: NextOffset) {
+    pub(super) fn durable(&mut self, delivery: &mut Delivery, next: NextOffset) {
         if delivery.in_flight.is_some_and(|end| end <= next) {
             delivery.in_flight = None;
         }
@@ -352,43 +364,6 @@ impl PartitionTask {
         }
         if delivery.trouble.borrow().is_none() {
             self.shared.status.set_error(None);
-        }
-    }
-
-    /// Ends: what is with the sink is finished, the rest is left to the next owner.
-    async fn finish(&mut self, mut delivery: Delivery, grace: Duration, lost: bool) -> Phase {
-        let deadline = Instant::now() + grace;
-        if lost || delivery.trouble.borrow().is_some() {
-            return Phase::Ended;
-        }
-        loop {
-            if !delivery.writer.in_flight() {
-                let behind =
-                    self.position().is_some_and(|position| delivery.covered > position.next);
-                let unsent = delivery.open.rows > 0
-                    || self.backlog.covers().is_some_and(|next| next > delivery.covered);
-                if unsent && delivery.blocked.is_none() {
-                    self.flush(&mut delivery);
-                } else if !behind {
-                    return Phase::Ended;
-                }
-            }
-            let progress = tokio::select! {
-                biased;
-                progress = delivery.writer.progress() => progress,
-                () = tokio::time::sleep_until(deadline) => return Phase::Ended,
-                Ok(()) = delivery.trouble.changed() => {
-                    if delivery.trouble.borrow().is_some() {
-                        return Phase::Ended;
-                    }
-                    continue;
-                }
-            };
-            match progress {
-                Progress::Durable(next) => self.durable(&mut delivery, next),
-                // Met again, and dealt with, by the next owner.
-                _ => return Phase::Ended,
-            }
         }
     }
 
@@ -428,7 +403,7 @@ impl Delivery {
         let Some(since) = self.open.since else { return false };
         let aged =
             if self.limits.age.is_zero() { idle } else { since.elapsed() >= self.limits.age };
-        aged || self.is_full()
+        aged || self.is_full() || self.ending.is_some()
     }
 
     fn deadline(&self) -> Instant {
@@ -449,7 +424,7 @@ impl Open {
 }
 
 /// Pending for ever when nothing blocks.
-async fn wait(blocked: &mut Option<Blocked>) -> Unblocked {
+pub(super) async fn wait(blocked: &mut Option<Blocked>) -> Unblocked {
     match blocked {
         Some(future) => {
             let unblocked = future.await;
@@ -459,3 +434,7 @@ async fn wait(blocked: &mut Option<Blocked>) -> Unblocked {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+#[path = "running_test.rs"]
+mod tests;

@@ -78,6 +78,11 @@ pub struct SourceHandle {
 }
 
 impl SourceHandle {
+    /// A handle on whoever receives these commands.
+    pub fn new(commands: mpsc::Sender<SourceCommand>) -> Self {
+        Self { commands }
+    }
+
     /// Sends a command; the thread picks it up within tens of milliseconds. After the thread has
     /// ended commands go nowhere.
     pub fn send(&self, command: SourceCommand) {
@@ -131,7 +136,7 @@ pub fn start(
         .name("kafka-consumer".to_owned())
         .spawn(move || source.run())
         .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
-    Ok((SourceHandle { commands }, thread))
+    Ok((SourceHandle::new(commands), thread))
 }
 
 fn create(

@@ -1,0 +1,96 @@
+//! How a delivery ends: drained, or held at a record once everything before it is durable.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::hold::Hold;
+use super::partition::{PartitionTask, Phase};
+use super::running::{Delivery, Unblocked, wait};
+use crate::sink::Progress;
+
+impl Delivery {
+    /// Holds at a record that waits for something, but not the records before it: a hold drops what
+    /// is under way, so it begins when they are durable. Of two such records the first counts.
+    pub(super) fn end_with(&mut self, hold: Hold) {
+        let is_first = self
+            .ending
+            .as_ref()
+            .is_none_or(|ending| hold.report.offset <= ending.report.offset);
+        if is_first {
+            self.ending = Some(hold);
+        }
+    }
+}
+
+impl PartitionTask {
+    /// Whether the next record to offer stands before the one that holds.
+    pub(super) fn is_before_end(&mut self, delivery: &Delivery) -> bool {
+        let next = self.backlog.to_offer().map(|entry| entry.record.offset);
+        delivery.ending.as_ref().is_none_or(|ending| next < ending.report.offset)
+    }
+
+    /// The hold, once nothing before its record is missing.
+    pub(super) fn end_of(&mut self, delivery: &mut Delivery) -> Option<Phase> {
+        let offset = delivery.ending.as_ref()?.report.offset;
+        let first = self.backlog.head().map(|entry| entry.record.offset);
+        if first < offset && first.is_some() {
+            return None;
+        }
+        delivery.ending.take().map(Phase::Held)
+    }
+
+    /// Ends: what is with the sink is finished, the rest is left to the next owner.
+    pub(super) async fn finish(
+        &mut self,
+        mut delivery: Delivery,
+        grace: Duration,
+        lost: bool,
+    ) -> Phase {
+        let deadline = Instant::now() + grace;
+        if lost || delivery.trouble.borrow().is_some() {
+            return Phase::Ended;
+        }
+        loop {
+            if delivery.has_next_reject() && self.next_reject(&mut delivery).is_some() {
+                return Phase::Ended;
+            }
+            if !delivery.writer.in_flight() {
+                let behind =
+                    self.position().is_some_and(|position| delivery.covered > position.next);
+                let unsent = delivery.open.rows > 0
+                    || self.backlog.covers().is_some_and(|next| next > delivery.covered);
+                if unsent && delivery.blocked.is_none() {
+                    self.flush(&mut delivery);
+                } else if !behind {
+                    return Phase::Ended;
+                }
+            }
+            let progress = tokio::select! {
+                biased;
+                unblocked = wait(&mut delivery.blocked) => match unblocked {
+                    Unblocked::DeadLettered(offset, Ok(())) => {
+                        self.dead_lettered(&mut delivery, offset);
+                        continue;
+                    }
+                    Unblocked::DeadLettered(_, Err(_)) => return Phase::Ended,
+                    // Nothing more is offered.
+                    Unblocked::Schema(_) => continue,
+                },
+                progress = delivery.writer.progress() => progress,
+                () = tokio::time::sleep_until(deadline) => return Phase::Ended,
+                Ok(()) = delivery.trouble.changed() => {
+                    if delivery.trouble.borrow().is_some() {
+                        return Phase::Ended;
+                    }
+                    continue;
+                }
+            };
+            match progress {
+                Progress::Durable(next) => self.durable(&mut delivery, next),
+                // Met again, and dealt with, by the next owner.
+                _ => return Phase::Ended,
+            }
+        }
+    }
+}
