@@ -275,6 +275,12 @@ impl ControlState {
         }
     }
 
+    /// Offset of the rewind of a partition; -1 when there is none.
+    pub fn rewind_offset(&self, sink: &str, tp: &TopicPartition) -> i64 {
+        let key = format!("rewind/{sink}/{}/{}", tp.topic, tp.partition);
+        self.records.get(&key).map_or(-1, |(offset, _)| *offset)
+    }
+
     /// The started mark of a sink on a topic.
     pub fn started(&self, sink: &str, topic: &str) -> Option<&TopicShape> {
         match self.records.get(&format!("started/{sink}/{topic}")) {

@@ -101,7 +101,7 @@ pub(super) struct Bench {
     pub(super) control: watch::Sender<ControlView>,
     pub(super) replies: watch::Sender<LatestReply>,
     pub(super) flow: Arc<Flow>,
-    source: std::sync::mpsc::Receiver<SourceCommand>,
+    _source: std::sync::mpsc::Receiver<SourceCommand>,
     late: Arc<Notify>,
 }
 
@@ -154,7 +154,7 @@ impl Bench {
             control,
             replies,
             flow,
-            source,
+            _source: source,
             late,
         };
         (task, bench)
@@ -200,11 +200,6 @@ impl Bench {
         let directive = Directive { state, reason: String::new() };
         let reply = HeartbeatReply { directive, tables: Vec::new(), control_offset: i64::MAX };
         self.replies.send_replace(Some(reply));
-    }
-
-    /// What the consumer thread was told.
-    pub(super) fn source_commands(&self) -> Vec<SourceCommand> {
-        self.source.try_iter().collect()
     }
 }
 

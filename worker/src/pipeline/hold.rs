@@ -83,41 +83,55 @@ impl Hold {
         Self { report, release: Release::After(until), since, resolve: false }
     }
 
-    /// Whether the control topic ends this hold.
-    pub fn is_released(
-        &self,
-        control: &ControlState,
-        sink: &str,
-        tp: &TopicPartition,
-        position: Option<&Position>,
-    ) -> bool {
-        let skipped = match (self.report.offset, position) {
-            (Some(offset), Some(position)) => {
-                control.skip_to(sink, tp, &position.topic_id, offset).is_some()
-            }
-            _ => false,
-        };
-        let told = skipped || is_rewound(control, sink, tp, position);
+    /// Whether what an operator wants ends this hold.
+    pub fn is_released(&self, wish: &Wish<'_>) -> bool {
+        let told = self.is_skipped(wish) || wish.is_rewound();
         match self.release {
-            Release::Directive => {
-                control.directive(sink, Some(&tp.topic)).state == DirectiveState::Run
-            }
+            Release::Directive => wish.directive == DirectiveState::Run,
             Release::After(_) => told,
-            Release::Operator => told || control.resume_offset(sink, &tp.topic) >= self.since,
+            Release::Operator => {
+                told || wish.control.resume_offset(wish.sink, &wish.tp.topic) >= self.since
+            }
         }
+    }
+
+    /// A skip passes a record, and no trouble with the start position itself.
+    fn is_skipped(&self, wish: &Wish<'_>) -> bool {
+        let (false, Some(offset), Some(position)) =
+            (self.resolve, self.report.offset, wish.position)
+        else {
+            return false;
+        };
+        wish.control.skip_to(wish.sink, wish.tp, &position.topic_id, offset).is_some()
     }
 }
 
-/// Whether a rewind of a higher incarnation than `position`'s is in force.
-pub fn is_rewound(
-    control: &ControlState,
-    sink: &str,
-    tp: &TopicPartition,
-    position: Option<&Position>,
-) -> bool {
-    control
-        .rewind(sink, tp)
-        .is_some_and(|(incarnation, _, _)| position.is_none_or(|p| incarnation > p.incarnation))
+/// What an operator wants of a partition, and what is known of it already.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// The control topic.
+    pub control: &'a ControlState,
+    /// The directive in force, which the coordinator may have told before the control topic.
+    pub directive: DirectiveState,
+    /// The sink.
+    pub sink: &'a str,
+    /// The partition.
+    pub tp: &'a TopicPartition,
+    /// Its watermark.
+    pub position: Option<&'a Position>,
+    /// Offset of the control topic up to which the latest search for the start has seen it.
+    pub seen: i64,
+}
+
+impl Wish<'_> {
+    /// Whether a rewind asks for another start: one that the last search for it did not know.
+    pub fn is_rewound(&self) -> bool {
+        let rewind = self.control.rewind(self.sink, self.tp);
+        let is_higher = rewind.is_some_and(|(incarnation, _, _)| {
+            self.position.is_none_or(|position| incarnation > position.incarnation)
+        });
+        is_higher && self.control.rewind_offset(self.sink, self.tp) >= self.seen
+    }
 }
 
 fn way_out(code: &str) -> &'static str {
@@ -166,8 +180,15 @@ mod tests {
     }
 
     fn released(hold: &Hold, records: &[ControlRecord]) -> bool {
-        let tp = TopicPartition::new("t", 0);
-        hold.is_released(&state(records), "wh", &tp, Some(&position()))
+        let (tp, position, control) = (TopicPartition::new("t", 0), position(), state(records));
+        hold.is_released(&Wish {
+            control: &control,
+            directive: control.directive("wh", Some("t")).state,
+            sink: "wh",
+            tp: &tp,
+            position: Some(&position),
+            seen: 0,
+        })
     }
 
     fn skip(from: i64, to: i64) -> ControlRecord {

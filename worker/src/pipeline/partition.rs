@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use cdc_shared::api::{DirectiveState, HoldReport, PartitionReport, PartitionState};
 use cdc_shared::clock::unix_ms;
+use cdc_shared::control::ControlState;
 use cdc_shared::offset::{NextOffset, Position};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::backlog::Backlog;
 use super::breaker::Breaker;
-use super::hold::{Hold, Release, is_rewound};
+use super::hold::{Hold, Release, Wish};
 use super::resolve::{Question, Resolved, resolve};
 use crate::progress::reporter::LatestReply;
 use crate::source::consumer::SourceCommand;
@@ -99,6 +100,7 @@ impl PartitionTask {
                 tp: assignment.tp,
                 epoch: assignment.epoch,
                 last: None,
+                seen: 0,
                 progress: assignment.progress,
             },
             commands,
@@ -151,6 +153,7 @@ impl PartitionTask {
         if self.reported.is_none() {
             self.report(PartitionState::Resolving, None, true);
         }
+        self.question.seen = self.shared.control_offset();
         let (shared, question) = (self.shared.clone(), self.question.clone());
         let resolved = tokio::select! {
             biased;
@@ -163,7 +166,7 @@ impl PartitionTask {
     }
 
     async fn begin(&mut self, resolved: Resolved) -> Phase {
-        let since = self.shared.control_offset();
+        let since = self.question.seen;
         match resolved {
             Resolved::From(position) => {
                 self.question.last = Some(position);
@@ -201,12 +204,22 @@ impl PartitionTask {
         })
     }
 
+    /// What an operator wants, as far as `control` says it.
+    fn wish<'a>(&'a self, control: &'a ControlState) -> Wish<'a> {
+        Wish {
+            control,
+            directive: self.shared.directive(&self.question.tp).state,
+            sink: &self.shared.sink_id,
+            tp: &self.question.tp,
+            position: self.position(),
+            seen: self.question.seen,
+        }
+    }
+
     /// Whether a rewind asks for another start.
     pub(super) fn rewound(&self) -> bool {
         let control = self.control.borrow().state.clone();
-        self.position().is_some_and(|position| {
-            is_rewound(&control, &self.shared.sink_id, &self.question.tp, Some(position))
-        })
+        self.wish(&control).is_rewound()
     }
 
     /// Stops fetching and gives the memory back.
@@ -259,10 +272,7 @@ impl PartitionTask {
         };
         loop {
             let control = self.control.borrow_and_update().state.clone();
-            let tp = &self.question.tp;
-            if hold.is_released(&control, &self.shared.sink_id, tp, self.position())
-                || (hold.release == Release::Directive && self.held_by_directive().is_none())
-            {
+            if hold.is_released(&self.wish(&control)) {
                 return self.go_on(hold);
             }
             tokio::select! {
@@ -276,7 +286,9 @@ impl PartitionTask {
                         return Phase::Ended;
                     }
                 }
-                _ = self.replies.changed() => {}
+                Ok(()) = self.replies.changed() => {}
+                // On its way when the consumer thread was told to stop.
+                Some(chunk) = self.chunks.recv() => self.drop_chunk(&chunk),
                 () = tokio::time::sleep_until(until) => {
                     if matches!(hold.release, Release::After(_)) {
                         return self.go_on(hold);
@@ -336,3 +348,7 @@ impl PartitionTask {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "partition_test.rs"]
+mod tests;

@@ -46,6 +46,8 @@ pub struct Question {
     pub epoch: u64,
     /// What this process last knew to be durable.
     pub last: Option<Position>,
+    /// Offset of the control topic up to which the latest search for the start has seen it.
+    pub seen: i64,
     /// Where to publish the answer for group S.
     pub progress: ProgressCell,
 }
