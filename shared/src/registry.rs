@@ -140,12 +140,14 @@ impl Registry {
                     return Ok(apicurio_compat_url(&self.configured));
                 }
                 let probe = format!("{}/apis/registry/v2/system/info", self.configured);
-                let response = self.get(&probe).await?;
-                Ok(if response.status().is_success() {
-                    apicurio_compat_url(&self.configured)
-                } else {
-                    self.configured.clone()
-                })
+                let status = self.get(&probe).await?.status();
+                match status.as_u16() {
+                    200..=299 => Ok(apicurio_compat_url(&self.configured)),
+                    // It has no such page. Anything else is a registry that is not ready, or does
+                    // not let us in, and may be either: the answer is kept for good.
+                    404 | 405 | 406 => Ok(self.configured.clone()),
+                    _ => Err(self.unavailable(format!("answered {status} at {probe}"))),
+                }
             })
             .await
             .map(String::as_str)
@@ -241,3 +243,62 @@ impl std::fmt::Debug for Registry {
 
 /// How long a caller waits between two questions for a schema that is not there.
 pub const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    type Paths = tokio::task::JoinHandle<Vec<String>>;
+
+    /// Answers one request after the other, and tells which paths were asked for.
+    async fn answering(answers: &[(u16, &'static str)]) -> (Registry, Paths) {
+        crate::tls::install_crypto();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let schema_registry_url = format!("http://{}", listener.local_addr().unwrap());
+        let kafka = KafkaConfig { schema_registry_url, ..KafkaConfig::default() };
+        let answers = answers.to_vec();
+        let server = tokio::spawn(async move {
+            let mut paths = Vec::new();
+            for (status, body) in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 4096];
+                let length = stream.read(&mut request).await.unwrap();
+                let text = String::from_utf8_lossy(&request[..length]).into_owned();
+                paths.push(text.split(' ').nth(1).unwrap().to_owned());
+                let length = body.len();
+                let answer = format!(
+                    "HTTP/1.1 {status} x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+                );
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+            paths
+        });
+        (Registry::new(&kafka).unwrap(), server)
+    }
+
+    const SCHEMA: &str = r#"{"schema":"\"string\""}"#;
+    const PROBE: &str = "/apis/registry/v2/system/info";
+
+    #[tokio::test]
+    async fn a_registry_that_is_not_ready_does_not_decide_which_kind_it_is() {
+        for not_ready in [503, 502, 401, 429] {
+            let answers = [(not_ready, ""), (200, "{}"), (200, SCHEMA)];
+            let (registry, server) = answering(&answers).await;
+            let error = registry.schema(7).await.unwrap_err();
+            assert!(matches!(error, RegistryError::Unavailable { .. }), "{not_ready}: {error}");
+            registry.schema(7).await.unwrap();
+            let paths = server.await.unwrap();
+            assert_eq!(paths, [PROBE, PROBE, "/apis/ccompat/v7/schemas/ids/7"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_registry_without_apicurios_page_is_asked_at_its_own_address() {
+        let (registry, server) = answering(&[(404, ""), (200, SCHEMA)]).await;
+        registry.schema(7).await.unwrap();
+        assert_eq!(server.await.unwrap(), [PROBE, "/schemas/ids/7"]);
+    }
+}

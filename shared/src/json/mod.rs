@@ -73,12 +73,19 @@ impl Unavailable<'_> {
     }
 }
 
+/// Longest text of one value, in bytes. The largest datum that is decoded stays below it unless it
+/// is made to grow: thousands of decimals with a scale of minus thousands in a few bytes each.
+const MAX_BYTES: usize = 128 * 1024 * 1024;
+
 /// Why a decoded value has no JSON form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
     /// A decimal beyond anything that a source holds.
     #[error(transparent)]
     Decimal(#[from] DecimalTooLong),
+    /// A text out of all proportion to the datum.
+    #[error("JSON text of more than {0} bytes")]
+    TooLong(usize),
 }
 
 /// Appends the envelope as it was decoded, less the columns that were not sent; their names
@@ -94,7 +101,7 @@ pub fn write_envelope<'a>(
 ) -> Result<(), JsonError> {
     let (before, after) = envelope.images();
     whole(out, |out| {
-        let writer = Writer { options };
+        let writer = Writer::new(options, out, MAX_BYTES);
         let record = envelope.record();
         out.push(b'{');
         for (position, (column, value)) in record.iter().enumerate() {
@@ -123,7 +130,7 @@ pub fn write_row(
     options: &JsonOptions,
     out: &mut Vec<u8>,
 ) -> Result<(), JsonError> {
-    whole(out, |out| Writer { options }.row(row, out))
+    whole(out, |out| Writer::new(options, out, MAX_BYTES).row(row, out))
 }
 
 /// Appends any value.
@@ -135,7 +142,7 @@ pub fn write_value(
     options: &JsonOptions,
     out: &mut Vec<u8>,
 ) -> Result<(), JsonError> {
-    whole(out, |out| Writer { options }.value(value, out))
+    whole(out, |out| Writer::new(options, out, MAX_BYTES).value(value, out))
 }
 
 /// The text before a column's value, with the comma behind the value before it.
@@ -159,9 +166,21 @@ fn whole(
 
 struct Writer<'o> {
     options: &'o JsonOptions,
+    /// The text may take that many bytes.
+    most: usize,
+    /// Length of the buffer that it must not pass.
+    end: usize,
 }
 
-impl Writer<'_> {
+impl<'o> Writer<'o> {
+    fn new(options: &'o JsonOptions, out: &[u8], most: usize) -> Self {
+        Self { options, most, end: out.len().saturating_add(most) }
+    }
+
+    fn fits(&self, out: &[u8]) -> Result<(), JsonError> {
+        if out.len() > self.end { Err(JsonError::TooLong(self.most)) } else { Ok(()) }
+    }
+
     fn row(&self, row: Row<'_, '_>, out: &mut Vec<u8>) -> Result<(), JsonError> {
         out.push(b'{');
         for (position, (column, value)) in row.iter().enumerate() {
@@ -169,7 +188,7 @@ impl Writer<'_> {
             self.value(value, out)?;
         }
         out.push(b'}');
-        Ok(())
+        self.fits(out)
     }
 
     fn image<'a>(
@@ -266,6 +285,7 @@ impl Writer<'_> {
                 out.push(b',');
             }
             self.value(item, out)?;
+            self.fits(out)?;
         }
         out.push(b']');
         Ok(())
@@ -280,6 +300,7 @@ impl Writer<'_> {
             push_str(key, out);
             out.push(b':');
             self.value(item, out)?;
+            self.fits(out)?;
         }
         out.push(b'}');
         Ok(())
@@ -291,4 +312,33 @@ fn quoted_decimal(unscaled: &[u8], scale: i32, out: &mut Vec<u8>) -> Result<(), 
     write_decimal(unscaled, scale, out)?;
     out.push(b'"');
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::avro::{CellBuf, Plan};
+
+    #[test]
+    fn a_text_out_of_proportion_is_refused_before_it_takes_the_memory() {
+        let schema = r#"{"type":"array","items":{"type":"record","name":"VariableScaleDecimal",
+            "namespace":"io.debezium.data","connect.name":"io.debezium.data.VariableScaleDecimal",
+            "fields":[{"name":"scale","type":"int"},{"name":"value","type":"bytes"}]}}"#;
+        let plan = Plan::compile(1, schema, &[] as &[(&str, &str)]).unwrap();
+        // Five items of scale -100 and value 1, then the end.
+        let item = [0xc7, 0x01, 2, 1];
+        let datum = [&[10][..], &item.repeat(5), &[0]].concat();
+        let mut cells = CellBuf::new();
+        let root = plan.decode(&datum, &mut cells).unwrap();
+        let (value, options) = (plan.view(root, &cells), JsonOptions::default());
+        let write = |most| {
+            let mut out = b"before".to_vec();
+            let written = Writer::new(&options, &out, most).value(value, &mut out);
+            (written, out.len())
+        };
+        assert_eq!(write(5 * 103 + 6), (Ok(()), 6 + 5 * 103 + 6));
+        let (refused, length) = write(250);
+        assert_eq!(refused, Err(JsonError::TooLong(250)));
+        assert!(length < 400, "{length}");
+    }
 }

@@ -27,7 +27,9 @@ use crate::change::Change;
 use crate::progress::client::CoordinatorClient;
 use crate::progress::reporter::LatestReply;
 use crate::sink::retry::TroubleReporter;
-use crate::sink::{BatchLimits, Disposition, PartitionWriter, Progress, Rejection, Sink, SinkError};
+use crate::sink::{
+    BatchLimits, Disposition, PartitionWriter, Progress, Rejection, Sink, SinkError,
+};
 use crate::source::consumer::{SourceCommand, SourceHandle};
 use crate::source::control::ControlView;
 use crate::source::flow::{Budget, Flow};
@@ -132,8 +134,7 @@ impl Bench {
             batches: choice.batches,
             ends: Mutex::new(Some((calls, answered))),
         };
-        let flow =
-            Flow::new(choice.max_records, Budget::new(1 << 20, SharedStatus::default()));
+        let flow = Flow::new(choice.max_records, Budget::new(1 << 20, SharedStatus::default()));
         let shared = shared(&config, &choice, sink, ends);
         let (chunks, from_source) = mpsc::channel(100);
         let (commands, receiver) = mpsc::channel(4);

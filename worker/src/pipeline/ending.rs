@@ -13,10 +13,8 @@ impl Delivery {
     /// Holds at a record that waits for something, but not the records before it: a hold drops what
     /// is under way, so it begins when they are durable. Of two such records the first counts.
     pub(super) fn end_with(&mut self, hold: Hold) {
-        let is_first = self
-            .ending
-            .as_ref()
-            .is_none_or(|ending| hold.report.offset <= ending.report.offset);
+        let is_first =
+            self.ending.as_ref().is_none_or(|ending| hold.report.offset <= ending.report.offset);
         if is_first {
             self.ending = Some(hold);
         }

@@ -45,12 +45,12 @@ async fn a_pause_that_only_the_coordinator_told_holds_until_it_is_over() {
 
 #[tokio::test]
 async fn what_was_said_before_the_start_was_looked_for_does_not_end_its_stop() {
-    for (position, old) in [(None, rewind(3, "old")), (None, rewind(3, "id")), (Some(7), skip(0, 9))]
+    for (position, old) in
+        [(None, rewind(3, "old")), (None, rewind(3, "id")), (Some(7), skip(0, 9))]
     {
         let (mut task, bench) = Bench::new(Choice::default()).await;
         bench.control_says(4, &[old]);
-        task.question.last =
-            position.map(|at| super::super::bench_test::position(at));
+        task.question.last = position.map(|at| super::super::bench_test::position(at));
         task.question.seen = task.shared.control_offset();
         let cause = StopCause { code: "topic_recreated", message: String::new(), offset: Some(7) };
         let hold = Hold::by_name(cause, task.question.seen);

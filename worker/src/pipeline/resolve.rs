@@ -140,10 +140,12 @@ fn newer(committed: Committed, last: &Position) -> Committed {
 }
 
 /// Redis is asked only when nothing nearer knows: a worker that has a position needs no
-/// coordinator.
+/// coordinator. A rewind knows, unless it was for a topic that is gone.
 fn needs_watermark(evidence: &Evidence) -> bool {
     let own_present = matches!(&evidence.own, Some(Some(_)));
-    !own_present && evidence.committed == Committed::Absent && evidence.rewind.is_none()
+    let is_rewound =
+        evidence.rewind.as_ref().is_some_and(|(_, topic_id, _)| *topic_id == evidence.topic_id);
+    !own_present && evidence.committed == Committed::Absent && !is_rewound
 }
 
 fn group_start(
@@ -238,4 +240,32 @@ async fn commit_start(shared: &Shared, question: &Question) -> Result<(), Resolv
         format!("the start of {} could not be committed: {reason}", question.tp),
         "make Kafka reachable; this is tried again",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cdc_shared::offset::{Incarnation, NextOffset, TopicId};
+
+    #[test]
+    fn a_rewind_of_another_topic_does_not_replace_the_watermark() {
+        let needs = |rewind: Option<&str>| {
+            needs_watermark(&Evidence {
+                topic_id: TopicId("new".into()),
+                low: 0,
+                high: 9,
+                own: None,
+                committed: Committed::Absent,
+                watermark: None,
+                rewind: rewind.map(|id| (Incarnation(2), TopicId(id.into()), NextOffset::ZERO)),
+                started: true,
+                topic_known: true,
+                start: StartPosition::Beginning,
+                group: None,
+            })
+        };
+        assert!(needs(None));
+        assert!(!needs(Some("new")), "the rewind says where to go on");
+        assert!(needs(Some("old")), "it has no effect on this topic");
+    }
 }

@@ -15,7 +15,9 @@ fn run(mut task: PartitionTask) -> tokio::task::JoinHandle<(PartitionTask, Phase
     })
 }
 
-async fn hold_of(running: tokio::task::JoinHandle<(PartitionTask, Phase)>) -> (PartitionTask, Hold) {
+async fn hold_of(
+    running: tokio::task::JoinHandle<(PartitionTask, Phase)>,
+) -> (PartitionTask, Hold) {
     let ended = tokio::time::timeout(SOON, running).await.expect("a hold in time");
     match ended.unwrap() {
         (task, Phase::Held(hold)) => (task, hold),

@@ -1,13 +1,13 @@
 //! Starts a task for every assigned partition and ends it when the partition is revoked.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cdc_shared::api::DirectiveState;
-use cdc_shared::offset::TopicPartition;
-use futures::future::join_all;
+use cdc_shared::api::{DirectiveState, PartitionReport};
+use cdc_shared::offset::{TopicId, TopicPartition};
+use futures::future::{BoxFuture, join_all};
 use rdkafka::error::KafkaError;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -20,6 +20,11 @@ use crate::sink::SinkError;
 use crate::source::consumer::SourceCommand;
 use crate::source::rebalance::SourceEvent;
 use crate::source::slots::Assignment;
+
+/// How often Kafka is asked whether the topics are still those that are read. The client goes on
+/// at its old offset in a topic that was deleted and created again under its name, and tells only
+/// when that offset is not there.
+const IDENTITY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why delivering ended before it was asked to.
 #[derive(Debug)]
@@ -63,6 +68,7 @@ impl Supervisor {
     pub async fn run(mut self, stop: CancellationToken) -> Ended {
         let mut control = self.shared.control.clone();
         let mut replies = self.shared.replies.clone();
+        let mut identities = self.identities();
         loop {
             self.heed_directive();
             tokio::select! {
@@ -79,10 +85,32 @@ impl Supervisor {
                 },
                 Ok(()) = control.changed() => {}
                 Ok(()) = replies.changed() => {}
+                ids = &mut identities => {
+                    self.compare(&ids);
+                    identities = self.identities();
+                }
             }
         }
         self.leave().await;
         Ended::Asked
+    }
+
+    /// The ids of the topics that are read, after a pause.
+    fn identities(&self) -> BoxFuture<'static, HashMap<String, TopicId>> {
+        let topics: BTreeSet<_> = self.running.keys().map(|tp| tp.topic.clone()).collect();
+        let probe = self.shared.probe.clone();
+        Box::pin(async move {
+            tokio::time::sleep(IDENTITY_INTERVAL).await;
+            probe.topic_ids(topics.into_iter().collect()).await
+        })
+    }
+
+    fn compare(&self, ids: &HashMap<String, TopicId>) {
+        for tp in created_again(&self.shared.status.partitions(), ids) {
+            if let Some(running) = self.running.get(&tp) {
+                let _ = running.commands.try_send(PartitionCommand::CheckLog);
+            }
+        }
     }
 
     /// The consumer revokes everything, commits, and ends its thread.
@@ -181,5 +209,55 @@ impl Supervisor {
         tracing::info!(outside, reason = %directive.reason, "directive");
         let command = if outside { SourceCommand::Leave } else { SourceCommand::Join };
         self.shared.source.send(command);
+    }
+}
+
+/// The partitions whose progress counts in another topic than the one that has its name now.
+fn created_again(
+    partitions: &[PartitionReport],
+    ids: &HashMap<String, TopicId>,
+) -> Vec<TopicPartition> {
+    let is_another = |report: &&PartitionReport| {
+        let position = report.position.as_ref();
+        position.is_some_and(|position| {
+            ids.get(&report.topic).is_some_and(|id| *id != position.topic_id)
+        })
+    };
+    let changed = partitions.iter().filter(is_another);
+    changed.map(|report| TopicPartition::new(report.topic.as_str(), report.partition)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cdc_shared::api::PartitionState;
+    use cdc_shared::offset::{Incarnation, NextOffset, Position, SchemaIds};
+
+    #[test]
+    fn only_a_topic_with_another_id_was_created_again() {
+        let report = |topic: &str, id: Option<&str>| PartitionReport {
+            topic: topic.into(),
+            partition: 3,
+            position: id.map(|id| Position {
+                next: NextOffset::ZERO,
+                incarnation: Incarnation(0),
+                topic_id: TopicId(id.into()),
+                schemas: SchemaIds::default(),
+            }),
+            state: PartitionState::Running,
+            hold: None,
+            queue_depth: 0,
+            last_flush_ms: None,
+            next_source_ms: None,
+        };
+        let reports = [
+            report("a", Some("1")),
+            report("b", Some("2")),
+            report("c", Some("3")),
+            report("a", None),
+        ];
+        let ids = [("a", "1"), ("b", "9")].map(|(t, id)| (t.to_owned(), TopicId(id.into())));
+        let changed = created_again(&reports, &ids.into());
+        assert_eq!(changed, [TopicPartition::new("b", 3)], "c is gone, which Kafka tells itself");
     }
 }

@@ -1,6 +1,7 @@
 //! Questions to Kafka beside the consumer: topic ids, the ends of the log, group S. It is never a
 //! member of the group.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +70,16 @@ impl Probe {
         tokio::task::spawn_blocking(move || probe.facts_blocking(&asked))
             .await
             .map_err(|error| ProbeError::Kafka { tp: tp.clone(), reason: error.to_string() })?
+    }
+
+    /// The ids of those of `topics` that exist; empty when Kafka does not answer.
+    pub async fn topic_ids(&self, topics: Vec<Arc<str>>) -> HashMap<String, TopicId> {
+        let probe = self.clone();
+        let asked = tokio::task::spawn_blocking(move || {
+            let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
+            kafka::topic_ids(probe.consumer.client(), &names, TIMEOUT).unwrap_or_default()
+        });
+        asked.await.unwrap_or_default()
     }
 
     fn facts_blocking(&self, tp: &TopicPartition) -> Result<LogFacts, ProbeError> {
