@@ -36,6 +36,9 @@ pub enum CoordinatorError {
     /// TLS files cannot be used.
     #[error(transparent)]
     Tls(#[from] cdc_shared::tls::TlsError),
+    /// A client of a service cannot be made as it is set.
+    #[error(transparent)]
+    Client(#[from] crate::cli::Failure),
     /// Kafka's client refuses its settings.
     #[error("kafka settings: {0}")]
     KafkaSettings(String),

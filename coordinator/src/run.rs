@@ -20,10 +20,10 @@ use crate::fleet::Fleet;
 use crate::group::{GroupTicker, Members};
 use crate::health::Probes;
 use crate::http::{self, check_bind};
+use crate::kafka::Cluster;
 use crate::leader;
 use crate::metrics::Metrics;
 use crate::monitor::LagMonitor;
-use crate::ports::kafka::Cluster;
 use crate::state::Coordinator;
 use crate::watermark::{MemoryStore, RedisStore, WatermarkStore};
 

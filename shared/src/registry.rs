@@ -1,9 +1,11 @@
-//! The schema registry, as a reader of records needs it: schema id → compiled plan, fetched once.
+//! The client of the schema registry: schema id → compiled plan, fetched once; and whether it
+//! answers at all.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use serde::Deserialize;
 use tokio::sync::{Mutex, OnceCell};
 
@@ -46,6 +48,8 @@ pub enum RegistryError {
         address: String,
         /// What happened.
         reason: String,
+        /// Whether it refuses our credentials.
+        refused: bool,
     },
     /// The text is no schema that we can read.
     #[error("schema id {id}: {reason}")]
@@ -140,12 +144,13 @@ impl Registry {
                     return Ok(apicurio_compat_url(&self.configured));
                 }
                 let probe = format!("{}/apis/registry/v2/system/info", self.configured);
-                let response = self.get(&probe).await?;
-                Ok(if response.status().is_success() {
-                    apicurio_compat_url(&self.configured)
-                } else {
-                    self.configured.clone()
-                })
+                let status = self.get(&probe).await?.status();
+                match is_apicurio(status) {
+                    Some(true) => Ok(apicurio_compat_url(&self.configured)),
+                    Some(false) => Ok(self.configured.clone()),
+                    // The answer is kept for good, so that it must be one.
+                    None => Err(self.answered(status)),
+                }
             })
             .await
             .map(String::as_str)
@@ -156,8 +161,33 @@ impl Registry {
         request.send().await.map_err(|error| self.unavailable(http::cause(&error)))
     }
 
+    /// Asks for something small: the kinds of schemas that it takes.
+    ///
+    /// # Errors
+    /// When it does not answer, refuses us, or does not answer as a registry.
+    pub async fn check(&self) -> Result<Vec<String>, RegistryError> {
+        let response = self.get(&format!("{}/schemas/types", self.base().await?)).await?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(self.answered(status));
+        }
+        response
+            .json()
+            .await
+            .map_err(|_| self.unavailable("does not answer as a schema registry".to_owned()))
+    }
+
     fn unavailable(&self, reason: String) -> RegistryError {
-        RegistryError::Unavailable { address: self.configured.clone(), reason }
+        RegistryError::Unavailable { address: self.configured.clone(), reason, refused: false }
+    }
+
+    fn answered(&self, status: StatusCode) -> RegistryError {
+        let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        let reason = match refused {
+            true => format!("refuses our credentials ({status})"),
+            false => format!("answered {status}"),
+        };
+        RegistryError::Unavailable { address: self.configured.clone(), reason, refused }
     }
 
     async fn fetch(&self, id: i32) -> Result<Schema, RegistryError> {
@@ -216,11 +246,11 @@ impl Registry {
     async fn body(&self, url: &str) -> Result<Option<SchemaBody>, RegistryError> {
         let response = self.get(url).await?;
         let status = response.status();
-        if status == reqwest::StatusCode::NOT_FOUND {
+        if status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
         if !status.is_success() {
-            return Err(self.unavailable(format!("answered {status}")));
+            return Err(self.answered(status));
         }
         let bytes =
             response.bytes().await.map_err(|error| self.unavailable(http::cause(&error)))?;
@@ -236,6 +266,20 @@ impl Registry {
 impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Registry").field("address", &self.configured).finish_non_exhaustive()
+    }
+}
+
+/// What the answer to Apicurio's own path says of a registry; `None` when it says nothing, because
+/// a registry that starts, is overloaded or refuses us answers so whatever it is.
+fn is_apicurio(status: StatusCode) -> Option<bool> {
+    match status {
+        status if status.is_success() => Some(true),
+        StatusCode::UNAUTHORIZED
+        | StatusCode::FORBIDDEN
+        | StatusCode::REQUEST_TIMEOUT
+        | StatusCode::TOO_MANY_REQUESTS => None,
+        status if status.is_server_error() => None,
+        _ => Some(false),
     }
 }
 

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cdc_shared::config::{LoadOptions, Loaded, Sections, load, process_variables};
+use cdc_shared::exit::Exit;
 use cdc_shared::{telemetry, tls};
-use cdc_worker::exit::{Exit, Failure};
+use cdc_worker::exit::Failure;
 use cdc_worker::run::{RunOptions, Stops, run};
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,14 +47,14 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are asked for; anything else is a wrong command line.
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Clean };
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
             let _ = error.print();
             return exit.into();
         }
     };
     let Command::Run(args) = cli.command;
     match start(args) {
-        Ok(()) => Exit::Clean.into(),
+        Ok(()) => Exit::Done.into(),
         Err(failure) => {
             eprintln!("cdc-worker: {failure}");
             failure.exit().into()

@@ -1,4 +1,4 @@
-//! Client of Kafka Connect's REST interface.
+//! The client of Kafka Connect's REST interface, for the commands and for the daemon's health.
 
 mod status;
 
@@ -18,12 +18,16 @@ use crate::deploy::connector::Properties;
 
 /// How often a waiting call looks again.
 const POLL: Duration = Duration::from_millis(250);
+/// How long a command waits for the Connect workers to share out their connectors anew.
+const REBALANCE: Duration = Duration::from_secs(30);
+
 /// A client of one Connect cluster.
 #[derive(Debug, Clone)]
 pub struct Connect {
     http: reqwest::Client,
     base: String,
     credentials: Credentials,
+    patience: Duration,
 }
 
 /// One plugin that the Connect workers have.
@@ -53,7 +57,13 @@ impl Connect {
             config.bearer_token.as_ref(),
         );
         let base = config.connect_url.trim_end_matches('/').to_owned();
-        Ok(Self { http, base, credentials })
+        Ok(Self { http, base, credentials, patience: REBALANCE })
+    }
+
+    /// The same client for somebody who asks again anyway: it does not wait out a rebalance.
+    #[must_use]
+    pub fn impatient(self) -> Self {
+        Self { patience: Duration::ZERO, ..self }
     }
 
     /// The address this client speaks to.
@@ -240,7 +250,7 @@ impl Connect {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Option<Value>, Failure> {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + self.patience;
         loop {
             let request = self.http.request(method.clone(), format!("{}{path}", self.base));
             let mut request = self.credentials.apply(request);

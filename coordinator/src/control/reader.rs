@@ -14,7 +14,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::CoordinatorError;
-use crate::ports::kafka::{EndIsNoTrouble, is_transient};
+use crate::kafka::{EndIsNoTrouble, is_transient};
 
 const POLL: Duration = Duration::from_millis(100);
 /// Longest time to reach the end of the topic.

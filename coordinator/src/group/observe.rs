@@ -10,7 +10,7 @@ use cdc_shared::offset::{Position, TopicPartition};
 
 use super::plan::commit_counts;
 use crate::fleet::Fleet;
-use crate::ports::kafka::{Cluster, CommittedOffsets, KafkaTrouble, TopicFacts, ask};
+use crate::kafka::{Cluster, CommittedOffsets, KafkaTrouble, TopicFacts, ask};
 use crate::watermark::{SinkWatermarks, WatermarkStore};
 
 /// The watermarks of one sink, or why they cannot be read.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ports::kafka::{Committed, TopicFacts};
+use crate::kafka::{Committed, TopicFacts};
 use crate::watermark::SinkWatermarks;
 use crate::watermark::rule::tests::position;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use cdc_shared::clock::unix_ms;
 use cdc_shared::control::ControlState;
 use cdc_shared::offset::TopicPartition;
 use tokio::sync::{Notify, watch};
@@ -13,9 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::plan::{GroupHold, Plan, missing_records, plan};
 use super::{Members, Observation, observe};
 use crate::control::ControlError;
+use crate::kafka::{Committed, CommittedOffsets, KafkaTrouble, ask};
 use crate::leader::ELECTION_TIMEOUT;
-use crate::ports::kafka::{Committed, CommittedOffsets, KafkaTrouble, ask};
-use crate::ports::now_ms;
 use crate::state::Coordinator;
 
 /// How often P is looked at.
@@ -190,7 +190,7 @@ async fn write_missing(
     observation: &Observation,
 ) -> Result<Arc<ControlState>, TickError> {
     let state = coordinator.control.state();
-    if missing_records(members, observation, &state, now_ms()).is_empty() {
+    if missing_records(members, observation, &state, unix_ms()).is_empty() {
         return Ok(state);
     }
     coordinator
@@ -198,7 +198,7 @@ async fn write_missing(
         .write::<(), ControlError>(|state| {
             // A sink removed while this tick looked must not come back by it.
             let members = members.intersection(&coordinator.members(state)).cloned().collect();
-            Ok((missing_records(&members, observation, state, now_ms()), ()))
+            Ok((missing_records(&members, observation, state, unix_ms()), ()))
         })
         .await?;
     Ok(coordinator.control.state())

@@ -8,12 +8,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use cdc_shared::api::{Command, CommandReply, CommandRequest};
+use cdc_shared::clock::unix_ms;
 use cdc_shared::offset::{Incarnation, Position, TopicPartition};
 
 use super::error::ApiError;
 use crate::control::commands::{Known, TopicNow, decide};
-use crate::ports::kafka::ask;
-use crate::ports::now_ms;
+use crate::kafka::ask;
 use crate::state::Coordinator;
 
 pub(super) async fn carry_out(
@@ -75,7 +75,7 @@ fn known(coordinator: &Coordinator) -> Known {
             .filter(|worker| worker.live)
             .map(|worker| worker.heartbeat.sink_id)
             .collect(),
-        now_ms: now_ms(),
+        now_ms: unix_ms(),
         ..Known::default()
     }
 }

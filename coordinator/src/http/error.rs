@@ -7,7 +7,7 @@ use cdc_shared::api::ErrorBody;
 
 use crate::control::ControlError;
 use crate::control::commands::Refusal;
-use crate::ports::kafka::KafkaTrouble;
+use crate::kafka::KafkaTrouble;
 use crate::watermark::StoreError;
 
 /// An answer that says no.

@@ -5,6 +5,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use cdc_shared::backoff::RetryPolicy;
+use cdc_shared::exit::Exit;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
@@ -43,13 +44,6 @@ pub(super) enum Ended {
     Misconfigured(String),
 }
 
-/// What an exit means while nobody asked for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Exited {
-    Misconfigured,
-    Again,
-}
-
 impl Worker {
     /// Keeps the worker running until it is told to stop.
     pub(super) async fn supervise(self, stop: Stop, backoff: RetryPolicy) -> Ended {
@@ -59,7 +53,7 @@ impl Worker {
             let reason = match self.start() {
                 Ok(child) => match self.watch(child, &stop).await {
                     Watched::Stopped(ended) => return ended,
-                    Watched::Exited(status) if exited(status) == Exited::Misconfigured => {
+                    Watched::Exited(status) if status.code().is_some_and(Exit::is_final) => {
                         return Ended::Misconfigured(status.to_string());
                     }
                     Watched::Exited(status) => status.to_string(),
@@ -121,14 +115,6 @@ impl Worker {
 enum Watched {
     Exited(ExitStatus),
     Stopped(Ended),
-}
-
-fn exited(status: ExitStatus) -> Exited {
-    // EX_USAGE, EX_NOINPUT and EX_CONFIG of sysexits.h.
-    match status.code() {
-        Some(64 | 66 | 78) => Exited::Misconfigured,
-        _ => Exited::Again,
-    }
 }
 
 fn terminate(child: &Child) {
