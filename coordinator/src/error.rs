@@ -16,6 +16,9 @@ pub enum CoordinatorError {
         /// What is wrong.
         cause: String,
     },
+    /// Something else listens there.
+    #[error("coordinator.bind {0}: another process listens there already")]
+    AddressInUse(String),
     /// Bound beyond loopback without a token.
     #[error(
         "coordinator.bind {0} can be reached from other machines: set coordinator.tokens \

@@ -285,3 +285,67 @@ fn is_apicurio(status: StatusCode) -> Option<bool> {
 
 /// How long a caller waits between two questions for a schema that is not there.
 pub const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one request after the other and tells each one's path.
+    fn answering(
+        answers: Vec<(u16, &'static str)>,
+    ) -> (String, std::thread::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let served = std::thread::spawn(move || {
+            let mut paths = Vec::new();
+            for (status, body) in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = Vec::new();
+                let mut byte = [0];
+                while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() > 0 {
+                    request.push(byte[0]);
+                }
+                let text = String::from_utf8(request).unwrap();
+                paths.push(text.split(' ').nth(1).unwrap().to_owned());
+                let length = body.len();
+                write!(
+                    stream,
+                    "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+                )
+                .unwrap();
+            }
+            paths
+        });
+        (address, served)
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_starts_is_not_taken_for_another_kind_for_good() {
+        crate::tls::install_crypto();
+        let (address, served) =
+            answering(vec![(503, ""), (401, ""), (200, "{}"), (200, r#"["AVRO"]"#)]);
+        let kafka = KafkaConfig { schema_registry_url: address, ..KafkaConfig::default() };
+        let registry = Registry::new(&kafka).unwrap();
+        let told = registry.check().await.unwrap_err().to_string();
+        assert!(told.ends_with("answered 503 Service Unavailable"), "{told}");
+        let refused = registry.check().await.unwrap_err();
+        assert!(matches!(refused, RegistryError::Unavailable { refused: true, .. }), "{refused}");
+        assert_eq!(registry.check().await.unwrap(), ["AVRO"]);
+        let probe = "/apis/registry/v2/system/info";
+        let types = "/apis/ccompat/v7/schemas/types";
+        assert_eq!(served.join().unwrap(), [probe, probe, probe, types]);
+    }
+
+    #[tokio::test]
+    async fn a_registry_without_apicurios_path_is_asked_as_it_is() {
+        crate::tls::install_crypto();
+        let (address, served) = answering(vec![(404, ""), (200, "<html>")]);
+        let kafka = KafkaConfig { schema_registry_url: address, ..KafkaConfig::default() };
+        let told = Registry::new(&kafka).unwrap().check().await.unwrap_err().to_string();
+        assert!(told.ends_with("does not answer as a schema registry"), "{told}");
+        assert_eq!(served.join().unwrap()[1], "/schemas/types");
+    }
+}

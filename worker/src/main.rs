@@ -1,5 +1,6 @@
 //! `cdc-worker`: serves one sink of a pipeline.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,6 +11,7 @@ use cdc_worker::exit::Failure;
 use cdc_worker::run::{RunOptions, Stops, run};
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// Serves one sink of a pipeline: from its Kafka topics to a webhook or a database.
 #[derive(Parser)]
@@ -40,6 +42,9 @@ struct RunArgs {
     /// the sink's place in the list].
     #[arg(long)]
     admin: Option<String>,
+    /// Also drain when standard input ends: for a supervisor that keeps it open and may be killed.
+    #[arg(long)]
+    until_stdin_ends: bool,
 }
 
 fn main() -> ExitCode {
@@ -56,7 +61,8 @@ fn main() -> ExitCode {
     match start(args) {
         Ok(()) => Exit::Done.into(),
         Err(failure) => {
-            eprintln!("cdc-worker: {failure}");
+            // Nobody may be left to be told.
+            let _ = writeln!(std::io::stderr(), "cdc-worker: {failure}");
             failure.exit().into()
         }
     }
@@ -82,9 +88,13 @@ fn start(args: RunArgs) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::Task(format!("runtime: {error}")))?;
     let options = RunOptions { sink_id: args.sink, admin_address };
+    let until_stdin_ends = args.until_stdin_ends;
     let outcome = runtime.block_on(async {
         let stops = Stops::default();
         tokio::spawn(signals(stops.clone()));
+        if until_stdin_ends {
+            drain_when_stdin_ends(stops.drain.clone());
+        }
         // Boxed: the whole worker is one future.
         Box::pin(run(loaded, options, stops)).await
     });
@@ -98,6 +108,17 @@ fn default_admin(loaded: &Loaded, sink: &str) -> String {
     let place = config.sinks.iter().position(|entry| entry.sink_id == sink).unwrap_or(0);
     let port = usize::from(config.worker.port_base) + place;
     format!("{}:{port}", config.worker.bind)
+}
+
+/// On a thread of its own: reading standard input cannot be given up.
+fn drain_when_stdin_ends(drain: CancellationToken) {
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        if !drain.is_cancelled() {
+            tracing::warn!("standard input has ended: whoever started this worker is gone");
+            drain.cancel();
+        }
+    });
 }
 
 async fn signals(stops: Stops) {

@@ -4,7 +4,7 @@ use cdc_shared::config::{KafkaConfig, PipelineConfig};
 use cdc_shared::registry::{Registry, RegistryError};
 
 use super::{Exit, Failure};
-use crate::connect::{Connect, Settled};
+use crate::connect::{Connect, ConnectorStatus};
 use crate::deploy::broker::Broker;
 
 /// What Kafka answers: the number of its topics.
@@ -28,27 +28,22 @@ pub(super) async fn registry(config: &KafkaConfig) -> Result<String, Failure> {
     }
 }
 
-/// What Kafka Connect answers: its version, and the state of the pipeline's connector if it has a
-/// pipeline.
-pub(super) async fn connect(config: &PipelineConfig) -> Result<String, Failure> {
-    let connect = Connect::new(&config.connector)?;
+/// What Kafka Connect answers.
+pub(super) struct Connected {
+    /// Its version.
+    pub(super) version: String,
+    /// State of the pipeline's connector, if there is a pipeline; `None` inside: Connect has none
+    /// of this name.
+    pub(super) connector: Option<Option<ConnectorStatus>>,
+}
+
+/// What Kafka Connect answers of itself, and of the pipeline's connector if there is a pipeline.
+pub(super) async fn connect(config: &PipelineConfig) -> Result<Connected, Failure> {
+    let connect = Connect::new(&config.connector)?.impatient();
     let version = connect.version().await?;
-    if config.pipeline_id.is_empty() {
-        return Ok(format!("version {version}"));
-    }
-    let name = config.connector_name();
-    let Some(status) = connect.status(&name).await? else {
-        return Err(Failure::new(Exit::Config, format!("connector {name} does not exist"))
-            .hint("run deploy"));
+    let connector = match config.pipeline_id.as_str() {
+        "" => None,
+        _ => Some(connect.status(&config.connector_name()).await?),
     };
-    match status.settled() {
-        Settled::Running => Ok(format!("version {version}, connector {name} and its task run")),
-        Settled::Failed(reason) => {
-            Err(Failure::new(Exit::Software, format!("connector {name} failed: {reason}"))
-                .hint("deploy starts it again once the cause is mended"))
-        }
-        Settled::Held(_) | Settled::NotYet(_) => {
-            Err(Failure::new(Exit::TempFail, format!("{name}: {}", status.describe())))
-        }
-    }
+    Ok(Connected { version, connector })
 }

@@ -18,6 +18,8 @@ use crate::deploy::connector::Properties;
 
 /// How often a waiting call looks again.
 const POLL: Duration = Duration::from_millis(250);
+/// How long a failure that was there before is taken for the former one.
+const OLD_NEWS: Duration = Duration::from_secs(10);
 /// How long a command waits for the Connect workers to share out their connectors anew.
 const REBALANCE: Duration = Duration::from_secs(30);
 
@@ -193,7 +195,9 @@ impl Connect {
         self.send(Method::DELETE, &format!("/connectors/{name}/offsets"), None).await.map(drop)
     }
 
-    /// Waits until the connector and its task have been running for `settle`.
+    /// Waits until the connector and its task have been running for `settle`. `former` is the state
+    /// before what is waited for was asked: a failure in it is no news for a while, because Connect
+    /// goes on telling it until the task is started again.
     ///
     /// # Errors
     /// Connect's own reason when they fail, or the last state when the time is over.
@@ -202,12 +206,18 @@ impl Connect {
         name: &str,
         limit: Duration,
         settle: Duration,
+        former: Option<&ConnectorStatus>,
     ) -> Result<(), Failure> {
         let begun = Instant::now();
         let mut running_since = None;
+        let mut former = former;
         loop {
             let status = self.status(name).await?.unwrap_or_default();
+            if former != Some(&status) || begun.elapsed() > OLD_NEWS {
+                former = None;
+            }
             match status.settled() {
+                Settled::Failed(_) if former.is_some() => {}
                 Settled::Running => {
                     let since = *running_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= settle {

@@ -11,10 +11,10 @@ use cdc_shared::offset::TopicPartition;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::plan::{GroupHold, Plan, missing_records, plan};
+use super::plan::{GroupHold, Plan, due, missing_records, plan};
 use super::{Members, Observation, observe};
 use crate::control::ControlError;
-use crate::kafka::{Committed, CommittedOffsets, KafkaTrouble, ask};
+use crate::kafka::{KafkaTrouble, ask};
 use crate::leader::ELECTION_TIMEOUT;
 use crate::state::Coordinator;
 
@@ -99,6 +99,7 @@ impl GroupTicker {
             &coordinator.config,
             &coordinator.cluster,
             coordinator.store.as_ref(),
+            &coordinator.fleet,
             &control,
             &view.members,
         );
@@ -139,18 +140,12 @@ impl GroupTicker {
         }
         let control = write_missing(coordinator, members, observation).await?;
         let now = Instant::now();
-        let due: CommittedOffsets = wanted
-            .offsets
-            .iter()
-            .filter(|(tp, next)| {
-                let copied = control.group_start(tp).is_some();
-                let stale = committed_at.get(tp).is_none_or(|at| now - *at >= RECOMMIT);
-                let differs =
-                    observation.committed.get(tp).is_none_or(|stored| stored.next != **next);
-                copied && (stale || differs)
-            })
-            .map(|(tp, next)| (tp.clone(), Committed { next: *next, metadata: String::new() }))
-            .collect();
+        let due = due(
+            wanted,
+            &observation.committed,
+            |tp| control.group_start(tp).is_some(),
+            |tp| committed_at.get(tp).is_none_or(|at| now - *at >= RECOMMIT),
+        );
         // A process that was frozen since its look may have lost the lead meanwhile, and what it
         // saw is old.
         if due.is_empty()
@@ -236,7 +231,12 @@ async fn keep_sink_groups(
             .filter(|tp| view.members.contains(&(sink.clone(), tp.topic.to_string())))
             .collect();
         let kept_again = ask(&coordinator.cluster, move |cluster| {
+            let begun = Instant::now();
             let committed = cluster.committed(&group, &partitions)?;
+            // Were this process frozen in between, a worker might have come, moved on and gone.
+            if begun.elapsed() > ELECTION_TIMEOUT / 2 {
+                return Err(KafkaTrouble::Answer("the offsets came late".to_owned()));
+            }
             cluster.commit(&group, &committed)
         });
         match kept_again.await {

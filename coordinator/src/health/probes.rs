@@ -152,7 +152,8 @@ fn service<T>(answer: &Result<T, String>) -> ServiceHealth {
 
 /// The slot that the source should have: outer `None` where there is nothing to ask for.
 async fn slot(config: &PipelineConfig) -> Result<Option<Option<Slot>>, String> {
-    if config.source.source_type != SourceType::Postgres {
+    let source = &config.source;
+    if source.source_type != SourceType::Postgres || source.password_is_connects() {
         return Ok(None);
     }
     let found = source::slot_and_publication(config).await;

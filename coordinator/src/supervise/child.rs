@@ -12,6 +12,8 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::cli::complain;
+
 /// A worker that ran this long had started well: the next failure is a new one.
 const STEADY: Duration = Duration::from_secs(60);
 
@@ -74,7 +76,8 @@ impl Worker {
     fn start(&self) -> std::io::Result<Child> {
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
-            .stdin(Stdio::null())
+            // Held open for as long as we live: its end tells the worker that we were killed.
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // Its own group: Ctrl-C reaches only us, and we tell it to drain once. Reaching it
@@ -93,6 +96,8 @@ impl Worker {
     }
 
     async fn watch(&self, mut child: Child, stop: &Stop) -> Watched {
+        // Taken, because waiting for a child closes what it still has of it.
+        let _open = child.stdin.take();
         tokio::select! {
             status = child.wait() => {
                 return Watched::Exited(status.unwrap_or_default());
@@ -128,9 +133,13 @@ fn terminate(child: &Child) {
 
 /// Copies lines to our own log stream.
 async fn forward(from: impl AsyncRead + Unpin, prefix: String) {
-    let mut lines = BufReader::new(from).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        eprintln!("{prefix}{line}");
+    let mut from = BufReader::new(from);
+    let mut line = Vec::new();
+    // To the end whatever comes and whoever reads: a worker whose lines nobody takes would fail.
+    while from.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
+        let text = String::from_utf8_lossy(&line);
+        complain(&format_args!("{prefix}{}", text.trim_end_matches(['\r', '\n'])));
+        line.clear();
     }
 }
 
