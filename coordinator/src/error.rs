@@ -16,6 +16,9 @@ pub enum CoordinatorError {
         /// What is wrong.
         cause: String,
     },
+    /// Something else listens there.
+    #[error("coordinator.bind {0}: another process listens there already")]
+    AddressInUse(String),
     /// Bound beyond loopback without a token.
     #[error(
         "coordinator.bind {0} can be reached from other machines: set coordinator.tokens \
@@ -36,6 +39,9 @@ pub enum CoordinatorError {
     /// TLS files cannot be used.
     #[error(transparent)]
     Tls(#[from] cdc_shared::tls::TlsError),
+    /// A client of a service cannot be made as it is set.
+    #[error(transparent)]
+    Client(#[from] crate::cli::Failure),
     /// Kafka's client refuses its settings.
     #[error("kafka settings: {0}")]
     KafkaSettings(String),

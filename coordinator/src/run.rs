@@ -20,10 +20,10 @@ use crate::fleet::Fleet;
 use crate::group::{GroupTicker, Members};
 use crate::health::Probes;
 use crate::http::{self, check_bind};
+use crate::kafka::Cluster;
 use crate::leader;
 use crate::metrics::Metrics;
 use crate::monitor::LagMonitor;
-use crate::ports::kafka::Cluster;
 use crate::state::Coordinator;
 use crate::watermark::{MemoryStore, RedisStore, WatermarkStore};
 
@@ -120,7 +120,10 @@ async fn listen(config: &PipelineConfig) -> Result<TcpListener, CoordinatorError
     let addresses: Vec<SocketAddr> =
         tokio::net::lookup_host(bind).await.map_err(|error| failed(&error))?.collect();
     check_bind(&addresses, &config.coordinator.tokens)?;
-    TcpListener::bind(addresses.as_slice()).await.map_err(|error| failed(&error))
+    TcpListener::bind(addresses.as_slice()).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => CoordinatorError::AddressInUse(bind.to_owned()),
+        _ => failed(&error),
+    })
 }
 
 async fn open_store(config: &PipelineConfig) -> Result<Arc<dyn WatermarkStore>, CoordinatorError> {

@@ -10,9 +10,9 @@ use crate::control::ControlLog;
 use crate::fleet::Fleet;
 use crate::group::{self, GroupTicker, Members};
 use crate::health::Probes;
+use crate::kafka::Cluster;
 use crate::metrics::Metrics;
 use crate::monitor::LagMonitor;
-use crate::ports::kafka::Cluster;
 use crate::watermark::WatermarkStore;
 
 /// One running coordinator. Each field has one owner that changes it; the others read.

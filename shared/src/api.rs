@@ -39,6 +39,10 @@ pub struct Heartbeat {
     pub last_error: Option<ErrorReport>,
     /// Offset in the control topic this worker has read up to (exclusive).
     pub control_offset: i64,
+    /// Grows with each report of one process, so that one that was delayed on its way does not
+    /// replace a later one. 0 = not told.
+    #[serde(default)]
+    pub sequence: u64,
 }
 
 /// Who a worker is.

@@ -39,8 +39,22 @@ impl fmt::Display for TopicPartition {
 #[derive(
     Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema,
 )]
-#[serde(transparent)]
+#[serde(try_from = "i64", into = "i64")]
 pub struct NextOffset(i64);
+
+impl TryFrom<i64> for NextOffset {
+    type Error = String;
+
+    fn try_from(offset: i64) -> Result<Self, String> {
+        Self::new(offset).ok_or_else(|| format!("{offset} is no offset: it is negative"))
+    }
+}
+
+impl From<NextOffset> for i64 {
+    fn from(next: NextOffset) -> Self {
+        next.0
+    }
+}
 
 impl NextOffset {
     /// The position before every record.
@@ -92,7 +106,7 @@ impl Incarnation {
     /// The one after this.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 
@@ -197,6 +211,15 @@ mod tests {
         let text = position.commit_metadata();
         assert_eq!(text, r#"{"i":3,"t":"Zm9vYmFyYmF6cXV4cXV1eA","k":7}"#);
         assert_eq!(Position::from_commit(42, &text), Some(position));
+    }
+
+    #[test]
+    fn a_negative_number_is_no_position() {
+        assert_eq!(serde_json::from_str::<NextOffset>("7").unwrap().get(), 7);
+        assert_eq!(serde_json::to_string(&NextOffset::after(6)).unwrap(), "7");
+        let error = serde_json::from_str::<NextOffset>("-1001").unwrap_err().to_string();
+        assert!(error.starts_with("-1001 is no offset"), "{error}");
+        assert_eq!(Incarnation(u64::MAX).next(), Incarnation(u64::MAX));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use rustls::ClientConfig;
 use tokio_postgres::config::SslMode as WireMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::config::{SslMode, TlsConfig};
+use crate::config::{PostgresSinkConfig, Secret, SourceConfig, SslMode, TlsConfig};
 use crate::tls::{self, TlsError, Verify};
 
 /// What a connection needs beside the address.
@@ -39,23 +39,49 @@ impl PostgresTls {
     }
 }
 
+/// Where a database is and who we are there: what a source and a sink have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Login<'a> {
+    /// Host.
+    pub host: &'a str,
+    /// Port.
+    pub port: u16,
+    /// Database.
+    pub database: &'a str,
+    /// User.
+    pub username: &'a str,
+    /// The user's password.
+    pub password: &'a Secret,
+}
+
+impl<'a> From<&'a SourceConfig> for Login<'a> {
+    fn from(source: &'a SourceConfig) -> Self {
+        let SourceConfig { host, port, database, username, password, .. } = source;
+        Self { host, port: *port, database, username, password }
+    }
+}
+
+impl<'a> From<&'a PostgresSinkConfig> for Login<'a> {
+    fn from(sink: &'a PostgresSinkConfig) -> Self {
+        let PostgresSinkConfig { host, port, database, username, password, .. } = sink;
+        Self { host, port: *port, database, username, password }
+    }
+}
+
 /// A configuration with the settings every connection of ours has.
-pub fn base_config(
-    host: &str,
-    port: u16,
-    database: &str,
-    username: &str,
-    password: &str,
+pub fn base_config<'a>(
+    login: impl Into<Login<'a>>,
     application_name: &str,
     connect_timeout: Duration,
 ) -> tokio_postgres::Config {
+    let login = login.into();
     let mut config = tokio_postgres::Config::new();
     config
-        .host(host)
-        .port(port)
-        .dbname(database)
-        .user(username)
-        .password(password)
+        .host(login.host)
+        .port(login.port)
+        .dbname(login.database)
+        .user(login.username)
+        .password(login.password.expose())
         .application_name(application_name)
         .connect_timeout(connect_timeout)
         .tcp_user_timeout(Duration::from_secs(60))

@@ -1,9 +1,11 @@
-//! The schema registry, as a reader of records needs it: schema id → compiled plan, fetched once.
+//! The client of the schema registry: schema id → compiled plan, fetched once; and whether it
+//! answers at all.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use serde::Deserialize;
 use tokio::sync::{Mutex, OnceCell};
 
@@ -46,6 +48,8 @@ pub enum RegistryError {
         address: String,
         /// What happened.
         reason: String,
+        /// Whether it refuses our credentials.
+        refused: bool,
     },
     /// The text is no schema that we can read.
     #[error("schema id {id}: {reason}")]
@@ -141,12 +145,11 @@ impl Registry {
                 }
                 let probe = format!("{}/apis/registry/v2/system/info", self.configured);
                 let status = self.get(&probe).await?.status();
-                match status.as_u16() {
-                    200..=299 => Ok(apicurio_compat_url(&self.configured)),
-                    // It has no such page. Anything else is a registry that is not ready, or does
-                    // not let us in, and may be either: the answer is kept for good.
-                    404 | 405 | 406 => Ok(self.configured.clone()),
-                    _ => Err(self.unavailable(format!("answered {status} at {probe}"))),
+                match is_apicurio(status) {
+                    Some(true) => Ok(apicurio_compat_url(&self.configured)),
+                    Some(false) => Ok(self.configured.clone()),
+                    // The answer is kept for good, so that it must be one.
+                    None => Err(self.answered(status)),
                 }
             })
             .await
@@ -158,8 +161,33 @@ impl Registry {
         request.send().await.map_err(|error| self.unavailable(http::cause(&error)))
     }
 
+    /// Asks for something small: the kinds of schemas that it takes.
+    ///
+    /// # Errors
+    /// When it does not answer, refuses us, or does not answer as a registry.
+    pub async fn check(&self) -> Result<Vec<String>, RegistryError> {
+        let response = self.get(&format!("{}/schemas/types", self.base().await?)).await?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(self.answered(status));
+        }
+        response
+            .json()
+            .await
+            .map_err(|_| self.unavailable("does not answer as a schema registry".to_owned()))
+    }
+
     fn unavailable(&self, reason: String) -> RegistryError {
-        RegistryError::Unavailable { address: self.configured.clone(), reason }
+        RegistryError::Unavailable { address: self.configured.clone(), reason, refused: false }
+    }
+
+    fn answered(&self, status: StatusCode) -> RegistryError {
+        let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        let reason = match refused {
+            true => format!("refuses our credentials ({status})"),
+            false => format!("answered {status}"),
+        };
+        RegistryError::Unavailable { address: self.configured.clone(), reason, refused }
     }
 
     async fn fetch(&self, id: i32) -> Result<Schema, RegistryError> {
@@ -218,11 +246,11 @@ impl Registry {
     async fn body(&self, url: &str) -> Result<Option<SchemaBody>, RegistryError> {
         let response = self.get(url).await?;
         let status = response.status();
-        if status == reqwest::StatusCode::NOT_FOUND {
+        if status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
         if !status.is_success() {
-            return Err(self.unavailable(format!("answered {status}")));
+            return Err(self.answered(status));
         }
         let bytes =
             response.bytes().await.map_err(|error| self.unavailable(http::cause(&error)))?;
@@ -241,64 +269,83 @@ impl std::fmt::Debug for Registry {
     }
 }
 
+/// What the answer to Apicurio's own path says of a registry; `None` when it says nothing, because
+/// a registry that starts, is overloaded or refuses us answers so whatever it is.
+fn is_apicurio(status: StatusCode) -> Option<bool> {
+    match status {
+        status if status.is_success() => Some(true),
+        StatusCode::UNAUTHORIZED
+        | StatusCode::FORBIDDEN
+        | StatusCode::REQUEST_TIMEOUT
+        | StatusCode::TOO_MANY_REQUESTS => None,
+        status if status.is_server_error() => None,
+        _ => Some(false),
+    }
+}
+
 /// How long a caller waits between two questions for a schema that is not there.
 pub const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
 
     use super::*;
 
-    type Paths = tokio::task::JoinHandle<Vec<String>>;
-
-    /// Answers one request after the other, and tells which paths were asked for.
-    async fn answering(answers: &[(u16, &'static str)]) -> (Registry, Paths) {
-        crate::tls::install_crypto();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let schema_registry_url = format!("http://{}", listener.local_addr().unwrap());
-        let kafka = KafkaConfig { schema_registry_url, ..KafkaConfig::default() };
-        let answers = answers.to_vec();
-        let server = tokio::spawn(async move {
+    /// Answers one request after the other and tells each one's path.
+    fn answering(
+        answers: Vec<(u16, &'static str)>,
+    ) -> (String, std::thread::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let served = std::thread::spawn(move || {
             let mut paths = Vec::new();
             for (status, body) in answers {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                let mut request = vec![0; 4096];
-                let length = stream.read(&mut request).await.unwrap();
-                let text = String::from_utf8_lossy(&request[..length]).into_owned();
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = Vec::new();
+                let mut byte = [0];
+                while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() > 0 {
+                    request.push(byte[0]);
+                }
+                let text = String::from_utf8(request).unwrap();
                 paths.push(text.split(' ').nth(1).unwrap().to_owned());
                 let length = body.len();
-                let answer = format!(
-                    "HTTP/1.1 {status} x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
-                );
-                stream.write_all(answer.as_bytes()).await.unwrap();
+                write!(
+                    stream,
+                    "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+                )
+                .unwrap();
             }
             paths
         });
-        (Registry::new(&kafka).unwrap(), server)
-    }
-
-    const SCHEMA: &str = r#"{"schema":"\"string\""}"#;
-    const PROBE: &str = "/apis/registry/v2/system/info";
-
-    #[tokio::test]
-    async fn a_registry_that_is_not_ready_does_not_decide_which_kind_it_is() {
-        for not_ready in [503, 502, 401, 429] {
-            let answers = [(not_ready, ""), (200, "{}"), (200, SCHEMA)];
-            let (registry, server) = answering(&answers).await;
-            let error = registry.schema(7).await.unwrap_err();
-            assert!(matches!(error, RegistryError::Unavailable { .. }), "{not_ready}: {error}");
-            registry.schema(7).await.unwrap();
-            let paths = server.await.unwrap();
-            assert_eq!(paths, [PROBE, PROBE, "/apis/ccompat/v7/schemas/ids/7"]);
-        }
+        (address, served)
     }
 
     #[tokio::test]
-    async fn a_registry_without_apicurios_page_is_asked_at_its_own_address() {
-        let (registry, server) = answering(&[(404, ""), (200, SCHEMA)]).await;
-        registry.schema(7).await.unwrap();
-        assert_eq!(server.await.unwrap(), [PROBE, "/schemas/ids/7"]);
+    async fn a_registry_that_starts_is_not_taken_for_another_kind_for_good() {
+        crate::tls::install_crypto();
+        let (address, served) =
+            answering(vec![(503, ""), (401, ""), (200, "{}"), (200, r#"["AVRO"]"#)]);
+        let kafka = KafkaConfig { schema_registry_url: address, ..KafkaConfig::default() };
+        let registry = Registry::new(&kafka).unwrap();
+        let told = registry.check().await.unwrap_err().to_string();
+        assert!(told.ends_with("answered 503 Service Unavailable"), "{told}");
+        let refused = registry.check().await.unwrap_err();
+        assert!(matches!(refused, RegistryError::Unavailable { refused: true, .. }), "{refused}");
+        assert_eq!(registry.check().await.unwrap(), ["AVRO"]);
+        let probe = "/apis/registry/v2/system/info";
+        let types = "/apis/ccompat/v7/schemas/types";
+        assert_eq!(served.join().unwrap(), [probe, probe, probe, types]);
+    }
+
+    #[tokio::test]
+    async fn a_registry_without_apicurios_path_is_asked_as_it_is() {
+        crate::tls::install_crypto();
+        let (address, served) = answering(vec![(404, ""), (200, "<html>")]);
+        let kafka = KafkaConfig { schema_registry_url: address, ..KafkaConfig::default() };
+        let told = Registry::new(&kafka).unwrap().check().await.unwrap_err().to_string();
+        assert!(told.ends_with("does not answer as a schema registry"), "{told}");
+        assert_eq!(served.join().unwrap()[1], "/schemas/types");
     }
 }

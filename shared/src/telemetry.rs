@@ -17,7 +17,9 @@ pub fn init(level: &str, format: LogFormat) -> Result<(), String> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(std::io::stderr().is_terminal())
+        // Telling that nobody reads the log any more would panic for the same reason.
+        .log_internal_errors(false);
     // Set twice only by tests that run several entries in one process: the first one stays.
     let _ = match format {
         LogFormat::Text => builder.with_target(false).try_init(),

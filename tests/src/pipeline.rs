@@ -182,6 +182,12 @@ impl Pipeline {
         self.start("cdc", &["run", &file], "run")
     }
 
+    /// Starts `cdc run` on topics that are there already.
+    pub fn run_without_deploy(&self) -> Process {
+        let file = self.file().display().to_string();
+        self.start("cdc", &["run", &file, "--no-deploy"], "run")
+    }
+
     /// Runs `cdc COMMAND FILE ARGUMENTS` to its end; the file comes where `FILE` stands.
     pub async fn cdc(&mut self, line: &[&str]) -> Output {
         self.deployed |= line.contains(&"deploy");

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio_postgres::Client;
 
 /// The pipeline's table, with a column for everything that goes wrong easily.
-async fn create_table(pipeline: &Pipeline) -> Client {
+pub(crate) async fn create_table(pipeline: &Pipeline) -> Client {
     let source = postgres::source().await;
     let (id, user) = (&pipeline.id, Stack::get().value("SOURCE_USER"));
     let statements = format!(

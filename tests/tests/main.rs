@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a failure here is the test's")]
 
 mod bad_input;
+mod control;
 mod crash;
 mod happy;
 mod holds;

@@ -1,43 +1,11 @@
-//! How the process ends: one code per kind of failure, so that whoever supervises it knows whether
-//! another start can help. The numbers are those of sysexits.
-
-use std::process::ExitCode;
+//! Why a worker ends, and with which code, so that whoever supervises it knows whether another
+//! start can help.
 
 use cdc_shared::config::ConfigErrors;
+use cdc_shared::exit::Exit;
 
 use crate::admin::AdminError;
 use crate::sink::SinkError;
-
-/// The code a process ends with.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Exit {
-    /// Asked to stop, and drained.
-    Clean = 0,
-    /// The command line is wrong (`EX_USAGE`).
-    Usage = 64,
-    /// Something this process cannot do without is not there (`EX_UNAVAILABLE`).
-    Dependency = 69,
-    /// A fault in the program (`EX_SOFTWARE`).
-    Bug = 70,
-    /// Start me again (`EX_TEMPFAIL`).
-    Restart = 75,
-    /// The configuration is wrong: another start meets the same (`EX_CONFIG`).
-    Config = 78,
-}
-
-impl Exit {
-    /// The number.
-    pub fn code(self) -> u8 {
-        self as u8
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit.code())
-    }
-}
 
 /// Why a worker ends other than by a clean drain. A record, a sink that cannot be reached and a
 /// coordinator that is away are never among the reasons.
@@ -87,9 +55,9 @@ impl Failure {
         match self {
             Self::Usage(_) => Exit::Usage,
             Self::Config(_) | Self::Setting(_) | Self::Sink { .. } => Exit::Config,
-            Self::Admin(_) | Self::Dependency(_) => Exit::Dependency,
-            Self::KafkaFatal(_) | Self::Interrupted | Self::DrainTimeout(_) => Exit::Restart,
-            Self::Task(_) => Exit::Bug,
+            Self::Admin(_) | Self::Dependency(_) => Exit::Unavailable,
+            Self::KafkaFatal(_) | Self::Interrupted | Self::DrainTimeout(_) => Exit::TempFail,
+            Self::Task(_) => Exit::Software,
         }
     }
 }
@@ -98,13 +66,6 @@ impl Failure {
 mod tests {
     use super::*;
     use crate::sink::Disposition;
-
-    #[test]
-    fn codes_are_those_that_supervisors_know() {
-        use Exit::{Bug, Clean, Config, Dependency, Restart, Usage};
-        let codes = [Clean, Usage, Dependency, Bug, Restart, Config].map(Exit::code);
-        assert_eq!(codes, [0, 64, 69, 70, 75, 78]);
-    }
 
     #[test]
     fn another_start_is_asked_for_only_when_it_can_help() {
@@ -118,7 +79,7 @@ mod tests {
         let failure = Failure::Sink { sink_id: "pg".into(), error: Box::new(fatal) };
         assert_eq!(failure.to_string(), "sink pg: column a: wrong type");
         assert_eq!(failure.exit(), Exit::Config);
-        assert_eq!(Failure::KafkaFatal("fenced".into()).exit(), Exit::Restart);
-        assert_eq!(Failure::Task("consumer".into()).exit(), Exit::Bug);
+        assert_eq!(Failure::KafkaFatal("fenced".into()).exit(), Exit::TempFail);
+        assert_eq!(Failure::Task("consumer".into()).exit(), Exit::Software);
     }
 }

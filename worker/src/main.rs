@@ -1,14 +1,17 @@
 //! `cdc-worker`: serves one sink of a pipeline.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cdc_shared::config::{LoadOptions, Loaded, Sections, load, process_variables};
+use cdc_shared::exit::Exit;
 use cdc_shared::{telemetry, tls};
-use cdc_worker::exit::{Exit, Failure};
+use cdc_worker::exit::Failure;
 use cdc_worker::run::{RunOptions, Stops, run};
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// Serves one sink of a pipeline: from its Kafka topics to a webhook or a database.
 #[derive(Parser)]
@@ -39,6 +42,9 @@ struct RunArgs {
     /// the sink's place in the list].
     #[arg(long)]
     admin: Option<String>,
+    /// Also drain when standard input ends: for a supervisor that keeps it open and may be killed.
+    #[arg(long)]
+    until_stdin_ends: bool,
 }
 
 fn main() -> ExitCode {
@@ -46,16 +52,17 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are asked for; anything else is a wrong command line.
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Clean };
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
             let _ = error.print();
             return exit.into();
         }
     };
     let Command::Run(args) = cli.command;
     match start(args) {
-        Ok(()) => Exit::Clean.into(),
+        Ok(()) => Exit::Done.into(),
         Err(failure) => {
-            eprintln!("cdc-worker: {failure}");
+            // Nobody may be left to be told.
+            let _ = writeln!(std::io::stderr(), "cdc-worker: {failure}");
             failure.exit().into()
         }
     }
@@ -81,9 +88,13 @@ fn start(args: RunArgs) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::Task(format!("runtime: {error}")))?;
     let options = RunOptions { sink_id: args.sink, admin_address };
+    let until_stdin_ends = args.until_stdin_ends;
     let outcome = runtime.block_on(async {
         let stops = Stops::default();
         tokio::spawn(signals(stops.clone()));
+        if until_stdin_ends {
+            drain_when_stdin_ends(stops.drain.clone());
+        }
         // Boxed: the whole worker is one future.
         Box::pin(run(loaded, options, stops)).await
     });
@@ -97,6 +108,17 @@ fn default_admin(loaded: &Loaded, sink: &str) -> String {
     let place = config.sinks.iter().position(|entry| entry.sink_id == sink).unwrap_or(0);
     let port = usize::from(config.worker.port_base) + place;
     format!("{}:{port}", config.worker.bind)
+}
+
+/// On a thread of its own: reading standard input cannot be given up.
+fn drain_when_stdin_ends(drain: CancellationToken) {
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        if !drain.is_cancelled() {
+            tracing::warn!("standard input has ended: whoever started this worker is gone");
+            drain.cancel();
+        }
+    });
 }
 
 async fn signals(stops: Stops) {

@@ -142,7 +142,8 @@ pub(super) struct SnapshotArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct HealthArgs {
-    /// The pipeline's file. Without it the services of the local stack are tried.
+    /// The pipeline's file. Without it only the services are tried that the platform file, the
+    /// environment or the defaults name.
     pub(super) config: Option<PathBuf>,
     /// A file with settings that several pipelines share.
     #[arg(long, value_name = "FILE")]
@@ -150,14 +151,14 @@ pub(super) struct HealthArgs {
     /// Print JSON: the coordinator's answer as it is.
     #[arg(long)]
     pub(super) json: bool,
-    /// Kafka, when no file is given.
-    #[arg(long, env = "CDC_KAFKA__BOOTSTRAP_SERVERS", value_name = "HOST:PORT")]
+    /// Kafka, when no pipeline is given. Otherwise: CDC_KAFKA__BOOTSTRAP_SERVERS.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "config")]
     pub(super) bootstrap_servers: Option<String>,
-    /// The schema registry, when no file is given.
-    #[arg(long, env = "CDC_KAFKA__SCHEMA_REGISTRY_URL", value_name = "URL")]
+    /// The schema registry, when no pipeline is given.
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
     pub(super) schema_registry_url: Option<String>,
-    /// Kafka Connect, when no file is given.
-    #[arg(long, env = "CDC_CONNECTOR__CONNECT_URL", value_name = "URL")]
+    /// Kafka Connect, when no pipeline is given.
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
     pub(super) connect_url: Option<String>,
 }
 

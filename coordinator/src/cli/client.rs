@@ -106,6 +106,12 @@ impl Coordinator {
             .hint("start it (cdc serve, or cdc run), or set coordinator.url")
     }
 
+    /// The failure of a coordinator that has not answered for so long.
+    pub(super) fn silent(&self, limit: Duration) -> Failure {
+        let cause = format!("no answer within {limit:?}");
+        Failure::unreachable("the coordinator", &self.base, &cause)
+    }
+
     fn foreign(&self) -> Failure {
         Failure::new(Exit::Unavailable, format!("{} does not answer as our coordinator", self.base))
             .hint("check coordinator.url")

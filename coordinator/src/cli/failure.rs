@@ -3,29 +3,8 @@
 
 use std::error::Error;
 use std::fmt;
-use std::process::ExitCode;
 
-/// Exit codes other than `health`'s, after `sysexits.h`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Exit {
-    /// The command line is wrong.
-    Usage = 64,
-    /// What was read makes no sense.
-    Data = 65,
-    /// A file that was named cannot be read.
-    NoInput = 66,
-    /// A service cannot be reached, or does not answer in time.
-    Unavailable = 69,
-    /// A service failed in a way that is its own fault or ours.
-    Software = 70,
-    /// Not now, but perhaps later.
-    TempFail = 75,
-    /// Our credentials are refused.
-    NoPerm = 77,
-    /// The configuration is wrong, or in conflict with what exists.
-    Config = 78,
-}
+pub use cdc_shared::exit::Exit;
 
 /// Why a command failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,12 +47,6 @@ impl fmt::Display for Failure {
 }
 
 impl Error for Failure {}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
 
 #[cfg(test)]
 mod tests {

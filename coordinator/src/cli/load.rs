@@ -1,5 +1,7 @@
 //! From the command line to a checked configuration.
 
+use std::path::Path;
+
 use cdc_shared::config::{self, LoadOptions, Loaded, PipelineConfig, Sections, process_variables};
 
 use super::args::Target;
@@ -13,10 +15,7 @@ pub(crate) fn load(target: &Target) -> Result<PipelineConfig, Failure> {
 /// The configuration with the secrets that `sections` needs.
 pub(crate) fn load_for(target: &Target, sections: Sections) -> Result<Loaded, Failure> {
     for file in std::iter::once(&target.config).chain(&target.platform_config) {
-        if let Err(error) = std::fs::metadata(file) {
-            let message = format!("read {}: {error}", file.display());
-            return Err(Failure::new(Exit::NoInput, message));
-        }
+        readable(file)?;
     }
     let options = LoadOptions {
         pipeline: target.config.clone(),
@@ -27,10 +26,26 @@ pub(crate) fn load_for(target: &Target, sections: Sections) -> Result<Loaded, Fa
     config::load(&options).map_err(|errors| Failure::new(Exit::Config, errors.to_string()))
 }
 
+/// The settings of the platform alone, for commands without a pipeline.
+pub(super) fn load_platform(platform: Option<&Path>) -> Result<PipelineConfig, Failure> {
+    platform.map_or(Ok(()), readable)?;
+    config::load_platform(platform, &process_variables())
+        .map_err(|errors| Failure::new(Exit::Config, errors.to_string()))
+}
+
+/// A file that is not there is another failure than one that is wrong.
+fn readable(file: &Path) -> Result<(), Failure> {
+    std::fs::metadata(file)
+        .map(drop)
+        .map_err(|error| Failure::new(Exit::NoInput, format!("read {}: {error}", file.display())))
+}
+
 /// Whether a file or the environment says where watermarks are kept. A file that cannot be read is
 /// [`load_for`]'s to complain about.
 pub(crate) fn names_watermark_store(target: &Target) -> bool {
-    if process_variables().contains_key("CDC_COORDINATOR__WATERMARK_STORE") {
+    let named = process_variables().remove("CDC_COORDINATOR__WATERMARK_STORE");
+    // An empty variable is none.
+    if named.is_some_and(|value| !value.is_empty()) {
         return true;
     }
     std::iter::once(&target.config).chain(&target.platform_config).any(|file| {

@@ -9,6 +9,7 @@ mod operate;
 mod probe;
 mod validate;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -42,15 +43,20 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Failure::new(Exit::Software, error.to_string())),
     };
-    match runtime.block_on(Box::pin(execute(cli.command))) {
-        Ok(code) => code,
-        Err(failure) => fail(&failure),
-    }
+    let ended = runtime.block_on(Box::pin(execute(cli.command)));
+    // A service that hangs may still keep a blocking call, which nobody waits for.
+    runtime.shutdown_background();
+    ended.unwrap_or_else(|failure| fail(&failure))
 }
 
 fn fail(failure: &Failure) -> ExitCode {
-    eprintln!("error: {failure}");
+    complain(&format_args!("error: {failure}"));
     failure.exit.into()
+}
+
+/// A line on standard error; when nobody is left to read it, that is no reason to fail.
+pub(crate) fn complain(line: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// Only commands that go on log by the configuration; the others answer and end.
@@ -87,7 +93,7 @@ async fn execute(command: Command) -> Result<ExitCode, Failure> {
 
 /// Steps of a longer command, for a person who waits; standard output stays clean for the result.
 pub(crate) fn progress(step: &str) {
-    eprintln!("{step} …");
+    complain(&format_args!("{step} …"));
 }
 
 async fn deploy(args: &args::DeployArgs) -> Result<(), Failure> {
@@ -122,12 +128,22 @@ pub(crate) fn print(
     data: &impl Serialize,
     text: &impl std::fmt::Display,
 ) -> Result<(), Failure> {
-    if json {
-        let data = serde_json::to_string_pretty(data)
-            .map_err(|e| Failure::new(Exit::Software, e.to_string()))?;
-        println!("{data}");
-    } else {
-        println!("{text}");
+    if !json {
+        return say(text);
     }
-    Ok(())
+    let data = serde_json::to_string_pretty(data)
+        .map_err(|e| Failure::new(Exit::Software, e.to_string()))?;
+    say(&data)
+}
+
+/// A line on standard output. Whoever reads it may have seen enough (`| head`): then the command
+/// ends, and nothing is wrong.
+pub(crate) fn say(line: &dyn std::fmt::Display) -> Result<(), Failure> {
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            Err(Failure::new(Exit::Software, format!("write to standard output: {error}")))
+        }
+    }
 }

@@ -71,7 +71,8 @@ pub(super) async fn rewind(args: &RewindArgs) -> Result<(), Failure> {
 pub(super) async fn sink(args: &SinkCommandArgs) -> Result<(), Failure> {
     let SinkCommand::Remove(args) = &args.command;
     let config = client_config(&args.target)?;
-    let topic = args.table.as_deref().map(|table| config.topic(table));
+    // The coordinator completes a table's name: it may be one that is no longer in the file.
+    let topic = args.table.clone();
     send(&config, Command::RemoveSink { sink: args.sink.clone(), topic }).await
 }
 
@@ -81,19 +82,19 @@ fn client_config(target: &Target) -> Result<PipelineConfig, Failure> {
 
 async fn send(config: &PipelineConfig, command: Command) -> Result<(), Failure> {
     let reply = Coordinator::new(config)?.command(command).await?;
-    println!("{}", reply.message);
-    Ok(())
+    super::say(&reply.message)
 }
 
-/// The topic of a table that the pipeline captures.
+/// The topic of a table that the pipeline captures. Health names topics: they are taken as well.
 fn topic_of(config: &PipelineConfig, table: Option<&str>) -> Result<Option<String>, Failure> {
     let Some(table) = table else { return Ok(None) };
-    if config.source.tables.iter().any(|known| known == table) {
-        return Ok(Some(config.topic(table)));
+    let known = &config.source.tables;
+    let named = |known: &&String| **known == table || config.topic(known) == table;
+    if let Some(known) = known.iter().find(named) {
+        return Ok(Some(config.topic(known)));
     }
     let message = format!("--table {table}: not one of source.tables");
-    Err(Failure::new(Exit::Usage, message)
-        .hint(format!("one of {}", config.source.tables.join(", "))))
+    Err(Failure::new(Exit::Usage, message).hint(format!("one of {}", known.join(", "))))
 }
 
 fn place(
@@ -145,6 +146,7 @@ mod tests {
         let mut config = PipelineConfig::default();
         config.source.tables = vec!["public.a".into()];
         assert_eq!(topic_of(&config, Some("public.a")), Ok(Some("cdc.public.a".into())));
+        assert_eq!(topic_of(&config, Some("cdc.public.a")), Ok(Some("cdc.public.a".into())));
         assert_eq!(topic_of(&config, Some("public.b")).unwrap_err().exit, Exit::Usage);
         assert_eq!(place(&config, None, Some("x")), Ok("x".into()));
     }

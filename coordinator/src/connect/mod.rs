@@ -1,4 +1,4 @@
-//! Client of Kafka Connect's REST interface.
+//! The client of Kafka Connect's REST interface, for the commands and for the daemon's health.
 
 mod status;
 
@@ -18,12 +18,18 @@ use crate::deploy::connector::Properties;
 
 /// How often a waiting call looks again.
 const POLL: Duration = Duration::from_millis(250);
+/// How long a failure that was there before is taken for the former one.
+const OLD_NEWS: Duration = Duration::from_secs(10);
+/// How long a command waits for the Connect workers to share out their connectors anew.
+const REBALANCE: Duration = Duration::from_secs(30);
+
 /// A client of one Connect cluster.
 #[derive(Debug, Clone)]
 pub struct Connect {
     http: reqwest::Client,
     base: String,
     credentials: Credentials,
+    patience: Duration,
 }
 
 /// One plugin that the Connect workers have.
@@ -53,7 +59,13 @@ impl Connect {
             config.bearer_token.as_ref(),
         );
         let base = config.connect_url.trim_end_matches('/').to_owned();
-        Ok(Self { http, base, credentials })
+        Ok(Self { http, base, credentials, patience: REBALANCE })
+    }
+
+    /// The same client for somebody who asks again anyway: it does not wait out a rebalance.
+    #[must_use]
+    pub fn impatient(self) -> Self {
+        Self { patience: Duration::ZERO, ..self }
     }
 
     /// The address this client speaks to.
@@ -183,7 +195,9 @@ impl Connect {
         self.send(Method::DELETE, &format!("/connectors/{name}/offsets"), None).await.map(drop)
     }
 
-    /// Waits until the connector and its task have been running for `settle`.
+    /// Waits until the connector and its task have been running for `settle`. `former` is the state
+    /// before what is waited for was asked: a failure in it is no news for a while, because Connect
+    /// goes on telling it until the task is started again.
     ///
     /// # Errors
     /// Connect's own reason when they fail, or the last state when the time is over.
@@ -192,12 +206,18 @@ impl Connect {
         name: &str,
         limit: Duration,
         settle: Duration,
+        former: Option<&ConnectorStatus>,
     ) -> Result<(), Failure> {
         let begun = Instant::now();
         let mut running_since = None;
+        let mut former = former;
         loop {
             let status = self.status(name).await?.unwrap_or_default();
+            if former != Some(&status) || begun.elapsed() > OLD_NEWS {
+                former = None;
+            }
             match status.settled() {
+                Settled::Failed(_) if former.is_some() => {}
                 Settled::Running => {
                     let since = *running_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= settle {
@@ -240,7 +260,7 @@ impl Connect {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Option<Value>, Failure> {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + self.patience;
         loop {
             let request = self.http.request(method.clone(), format!("{}{path}", self.base));
             let mut request = self.credentials.apply(request);

@@ -29,7 +29,7 @@ pub(crate) async fn decode(
     };
     match registry.schema(id).await {
         Ok(schema) => Ok(by_schema(&schema, datum)),
-        Err(RegistryError::Unavailable { address, reason }) => {
+        Err(RegistryError::Unavailable { address, reason, .. }) => {
             Err(Failure::unreachable("the schema registry", &address, &reason))
         }
         Err(error) => Ok(Err(error.to_string())),

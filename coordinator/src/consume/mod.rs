@@ -10,7 +10,7 @@ use cdc_shared::config::PipelineConfig;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::cli::{Exit, Failure};
+use crate::cli::{Exit, Failure, say};
 pub(crate) use decode::decode;
 pub(crate) use reader::Reader;
 
@@ -63,7 +63,7 @@ pub(crate) async fn run(config: &PipelineConfig, options: &Options) -> Result<()
         let Some(record) = record else { continue };
         let event = printer.event(&record).await?;
         if options.key.as_ref().is_none_or(|wanted| filter::matches(wanted, &event.key)) {
-            println!("{}", printer.line(&event));
+            say(&printer.line(&event))?;
             shown += 1;
         }
     }

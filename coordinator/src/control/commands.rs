@@ -1,6 +1,6 @@
 //! What an operator's command writes: pure rules over what is known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cdc_shared::api::{Command, CommandRequest, Directive, DirectiveState, RewindTarget};
 use cdc_shared::control::{ControlRecord, ControlState};
@@ -28,8 +28,8 @@ pub struct Known {
     pub topic: Option<TopicNow>,
     /// Highest incarnation of the sink's positions per partition, wherever one was found.
     pub incarnations: BTreeMap<i32, Incarnation>,
-    /// Sinks with live workers.
-    pub live: Vec<String>,
+    /// Sinks with live workers, and the topics that these have to do with.
+    pub live: BTreeMap<String, BTreeSet<String>>,
     /// Unix ms.
     pub now_ms: i64,
 }
@@ -359,7 +359,16 @@ fn remove(
     sink: &str,
     topic: Option<&str>,
 ) -> Result<Effect, Refusal> {
-    if known.live.iter().any(|live| live == sink) && topic.is_none() {
+    let live = known.live.get(sink);
+    if let Some(topic) = topic.filter(|topic| live.is_some_and(|topics| topics.contains(*topic))) {
+        return refuse(
+            "sink_live",
+            format!("live workers of sink {sink} still consume {topic}"),
+            "take the table out of the sink's tables and restart its workers first: they would \
+             report it again at once",
+        );
+    }
+    if live.is_some() && topic.is_none() {
         return refuse(
             "sink_live",
             format!("sink {sink} still has live workers"),

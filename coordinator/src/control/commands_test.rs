@@ -8,7 +8,7 @@ fn known() -> Known {
         topic_prefix: "cdc".into(),
         topic: Some(TopicNow { id: TopicId("a".into()), ranges: vec![(0, 100), (10, 50)] }),
         incarnations: [(1, Incarnation(4))].into(),
-        live: Vec::new(),
+        live: BTreeMap::new(),
         now_ms: 7,
     }
 }
@@ -140,6 +140,10 @@ fn a_skip_carries_the_topic_id_and_stays_in_the_log() {
     }
 }
 
+fn decide_only(control: &ControlState, known: &Known, command: Command) -> Result<Effect, Refusal> {
+    decide(&CommandRequest { by: "me".into(), command }, known, control)
+}
+
 #[test]
 fn removing_a_sink_forgets_all_but_its_incarnations() {
     let (mut control, mut known) = (ControlState::default(), known());
@@ -150,8 +154,13 @@ fn removing_a_sink_forgets_all_but_its_incarnations() {
     run(&mut control, &known, pause(None)).unwrap();
     run(&mut control, &known, rewind(Some(0), RewindTarget::End)).unwrap();
     let remove = Command::RemoveSink { sink: "wh".into(), topic: None };
-    known.live = vec!["wh".into()];
+    known.live = [("wh".into(), ["cdc.public.orders".into()].into())].into();
     assert_eq!(run(&mut control, &known, remove.clone()).unwrap_err().code, "sink_live");
+    let table = Command::RemoveSink { sink: "wh".into(), topic: Some("cdc.public.orders".into()) };
+    let refusal = run(&mut control, &known, table.clone()).unwrap_err();
+    assert_eq!(refusal.message, "live workers of sink wh still consume cdc.public.orders");
+    known.live.insert("wh".into(), BTreeSet::new());
+    assert!(decide_only(&control, &known, table).is_ok());
     known.live.clear();
     run(&mut control, &known, remove.clone()).unwrap();
     assert_eq!(control.members().count(), 0);

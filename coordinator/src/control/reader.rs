@@ -14,7 +14,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::CoordinatorError;
-use crate::ports::kafka::{EndIsNoTrouble, is_transient};
+use crate::kafka::{EndIsNoTrouble, is_transient};
 
 const POLL: Duration = Duration::from_millis(100);
 /// Longest time to reach the end of the topic.
@@ -46,6 +46,8 @@ struct Follower {
     status: watch::Sender<ReaderStatus>,
     requests: mpsc::Receiver<oneshot::Sender<bool>>,
     waiting: Vec<oneshot::Sender<bool>>,
+    /// Whether more was read than published.
+    unpublished: bool,
     since: Instant,
     stop: Arc<AtomicBool>,
 }
@@ -76,6 +78,7 @@ impl Reader {
             status: status_out,
             requests: requests_in,
             waiting: Vec::new(),
+            unpublished: false,
             since: Instant::now(),
             stop: Arc::clone(&stop),
         };
@@ -131,7 +134,7 @@ impl Follower {
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => self.at_end(),
                 Some(Err(error)) => self.trouble(&error),
-                None => {}
+                None => self.publish(),
             }
         }
     }
@@ -173,16 +176,25 @@ impl Follower {
             tracing::warn!(topic = self.topic, offset, key, %error,
                 "control record not understood: written by a newer version?");
         }
-        // Nobody acts before the first end: until then copies would only cost time.
-        if self.status.borrow().complete {
+        self.unpublished = true;
+    }
+
+    /// At the end of what is there, not with each record: a copy of the state costs as much as it
+    /// is large, and one transaction may hold thousands of records.
+    fn publish(&mut self) {
+        // Nobody acts before the first end.
+        if self.unpublished && self.status.borrow().complete {
+            self.unpublished = false;
             self.published.send_replace(Arc::new(self.state.clone()));
         }
     }
 
     fn at_end(&mut self) {
         if !self.status.borrow().complete {
+            self.unpublished = false;
             self.published.send_replace(Arc::new(self.state.clone()));
         }
+        self.publish();
         self.set_status(ReaderStatus { complete: true, error: None });
         for waiting in self.waiting.drain(..) {
             let _ = waiting.send(true);
@@ -195,19 +207,22 @@ impl Follower {
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)
         );
         let complete = self.status.borrow().complete;
-        self.set_status(ReaderStatus { complete, error: Some(error.to_string()) });
+        let news = self.set_status(ReaderStatus { complete, error: Some(error.to_string()) });
         if unknown || !is_transient(error) {
-            tracing::warn!(topic = self.topic, %error, "read the control topic");
+            if news {
+                tracing::warn!(topic = self.topic, %error, "read the control topic");
+            }
             std::thread::sleep(POLL);
             self.assign();
         }
     }
 
-    fn set_status(&mut self, status: ReaderStatus) {
+    /// Whether it is another than before.
+    fn set_status(&mut self, status: ReaderStatus) -> bool {
         self.status.send_if_modified(|old| {
             let changed = *old != status;
             *old = status;
             changed
-        });
+        })
     }
 }

@@ -23,7 +23,7 @@ pub use snapshot::{SnapshotReport, snapshot};
 pub use undeploy::{UndeployReport, undeploy};
 
 use crate::cli::{Exit, Failure};
-use crate::connect::Connect;
+use crate::connect::{Connect, ConnectorStatus};
 use broker::Broker;
 use connector::{Properties, connector_class, connector_properties};
 
@@ -66,14 +66,15 @@ pub async fn deploy(
 
     progress("creating topics");
     let topics = broker.ensure(&topics::planned(config)).await?;
-    let outcome = put(&connect, &name, &ours, changes, progress).await?;
+    let former = connect.status(&name).await?;
+    let outcome = put(&connect, &name, &ours, changes, former.as_ref(), progress).await?;
     let limit = seconds(config.connector.task_start_timeout_seconds);
     progress("waiting for the connector's task");
-    let settle = match outcome {
-        ConnectorOutcome::Unchanged => Duration::ZERO,
-        _ => SETTLE,
+    let (settle, former) = match outcome {
+        ConnectorOutcome::Unchanged => (Duration::ZERO, None),
+        _ => (SETTLE, former.as_ref()),
     };
-    connect.wait_running(&name, limit, settle).await?;
+    connect.wait_running(&name, limit, settle, former).await?;
     Ok(DeployReport { connector: name, outcome, topics, notes })
 }
 
@@ -115,6 +116,7 @@ async fn put(
     name: &str,
     ours: &Properties,
     changes: Option<Vec<Change>>,
+    former: Option<&ConnectorStatus>,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<ConnectorOutcome, Failure> {
     match changes {
@@ -124,8 +126,7 @@ async fn put(
             Ok(ConnectorOutcome::Created)
         }
         Some(changes) if changes.is_empty() => {
-            let failed = connect.status(name).await?.is_some_and(|status| status.has_failed());
-            if !failed {
+            if !former.is_some_and(ConnectorStatus::has_failed) {
                 return Ok(ConnectorOutcome::Unchanged);
             }
             progress("starting the failed connector again");

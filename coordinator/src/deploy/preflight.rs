@@ -1,5 +1,7 @@
 //! What must hold before `deploy` changes anything.
 
+use std::collections::BTreeMap;
+
 use cdc_shared::config::{PipelineConfig, SourceType};
 
 use super::broker::Broker;
@@ -36,8 +38,15 @@ pub(super) async fn check(
     }
     let existing = others(config, options, ours, connect).await?;
     group_is_free(config, broker).await?;
-    let first = !existing && !known.contains_key(&config.control_topic());
-    source_is_free(config, options, ours, existing, first).await
+    let first = !existing && never_deployed(config, &known);
+    source_is_free(config, options, existing, first).await
+}
+
+/// Whether no `deploy` of this pipeline has come as far as its topics. The control topic alone says
+/// nothing: a coordinator makes it too, and may have run before the first deploy.
+fn never_deployed(config: &PipelineConfig, known: &BTreeMap<String, i32>) -> bool {
+    let ours = [config.control_topic(), topics::heartbeat_topic(&config.topic_prefix)];
+    !ours.iter().all(|topic| known.contains_key(topic))
 }
 
 /// The classes that a pipeline needs and Connect does not have. A worker that lists connectors
@@ -109,14 +118,13 @@ async fn group_is_free(config: &PipelineConfig, broker: &Broker) -> Result<(), F
 async fn source_is_free(
     config: &PipelineConfig,
     options: DeployOptions,
-    ours: &Properties,
     existing: bool,
     first: bool,
 ) -> Result<Vec<String>, Failure> {
     if config.source.source_type != SourceType::Postgres {
         return Ok(Vec::new());
     }
-    if ours.get("database.password").is_some_and(|password| password.starts_with("${")) {
+    if config.source.password_is_connects() {
         return Ok(vec![
             "the source's password is known to Kafka Connect only: slot and publication were not \
              checked from here"
@@ -233,6 +241,18 @@ mod tests {
             retained_bytes: Some(2048),
             wal_status: "reserved".into(),
         }
+    }
+
+    #[test]
+    fn a_coordinator_that_ran_first_is_no_deploy() {
+        let mut config = PipelineConfig::default();
+        config.group_id = "cdc-demo".into();
+        let known = |names: &[&str]| names.iter().map(|&name| (name.to_owned(), 1)).collect();
+        let never = |names: &[&str]| never_deployed(&config, &known(names));
+        assert!(never(&[]));
+        assert!(never(&["cdc-demo.control"]));
+        assert!(never(&["__debezium-heartbeat.cdc"]), "another pipeline had this prefix");
+        assert!(!never(&["cdc-demo.control", "__debezium-heartbeat.cdc"]));
     }
 
     #[test]

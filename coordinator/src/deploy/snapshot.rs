@@ -1,7 +1,8 @@
 //! Asking a running connector for the snapshot of tables that came later.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use cdc_shared::clock::unix_ms;
 use cdc_shared::config::{PipelineConfig, SignalChannel, SourceType};
 use cdc_shared::kafka::producer_config;
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -103,7 +104,7 @@ fn captured(config: &PipelineConfig, tables: &[String]) -> Result<(), Failure> {
 
 /// Id and data of the signal.
 fn signal(tables: &[String]) -> (String, String) {
-    let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let millis = unix_ms();
     let patterns: Vec<String> = tables.iter().map(|table| table_pattern(table)).collect();
     let data = json!({ "data-collections": patterns, "type": "INCREMENTAL" });
     (format!("cdc-{millis}"), data.to_string())

@@ -65,9 +65,12 @@ pub async fn undeploy(
     }
     match drop_slot {
         Some(slot) => {
-            released(config).await?;
-            source::drop_slot(&config.source, slot).await?;
-            report.dropped_slot = Some(slot.to_owned());
+            if released(config).await? {
+                source::drop_slot(&config.source, slot).await?;
+                report.dropped_slot = Some(slot.to_owned());
+            } else {
+                report.notes.push(format!("slot {slot} does not exist (any more)"));
+            }
         }
         None => match source::slot_and_publication(config).await {
             Ok((slot, _)) => report.slot = slot,
@@ -95,16 +98,13 @@ fn named_right(config: &PipelineConfig, drop_slot: Option<&str>) -> Result<(), F
     }
 }
 
-/// Waits until the server no longer streams from the slot.
-async fn released(config: &PipelineConfig) -> Result<(), Failure> {
+/// Waits until the server no longer streams from the slot; `false` when there is none.
+async fn released(config: &PipelineConfig) -> Result<bool, Failure> {
     let begun = Instant::now();
     loop {
         let (slot, _) = source::slot_and_publication(config).await?;
-        let Some(slot) = slot else {
-            let message = format!("slot {} does not exist", config.source.slot_name);
-            return Err(Failure::new(Exit::Data, message));
-        };
-        let Some(pid) = slot.active_pid else { return Ok(()) };
+        let Some(slot) = slot else { return Ok(false) };
+        let Some(pid) = slot.active_pid else { return Ok(true) };
         if begun.elapsed() > RELEASE {
             let user = slot.used_by.as_deref().unwrap_or("unnamed");
             let message = format!("slot {} is still in use by process {pid} ({user})", slot.name);

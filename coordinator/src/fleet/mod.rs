@@ -38,11 +38,15 @@ impl Fleet {
         Self { expiry, workers: Mutex::new(BTreeMap::new()) }
     }
 
-    /// Remembers a heartbeat. Tells whether it names a topic of its sink for the first time.
+    /// Remembers a heartbeat, unless a later one of the same worker came before it. Tells whether it
+    /// names a topic of its sink for the first time.
     pub fn beat(&self, heartbeat: Heartbeat, now: Instant) -> bool {
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         workers.retain(|_, (at, _)| now.saturating_duration_since(*at) < REMEMBERED);
         let key = (heartbeat.sink_id.clone(), heartbeat.worker.id.clone());
+        if workers.get(&key).is_some_and(|(_, latest)| heartbeat.sequence < latest.sequence) {
+            return false;
+        }
         let known: BTreeSet<String> = workers
             .iter()
             .filter(|((sink, _), _)| *sink == heartbeat.sink_id)
@@ -84,6 +88,22 @@ impl Fleet {
 mod tests {
     use super::*;
     use crate::health::tests::heartbeat;
+
+    #[test]
+    fn a_report_that_was_delayed_does_not_replace_a_later_one() {
+        let fleet = Fleet::new(Duration::from_secs(2));
+        let start = Instant::now();
+        let beat = |sequence, next| {
+            let mut beat = heartbeat("wh", "w1", &[("t", 0, next)]);
+            beat.sequence = sequence;
+            fleet.beat(beat, start);
+            let position = fleet.workers(start)[0].heartbeat.partitions[0].position.clone();
+            position.unwrap().next.get()
+        };
+        assert_eq!(beat(2, 7), 7);
+        assert_eq!(beat(1, 5), 7);
+        assert_eq!(beat(2, 8), 8, "a repetition is as good");
+    }
 
     #[test]
     fn a_worker_is_gone_after_its_missed_beats_and_not_before() {

@@ -10,7 +10,8 @@ use cdc_shared::offset::{Position, TopicPartition};
 
 use super::plan::commit_counts;
 use crate::fleet::Fleet;
-use crate::ports::kafka::{Cluster, CommittedOffsets, KafkaTrouble, TopicFacts, ask};
+use crate::kafka::{Cluster, CommittedOffsets, KafkaTrouble, TopicFacts, ask};
+use crate::watermark::rule::advance;
 use crate::watermark::{SinkWatermarks, WatermarkStore};
 
 /// The watermarks of one sink, or why they cannot be read.
@@ -79,17 +80,15 @@ pub async fn observe(
     config: &PipelineConfig,
     cluster: &Arc<Cluster>,
     store: &dyn WatermarkStore,
+    fleet: &Fleet,
     control: &ControlState,
     members: &Members,
 ) -> Result<Observation, KafkaTrouble> {
     let begun = Instant::now();
     let names: BTreeSet<String> = members.iter().map(|(_, topic)| topic.clone()).collect();
-    let group = config.group_id.clone();
-    let (topics, ends, committed) = ask(cluster, move |cluster| {
+    let topics = ask(cluster, move |cluster| {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let topics = cluster.topics(&names)?;
-        let partitions = partitions(&topics);
-        Ok((topics, cluster.ends(&partitions)?, cluster.committed(&group, &partitions)?))
+        cluster.topics(&names)
     })
     .await?;
     let mut watermarks = BTreeMap::new();
@@ -99,16 +98,32 @@ pub async fn observe(
             watermarks.insert(sink.clone(), read);
         }
     }
-    let mut observation =
-        Observation { begun, topics, ends, committed, watermarks, rebuilt: Vec::new() };
-    rebuild(config, cluster, control, members, &mut observation).await?;
+    let mut observation = Observation {
+        begun,
+        topics,
+        ends: BTreeMap::new(),
+        committed: CommittedOffsets::new(),
+        watermarks,
+        rebuilt: Vec::new(),
+    };
+    rebuild(config, cluster, fleet, control, members, &mut observation).await?;
+    // Last: a position that was read after its log's end would seem to lie beyond it.
+    let (partitions, group) = (observation.partitions(), config.group_id.clone());
+    (observation.ends, observation.committed) = ask(cluster, move |cluster| {
+        Ok((cluster.ends(&partitions)?, cluster.committed(&group, &partitions)?))
+    })
+    .await?;
     Ok(observation)
 }
 
 /// Fills watermarks that a readable store does not have from the commits of the sinks' groups.
+///
+/// For a sink without live workers the commits are asked always: the store may be older than they
+/// are (Redis was away when the sink last moved, or was restored), and nobody reports again.
 async fn rebuild(
     config: &PipelineConfig,
     cluster: &Arc<Cluster>,
+    fleet: &Fleet,
     control: &ControlState,
     members: &Members,
     observation: &mut Observation,
@@ -116,23 +131,26 @@ async fn rebuild(
     let sinks: Vec<String> = observation.watermarks.keys().cloned().collect();
     for sink in sinks {
         let Some(Ok(known)) = observation.watermarks.get(&sink) else { continue };
-        let missing: Vec<TopicPartition> = observation
+        let idle = fleet.live(&sink, observation.begun).is_empty();
+        let asked: Vec<TopicPartition> = observation
             .partitions()
             .into_iter()
             .filter(|tp| members.contains(&(sink.clone(), tp.topic.to_string())))
-            .filter(|tp| !known.contains_key(tp))
+            .filter(|tp| idle || !known.contains_key(tp))
             .collect();
-        if missing.is_empty() {
+        if asked.is_empty() {
             continue;
         }
         let group = config.sink_group(&sink);
-        let committed = ask(cluster, move |cluster| cluster.committed(&group, &missing)).await?;
+        let committed = ask(cluster, move |cluster| cluster.committed(&group, &asked)).await?;
         let found: Vec<(TopicPartition, Position)> = committed
             .into_iter()
             .filter_map(|(tp, committed)| {
                 let position = Position::from_commit(committed.next.get(), &committed.metadata)?;
                 let live = &observation.topics.get(tp.topic.as_ref())?.id;
-                commit_counts(&position, control.rewind(&sink, &tp), live).then_some((tp, position))
+                let counts = commit_counts(&position, control.rewind(&sink, &tp), live)
+                    && advance(observation.position(&sink, &tp), &position);
+                counts.then_some((tp, position))
             })
             .collect();
         if let Some(Ok(known)) = observation.watermarks.get_mut(&sink) {

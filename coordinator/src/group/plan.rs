@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Members, Observation};
 use crate::control::Change;
+use crate::kafka::{Committed, CommittedOffsets};
 
 /// What a sink's stored position is worth.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -130,6 +131,29 @@ pub fn plan(members: &Members, observation: &Observation, control: &ControlState
         }
     }
     plan
+}
+
+/// What is to be committed: what differs from P as it is, and what would expire. A partition that P
+/// waits for keeps the offset that it has. `copied` tells whether P's former offset is in the
+/// control topic, before which nothing may be committed; `stale` what was not committed for long.
+pub fn due(
+    plan: &Plan,
+    committed: &CommittedOffsets,
+    copied: impl Fn(&TopicPartition) -> bool,
+    stale: impl Fn(&TopicPartition) -> bool,
+) -> CommittedOffsets {
+    let wanted = plan
+        .offsets
+        .iter()
+        .filter(|(tp, next)| {
+            stale(tp) || committed.get(tp).is_none_or(|stored| stored.next != **next)
+        })
+        .map(|(tp, next)| (tp.clone(), Committed { next: *next, metadata: String::new() }));
+    let kept = committed
+        .iter()
+        .filter(|(tp, _)| !plan.offsets.contains_key(tp) && stale(tp))
+        .map(|(tp, stored)| (tp.clone(), stored.clone()));
+    wanted.chain(kept).filter(|(tp, _)| copied(tp)).collect()
 }
 
 /// What the control topic should say and does not yet: new members, what P had before us, and how

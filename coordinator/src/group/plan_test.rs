@@ -5,7 +5,7 @@ use std::time::Instant;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ports::kafka::{Committed, TopicFacts};
+use crate::kafka::{Committed, TopicFacts};
 use crate::watermark::SinkWatermarks;
 use crate::watermark::rule::tests::position;
 
@@ -179,4 +179,21 @@ proptest! {
         let held: BTreeSet<i32> = plan.holds.iter().map(|hold| hold.partition).collect();
         prop_assert_eq!(held.len() + plan.offsets.len(), 3);
     }
+}
+
+#[test]
+fn what_is_committed_differs_or_would_expire_and_a_partition_that_waits_keeps_its_offset() {
+    let tp = |partition| TopicPartition::new("t", partition);
+    let at = |next| NextOffset::new(next).unwrap();
+    let committed = |next, metadata: &str| Committed { next: at(next), metadata: metadata.into() };
+    let plan = Plan { offsets: [(tp(0), at(5)), (tp(1), at(6))].into(), holds: Vec::new() };
+    let stored = [(tp(0), committed(5, "")), (tp(1), committed(9, "")), (tp(2), committed(7, "x"))];
+    let stored: CommittedOffsets = stored.into();
+    let due = |copied: bool, stale: bool| due(&plan, &stored, |_| copied, |_| stale);
+    assert_eq!(due(true, false), [(tp(1), committed(6, ""))].into());
+    assert_eq!(
+        due(true, true),
+        [(tp(0), committed(5, "")), (tp(1), committed(6, "")), (tp(2), committed(7, "x"))].into()
+    );
+    assert!(due(false, true).is_empty());
 }

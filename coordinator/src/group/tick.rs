@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use cdc_shared::clock::unix_ms;
 use cdc_shared::control::ControlState;
 use cdc_shared::offset::TopicPartition;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::plan::{GroupHold, Plan, missing_records, plan};
+use super::plan::{GroupHold, Plan, due, missing_records, plan};
 use super::{Members, Observation, observe};
 use crate::control::ControlError;
+use crate::kafka::{KafkaTrouble, ask};
 use crate::leader::ELECTION_TIMEOUT;
-use crate::ports::kafka::{Committed, CommittedOffsets, KafkaTrouble, ask};
-use crate::ports::now_ms;
 use crate::state::Coordinator;
 
 /// How often P is looked at.
@@ -99,6 +99,7 @@ impl GroupTicker {
             &coordinator.config,
             &coordinator.cluster,
             coordinator.store.as_ref(),
+            &coordinator.fleet,
             &control,
             &view.members,
         );
@@ -139,18 +140,12 @@ impl GroupTicker {
         }
         let control = write_missing(coordinator, members, observation).await?;
         let now = Instant::now();
-        let due: CommittedOffsets = wanted
-            .offsets
-            .iter()
-            .filter(|(tp, next)| {
-                let copied = control.group_start(tp).is_some();
-                let stale = committed_at.get(tp).is_none_or(|at| now - *at >= RECOMMIT);
-                let differs =
-                    observation.committed.get(tp).is_none_or(|stored| stored.next != **next);
-                copied && (stale || differs)
-            })
-            .map(|(tp, next)| (tp.clone(), Committed { next: *next, metadata: String::new() }))
-            .collect();
+        let due = due(
+            wanted,
+            &observation.committed,
+            |tp| control.group_start(tp).is_some(),
+            |tp| committed_at.get(tp).is_none_or(|at| now - *at >= RECOMMIT),
+        );
         // A process that was frozen since its look may have lost the lead meanwhile, and what it
         // saw is old.
         if due.is_empty()
@@ -190,7 +185,7 @@ async fn write_missing(
     observation: &Observation,
 ) -> Result<Arc<ControlState>, TickError> {
     let state = coordinator.control.state();
-    if missing_records(members, observation, &state, now_ms()).is_empty() {
+    if missing_records(members, observation, &state, unix_ms()).is_empty() {
         return Ok(state);
     }
     coordinator
@@ -198,7 +193,7 @@ async fn write_missing(
         .write::<(), ControlError>(|state| {
             // A sink removed while this tick looked must not come back by it.
             let members = members.intersection(&coordinator.members(state)).cloned().collect();
-            Ok((missing_records(&members, observation, state, now_ms()), ()))
+            Ok((missing_records(&members, observation, state, unix_ms()), ()))
         })
         .await?;
     Ok(coordinator.control.state())
@@ -236,7 +231,12 @@ async fn keep_sink_groups(
             .filter(|tp| view.members.contains(&(sink.clone(), tp.topic.to_string())))
             .collect();
         let kept_again = ask(&coordinator.cluster, move |cluster| {
+            let begun = Instant::now();
             let committed = cluster.committed(&group, &partitions)?;
+            // Were this process frozen in between, a worker might have come, moved on and gone.
+            if begun.elapsed() > ELECTION_TIMEOUT / 2 {
+                return Err(KafkaTrouble::Answer("the offsets came late".to_owned()));
+            }
             cluster.commit(&group, &committed)
         });
         match kept_again.await {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use cdc_shared::clock::unix_ms;
 use cdc_shared::control::ControlState;
 use cdc_shared::offset::TopicPartition;
 
@@ -14,7 +15,6 @@ use super::{SinkStatus, judge, overall};
 use crate::fleet::Worker;
 use crate::group::GroupView;
 use crate::monitor::{LagReport, SinkLag};
-use crate::ports::now_ms;
 use crate::state::Coordinator;
 
 /// The health report as of now.
@@ -23,11 +23,11 @@ pub fn health(coordinator: &Coordinator) -> HealthReport {
     let view = coordinator.group.view();
     let workers = coordinator.fleet.workers(Instant::now());
     let control = coordinator.control.state();
-    let lag = coordinator.lag.report(&view, &workers, now_ms());
+    let lag = coordinator.lag.report(&view, &workers, unix_ms());
     let mut report = HealthReport {
         schema_version: 1,
         pipeline_id: coordinator.config.pipeline_id.clone(),
-        at_ms: now_ms(),
+        at_ms: unix_ms(),
         verdict: Verdict::Unknown,
         reasons: Vec::new(),
         coordinator: LeaderHealth {
@@ -174,7 +174,7 @@ fn worker_health(worker: &Worker) -> WorkerHealth {
 pub fn status(coordinator: &Coordinator) -> StatusReport {
     let view = coordinator.group.view();
     let workers = coordinator.fleet.workers(Instant::now());
-    let lag = coordinator.lag.report(&view, &workers, now_ms());
+    let lag = coordinator.lag.report(&view, &workers, unix_ms());
     let partitions = lag
         .sinks
         .iter()

@@ -5,18 +5,18 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cdc_shared::config::PipelineConfig;
+use cdc_shared::config::{PipelineConfig, SourceType};
+use cdc_shared::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::report::{
     ConnectorHealth, ServiceHealth, ServiceState, SlotHealth, SourceHealth, TaskHealth,
 };
+use crate::connect::{Connect, ConnectorStatus, TaskStatus, first_lines};
 use crate::error::CoordinatorError;
-use crate::ports::connect::{Connect, ConnectorStatus, Found, Part};
-use crate::ports::kafka::ask;
-use crate::ports::registry::Registry;
-use crate::ports::source;
+use crate::kafka::{Cluster, ask};
+use crate::source::{self, Slot};
 use crate::state::Coordinator;
 use crate::watermark::WatermarkStore;
 
@@ -55,7 +55,7 @@ impl Probes {
     /// When TLS files cannot be used.
     pub fn new(config: &PipelineConfig) -> Result<Self, CoordinatorError> {
         Ok(Self {
-            connect: Connect::new(&config.connector, config.connector_name())?,
+            connect: Connect::new(&config.connector)?.impatient(),
             registry: Registry::new(&config.kafka)?,
             facts: watch::Sender::default(),
             control_trouble: Mutex::new(None),
@@ -95,22 +95,15 @@ impl Probes {
 
     async fn round(&self, coordinator: &Coordinator) -> ProbeFacts {
         let config = &coordinator.config;
+        let name = config.connector_name();
         let (kafka, registry, connector, redis, slot) = tokio::join!(
             limited(async {
-                ask(&coordinator.cluster, crate::ports::kafka::Cluster::brokers)
-                    .await
-                    .map_err(|error| error.to_string())
+                ask(&coordinator.cluster, Cluster::brokers).await.map_err(|error| error.to_string())
             }),
-            limited(self.registry.check()),
-            limited(self.connect.status()),
+            limited(async { self.registry.check().await.map_err(|error| error.to_string()) }),
+            limited(async { self.connect.status(&name).await.map_err(|f| f.message) }),
             limited(check_store(coordinator.store.as_ref())),
-            limited(async {
-                if source::has_slot(&config.source) {
-                    source::slot(&config.source).await.map(Some)
-                } else {
-                    Ok(None)
-                }
-            }),
+            limited(slot(config)),
         );
         let mut facts = ProbeFacts {
             kafka: ServiceHealth { brokers: kafka.as_ref().ok().copied(), ..service(&kafka) },
@@ -119,7 +112,6 @@ impl Probes {
             redis: redis.unwrap_or_else(|error| service(&Err::<(), _>(error))),
             source: SourceHealth::default(),
         };
-        let name = config.connector_name();
         facts.source = connector_health(&name, connector.as_ref().ok());
         facts.connect = service(&connector);
         match slot {
@@ -158,23 +150,33 @@ fn service<T>(answer: &Result<T, String>) -> ServiceHealth {
     }
 }
 
-fn connector_health(name: &str, found: Option<&Found>) -> SourceHealth {
+/// The slot that the source should have: outer `None` where there is nothing to ask for.
+async fn slot(config: &PipelineConfig) -> Result<Option<Option<Slot>>, String> {
+    let source = &config.source;
+    if source.source_type != SourceType::Postgres || source.password_is_connects() {
+        return Ok(None);
+    }
+    let found = source::slot_and_publication(config).await;
+    found.map(|(slot, _)| Some(slot)).map_err(|failure| failure.message)
+}
+
+fn connector_health(name: &str, found: Option<&Option<ConnectorStatus>>) -> SourceHealth {
     let state = |state: &str| SourceHealth {
         connector: ConnectorHealth { name: name.to_owned(), state: state.to_owned(), trace: None },
         ..SourceHealth::default()
     };
     match found {
         None => state("UNKNOWN"),
-        Some(Found::Absent) => state("ABSENT"),
-        Some(Found::Connector(ConnectorStatus { connector, tasks })) => {
+        Some(None) => state("ABSENT"),
+        Some(Some(ConnectorStatus { connector, tasks })) => {
             let mut health = state(&connector.state);
-            health.connector.trace = first_line(connector);
+            health.connector.trace = trace(connector);
             health.tasks = tasks
                 .iter()
                 .map(|task| TaskHealth {
-                    id: task.id.unwrap_or_default(),
+                    id: task.id.and_then(|id| i32::try_from(id).ok()).unwrap_or_default(),
                     state: task.state.clone(),
-                    trace: first_line(task),
+                    trace: trace(task),
                 })
                 .collect();
             health
@@ -182,29 +184,18 @@ fn connector_health(name: &str, found: Option<&Found>) -> SourceHealth {
     }
 }
 
-/// The root cause as far as the trace names one: the last `Caused by`, else the first line.
-fn first_line(part: &Part) -> Option<String> {
-    if part.state != "FAILED" {
-        return None;
-    }
-    let trace = part.trace.as_ref()?;
-    let first = trace.lines().next()?.trim();
-    let cause = trace.lines().rev().find_map(|line| line.trim().strip_prefix("Caused by: "));
-    Some(match cause {
-        Some(cause) => format!("{first} (cause: {cause})"),
-        None => first.to_owned(),
-    })
+/// The sentences of a failure, in one line.
+fn trace(part: &TaskStatus) -> Option<String> {
+    let trace = part.trace.as_ref().filter(|_| part.state == "FAILED")?;
+    Some(first_lines(trace).replace("\n  ", "; "))
 }
 
-fn slot_health(name: &str, slot: Option<source::Slot>) -> SlotHealth {
-    let exists = slot.is_some();
-    let slot =
-        slot.unwrap_or(source::Slot { active: false, wal_status: None, retained_bytes: None });
+fn slot_health(name: &str, slot: Option<Slot>) -> SlotHealth {
     SlotHealth {
         name: name.to_owned(),
-        exists,
-        active: slot.active,
-        retained_bytes: slot.retained_bytes,
-        wal_status: slot.wal_status,
+        exists: slot.is_some(),
+        active: slot.as_ref().is_some_and(|slot| slot.active_pid.is_some()),
+        retained_bytes: slot.as_ref().and_then(|slot| slot.retained_bytes),
+        wal_status: slot.map(|slot| slot.wal_status).filter(|status| !status.is_empty()),
     }
 }

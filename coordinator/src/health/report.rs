@@ -84,7 +84,7 @@ pub struct ConnectorHealth {
     pub name: String,
     /// Connect's word: `RUNNING`, `FAILED`, `PAUSED`, …; `ABSENT` and `UNKNOWN` are ours.
     pub state: String,
-    /// First line of Connect's own trace.
+    /// What Connect says of a failure, in one line without stack frames.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
 }
@@ -96,7 +96,7 @@ pub struct TaskHealth {
     pub id: i32,
     /// Connect's word.
     pub state: String,
-    /// First line of Connect's own trace.
+    /// What Connect says of a failure, in one line without stack frames.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
 }

@@ -10,6 +10,7 @@ use cdc_shared::offset::{Incarnation, NextOffset, Position, SchemaIds, TopicId};
 
 use super::*;
 use crate::fleet::Worker;
+use crate::group::plan::GroupHold;
 
 /// A heartbeat of `sink` that reports `(topic, partition, next offset)`.
 pub(crate) fn heartbeat(sink: &str, worker: &str, at: &[(&str, i32, i64)]) -> Heartbeat {
@@ -44,6 +45,7 @@ pub(crate) fn heartbeat(sink: &str, worker: &str, at: &[(&str, i32, i64)]) -> He
         counters: Counters::default(),
         last_error: None,
         control_offset: 0,
+        sequence: 0,
     }
 }
 
@@ -128,7 +130,7 @@ fn all_well_is_ok() {
 fn each_trouble_has_its_weight() {
     use Verdict::{Critical, Degraded, Unknown};
     type Change = fn(&mut HealthReport);
-    let cases: [(&str, Verdict, Change); 19] = [
+    let cases: [(&str, Verdict, Change); 20] = [
         ("kafka_down", Critical, |r| r.kafka = down("x")),
         ("registry_down", Degraded, |r| r.schema_registry = down("x")),
         ("connect_down", Degraded, |r| r.connect = down("x")),
@@ -149,6 +151,14 @@ fn each_trouble_has_its_weight() {
         ("sink_degraded", Degraded, |r| r.sinks[0].status = SinkStatus::Degraded),
         ("sink_paused", Degraded, |r| r.sinks[0].status = SinkStatus::Paused),
         ("sink_parked", Degraded, |r| r.sinks[0].parked = vec!["t".into()]),
+        ("group_waits", Degraded, |r| {
+            r.pipeline_group.holds = vec![GroupHold {
+                topic: "t".into(),
+                partition: 0,
+                sink_id: "wh".into(),
+                reason: "no position reported yet".into(),
+            }];
+        }),
         ("group_in_use", Degraded, |r| r.pipeline_group.members = vec!["kcat at /h".into()]),
     ];
     for (code, verdict, change) in cases {

@@ -1,5 +1,7 @@
 //! What is wrong, how bad it is, and the way out: a pure rule over a report.
 
+use std::collections::BTreeMap;
+
 use cdc_shared::api::PartitionState;
 
 use super::SinkStatus;
@@ -7,6 +9,7 @@ use super::report::{
     HealthReport, Reason, ServiceHealth, ServiceState, Severity, SinkHealth, SlotHealth,
     TaskHealth, Verdict,
 };
+use crate::group::plan::GroupHold;
 
 /// WAL kept for the slot from which on somebody should look.
 const RETAINED_BYTES: i64 = 5 * 1024 * 1024 * 1024;
@@ -24,6 +27,9 @@ pub fn judge(report: &HealthReport) -> Vec<Reason> {
         }
     }
     group(report, &mut reasons);
+    if report.coordinator.leader {
+        group_holds(report, &mut reasons);
+    }
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.severity));
     reasons
 }
@@ -122,14 +128,14 @@ fn connector(report: &HealthReport, reasons: &mut Vec<Reason>) {
             Severity::Critical,
             "connector_absent",
             format!("Kafka Connect has no connector {name:?}"),
-            Some("cdc deploy <pipeline file>"),
+            Some("cdc deploy FILE"),
         ),
         "FAILED" => add(
             reasons,
             Severity::Critical,
             "connector_failed",
             format!("connector {name:?} has failed: {}", trace(connector.trace.as_ref())),
-            Some("remove the cause, then cdc deploy <pipeline file>"),
+            Some("remove the cause, then cdc deploy FILE"),
         ),
         state => add(
             reasons,
@@ -157,7 +163,7 @@ fn task(connector: &str, task: &TaskHealth, reasons: &mut Vec<Reason>) {
             Severity::Critical,
             "task_failed",
             format!("task {id} of {connector:?} has failed: {}", trace(task.trace.as_ref())),
-            Some("remove the cause, then cdc deploy <pipeline file>"),
+            Some("remove the cause, then cdc deploy FILE"),
         ),
         _ => {
             let message = format!("task {id} of {connector:?} is {state}");
@@ -174,7 +180,7 @@ fn slot(slot: &SlotHealth, reasons: &mut Vec<Reason>) {
     let name = &slot.name;
     if !slot.exists {
         let message = format!("the source has no replication slot {name:?}");
-        let way_out = Some("cdc deploy <pipeline file>; changes made meanwhile need a snapshot");
+        let way_out = Some("cdc deploy FILE; changes made meanwhile need a snapshot");
         add(reasons, Severity::Critical, "slot_absent", message, way_out);
         return;
     }
@@ -184,7 +190,9 @@ fn slot(slot: &SlotHealth, reasons: &mut Vec<Reason>) {
             Severity::Critical,
             "slot_lost",
             format!("the source has removed WAL that slot {name:?} needs"),
-            Some("cdc undeploy --drop-slot, cdc deploy: a new snapshot is needed"),
+            Some(&format!(
+                "cdc undeploy FILE --drop-slot {name}, cdc deploy FILE: a new snapshot is needed"
+            )),
         ),
         Some("unreserved") => add(
             reasons,
@@ -197,8 +205,8 @@ fn slot(slot: &SlotHealth, reasons: &mut Vec<Reason>) {
     }
     if !slot.active {
         let message = format!("nobody reads from replication slot {name:?}: WAL piles up");
-        let way_out = Some("get the connector to run, or cdc undeploy --drop-slot");
-        add(reasons, Severity::Degraded, "slot_inactive", message, way_out);
+        let way_out = format!("get the connector to run, or cdc undeploy FILE --drop-slot {name}");
+        add(reasons, Severity::Degraded, "slot_inactive", message, Some(&way_out));
     }
     if let Some(bytes) = slot.retained_bytes.filter(|bytes| *bytes > RETAINED_BYTES) {
         let gigabytes = bytes / (1024 * 1024 * 1024);
@@ -224,7 +232,7 @@ fn sink(sink: &SinkHealth, reasons: &mut Vec<Reason>) {
             Severity::Critical,
             "no_worker",
             format!("sink {id} is enabled and no worker reports for it"),
-            Some(&format!("cdc-worker run --sink {id}")),
+            Some(&format!("cdc-worker run FILE --sink {id}")),
         ),
         SinkStatus::Degraded => {
             let cause = sink.last_error.as_ref().map_or("no error told", |error| &error.message);
@@ -236,7 +244,7 @@ fn sink(sink: &SinkHealth, reasons: &mut Vec<Reason>) {
             Severity::Degraded,
             "sink_paused",
             format!("sink {id} is {} by an operator: {why}", sink.status.name()),
-            Some(&format!("cdc resume --sink {id}")),
+            Some(&format!("cdc resume FILE --sink {id}")),
         ),
         SinkStatus::Starting | SinkStatus::Draining => {
             let message = format!("sink {id} is {}", sink.status.name());
@@ -248,14 +256,43 @@ fn sink(sink: &SinkHealth, reasons: &mut Vec<Reason>) {
     for table in &sink.tables {
         let (topic, why) = (&table.topic, &table.reason);
         let message = format!("sink {id}: {topic} is paused by an operator: {why}");
-        let way_out = format!("cdc resume --sink {id} --table {topic}");
+        let way_out = format!("cdc resume FILE --sink {id} --table {topic}");
         add(reasons, Severity::Degraded, "table_paused", message, Some(&way_out));
     }
     if !sink.parked.is_empty() {
         let topics = sink.parked.join(", ");
         let message = format!("sink {id} no longer consumes {topics}, which still holds back P");
-        let way_out = format!("enable it again, or cdc sink remove {id}");
+        // Of an enabled sink only the tables that it has left: its workers live.
+        let way_out = match sink.enabled || !sink.workers.is_empty() {
+            true => format!("cdc sink remove {id} FILE --table TOPIC for each, or add them again"),
+            false => format!("enable it again, or cdc sink remove {id} FILE"),
+        };
         add(reasons, Severity::Degraded, "sink_parked", message, Some(&way_out));
+    }
+}
+
+/// For whom P waits, one finding for each sink.
+fn group_holds(report: &HealthReport, reasons: &mut Vec<Reason>) {
+    let group = &report.pipeline_group;
+    let mut by_sink: BTreeMap<&str, Vec<&GroupHold>> = BTreeMap::new();
+    for hold in &group.holds {
+        by_sink.entry(&hold.sink_id).or_default().push(hold);
+    }
+    for (sink, holds) in by_sink {
+        let Some(first) = holds.first() else { continue };
+        let more = match holds.len() - 1 {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        let message = format!(
+            "group {:?} waits for sink {sink} at {}[{}]{more}: {}",
+            group.group_id, first.topic, first.partition, first.reason
+        );
+        let way_out = format!(
+            "run a worker of the sink with this configuration; if it will not come back: cdc sink \
+             remove {sink} FILE"
+        );
+        add(reasons, Severity::Degraded, "group_waits", message, Some(&way_out));
     }
 }
 

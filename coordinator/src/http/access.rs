@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, HOST};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use cdc_shared::config::{Secret, TokenConfig};
@@ -37,6 +37,17 @@ impl Role {
     }
 }
 
+/// Whether a request may pass, and why.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Allowed {
+    /// It bears a token.
+    ByToken,
+    /// The role has no token, and the caller is on this machine.
+    ByPlace,
+    /// It may not.
+    No,
+}
+
 /// The tokens that open one role.
 pub(crate) struct Access {
     role: Role,
@@ -55,14 +66,18 @@ impl Access {
         Self { role, own, wider }
     }
 
-    fn allows(&self, token: Option<&str>, peer: IpAddr) -> bool {
+    fn allows(&self, token: Option<&str>, peer: IpAddr) -> Allowed {
         let opened_by = |secret: &Option<Secret>| match (secret, token) {
             (Some(secret), Some(token)) => same(secret.expose(), token),
             _ => false,
         };
         // Both are compared, whatever the first says, so that time tells nothing.
         let opened = opened_by(&self.own) | opened_by(&self.wider);
-        opened || (self.own.is_none() && is_local(peer))
+        match opened {
+            true => Allowed::ByToken,
+            false if self.own.is_none() && is_local(peer) => Allowed::ByPlace,
+            false => Allowed::No,
+        }
     }
 }
 
@@ -86,11 +101,28 @@ pub(crate) async fn require(
         .headers()
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "));
-    if access.allows(token, peer.ip()) {
-        return next.run(request).await;
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token);
+    match access.allows(token, peer.ip()) {
+        Allowed::ByToken => next.run(request).await,
+        Allowed::ByPlace if names_this_machine(&request) => next.run(request).await,
+        Allowed::ByPlace => ApiError::foreign_host().into_response(),
+        Allowed::No => ApiError::unauthorized(access.role.name()).into_response(),
     }
-    ApiError::unauthorized(access.role.name()).into_response()
+}
+
+/// Whether the caller meant this machine. A page in a browser here can have its own host's name
+/// lead to loopback (DNS rebinding); it cannot choose the name that it is asked by.
+fn names_this_machine(request: &Request) -> bool {
+    let host = request.headers().get(HOST).and_then(|value| value.to_str().ok());
+    let Some(host) = host else { return !request.headers().contains_key(HOST) };
+    let bare = match host.rsplit_once(':') {
+        Some((bare, port)) if port.chars().all(|c| c.is_ascii_digit()) => bare,
+        _ => host,
+    };
+    let bare = bare.trim_start_matches('[').trim_end_matches(']');
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
 }
 
 /// Refuses to listen beyond loopback without any token.
@@ -123,7 +155,8 @@ mod tests {
     #[test]
     fn a_role_is_opened_by_its_token_and_without_one_by_loopback() {
         let (here, there) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([10, 0, 0, 1]));
-        let allows = |role, token, peer| Access::new(&tokens(), role).allows(token, peer);
+        let allows =
+            |role, token, peer| Access::new(&tokens(), role).allows(token, peer) != Allowed::No;
         assert!(allows(Role::Worker, Some("w"), there));
         assert!(!allows(Role::Worker, Some("o"), here));
         assert!(!allows(Role::Worker, None, here));

@@ -1,6 +1,6 @@
 //! Carries out an operator's command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,19 +8,22 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use cdc_shared::api::{Command, CommandReply, CommandRequest};
+use cdc_shared::clock::unix_ms;
 use cdc_shared::offset::{Incarnation, Position, TopicPartition};
 
+use super::checks;
 use super::error::ApiError;
 use crate::control::commands::{Known, TopicNow, decide};
-use crate::ports::kafka::ask;
-use crate::ports::now_ms;
+use crate::fleet::Worker;
+use crate::kafka::ask;
 use crate::state::Coordinator;
 
 pub(super) async fn carry_out(
     State(coordinator): State<Arc<Coordinator>>,
     body: Result<Json<CommandRequest>, JsonRejection>,
 ) -> Result<Json<CommandReply>, ApiError> {
-    let Json(mut request) = body.map_err(|error| ApiError::invalid(error.body_text()))?;
+    let Json(mut request) = body?;
+    checks::command(&request).map_err(ApiError::invalid)?;
     if !coordinator.leads() {
         return Err(ApiError::not_leader());
     }
@@ -70,14 +73,20 @@ fn known(coordinator: &Coordinator) -> Known {
     Known {
         sinks,
         topic_prefix: config.topic_prefix.clone(),
-        live: workers
-            .into_iter()
-            .filter(|worker| worker.live)
-            .map(|worker| worker.heartbeat.sink_id)
-            .collect(),
-        now_ms: now_ms(),
+        live: live(workers),
+        now_ms: unix_ms(),
         ..Known::default()
     }
+}
+
+/// Sinks with live workers, and the topics that these have to do with.
+fn live(workers: Vec<Worker>) -> BTreeMap<String, BTreeSet<String>> {
+    let mut live: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for worker in workers.into_iter().filter(|worker| worker.live) {
+        let topics = worker.heartbeat.partitions.into_iter().map(|report| report.topic);
+        live.entry(worker.heartbeat.sink_id).or_default().extend(topics);
+    }
+    live
 }
 
 /// Looks up what a skip or rewind needs to know of its topic.

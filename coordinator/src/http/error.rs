@@ -1,13 +1,14 @@
 //! Status codes of failures live here and only here.
 
 use axum::Json;
+use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use cdc_shared::api::ErrorBody;
 
 use crate::control::ControlError;
 use crate::control::commands::Refusal;
-use crate::ports::kafka::KafkaTrouble;
+use crate::kafka::KafkaTrouble;
 use crate::watermark::StoreError;
 
 /// An answer that says no.
@@ -55,6 +56,21 @@ impl ApiError {
         )
     }
 
+    pub(crate) fn wrong_method() -> Self {
+        let message = "this path does not take that method".to_owned();
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", message, None)
+    }
+
+    pub(crate) fn foreign_host() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "foreign_host",
+            "without a token this answers only to an IP address or localhost as its host"
+                .to_owned(),
+            Some("call it by its address, or set coordinator.tokens"),
+        )
+    }
+
     pub(crate) fn invalid(message: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid", message, None)
     }
@@ -80,6 +96,17 @@ impl From<ControlError> for ApiError {
                 Some("try again: commands may be repeated"),
             ),
         }
+    }
+}
+
+/// A body that is too large, of another type, no JSON, or other JSON.
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        let status = match rejection.status() {
+            StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+            status => status,
+        };
+        Self::new(status, "invalid", rejection.body_text(), None)
     }
 }
 

@@ -9,6 +9,7 @@ use axum::extract::rejection::JsonRejection;
 use cdc_shared::api::{Heartbeat, HeartbeatReply, TableDirective};
 use cdc_shared::offset::{Position, TopicPartition};
 
+use super::checks;
 use super::error::ApiError;
 use crate::state::Coordinator;
 
@@ -16,7 +17,8 @@ pub(super) async fn take(
     State(coordinator): State<Arc<Coordinator>>,
     body: Result<Json<Heartbeat>, JsonRejection>,
 ) -> Result<Json<HeartbeatReply>, ApiError> {
-    let Json(heartbeat) = body.map_err(|error| ApiError::invalid(error.body_text()))?;
+    let Json(heartbeat) = body?;
+    checks::heartbeat(&heartbeat).map_err(ApiError::invalid)?;
     let ours = &coordinator.config.pipeline_id;
     if heartbeat.pipeline_id != *ours {
         return Err(ApiError::wrong_pipeline(&heartbeat.pipeline_id, ours));

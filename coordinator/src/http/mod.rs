@@ -1,6 +1,7 @@
 //! The HTTP interface: the only place where worker, command line and coordinator meet.
 
 mod access;
+mod checks;
 mod commands;
 mod error;
 mod heartbeat;
@@ -75,6 +76,7 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .merge(worker)
         .merge(operator)
         .fallback(async || ApiError::not_found())
+        .method_not_allowed_fallback(async || ApiError::wrong_method())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(coordinator)
 }

@@ -1,11 +1,25 @@
-//! Bodies and codes of refusals.
+//! The interface by HTTP: who may call what, and what is refused.
+
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use axum::body::to_bytes;
 use axum::response::IntoResponse;
 use cdc_shared::api::ErrorBody;
+use cdc_shared::config::{PipelineConfig, TokenConfig, WatermarkStore as StoreKind};
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
 
 use super::*;
-use crate::watermark::StoreError;
+use crate::control::{ControlLog, Reader};
+use crate::fleet::Fleet;
+use crate::group::{GroupTicker, Members};
+use crate::health::Probes;
+use crate::health::tests::heartbeat;
+use crate::kafka::Cluster;
+use crate::metrics::Metrics;
+use crate::monitor::LagMonitor;
+use crate::watermark::{MemoryStore, StoreError};
 
 async fn answer(error: ApiError) -> (u16, ErrorBody) {
     let response = error.into_response();
@@ -26,5 +40,200 @@ async fn refusals_have_one_shape_and_stable_codes() {
         let (found, body) = answer(error).await;
         assert_eq!((found, body.code.as_str()), (status, code));
         assert!(body.hint.is_some());
+    }
+}
+
+/// A coordinator that leads, as far as it knows, without any Kafka.
+struct Running {
+    coordinator: Arc<Coordinator>,
+    address: SocketAddr,
+    client: Client,
+    stop: CancellationToken,
+    _reader: Reader,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn running(tokens: TokenConfig) -> Running {
+    cdc_shared::tls::install_crypto();
+    let mut config = PipelineConfig {
+        pipeline_id: "demo".into(),
+        group_id: "cdc-demo".into(),
+        ..PipelineConfig::default()
+    };
+    config.kafka.bootstrap_servers = "127.0.0.1:1".into();
+    config.coordinator.watermark_store = StoreKind::Memory;
+    config.coordinator.tokens = tokens;
+    let config = Arc::new(config);
+    let reader = Reader::start(&config.kafka, "cdc-demo", "cdc-demo.control").unwrap();
+    let coordinator = Arc::new(Coordinator {
+        control: ControlLog::new(&reader),
+        fleet: Fleet::new(config.heartbeat_interval()),
+        store: Arc::new(MemoryStore::default()),
+        cluster: Cluster::new(&config.kafka, &config.group_id).unwrap(),
+        group: GroupTicker::default(),
+        lag: LagMonitor::default(),
+        probes: Probes::new(&config).unwrap(),
+        metrics: Metrics::default(),
+        leading: AtomicBool::new(true),
+        removed: Mutex::new(Members::new()),
+        config,
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    tokio::spawn(serve(Arc::clone(&coordinator), listener, stop.clone()));
+    let client = Client::builder().no_proxy().build().unwrap();
+    Running { coordinator, address, client, stop, _reader: reader }
+}
+
+impl Running {
+    async fn ask(&self, method: Method, path: &str, token: &str, body: Value) -> (u16, Value) {
+        let request = self.client.request(method, format!("http://{}{path}", self.address));
+        let request = if token.is_empty() { request } else { request.bearer_auth(token) };
+        Self::told(request.json(&body)).await
+    }
+
+    async fn told(request: reqwest::RequestBuilder) -> (u16, Value) {
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default())
+    }
+
+    async fn beat(&self, change: impl FnOnce(&mut Value)) -> (u16, Value) {
+        let mut beat = serde_json::to_value(heartbeat("wh", "w1", &[("cdc.t", 0, 5)])).unwrap();
+        change(&mut beat);
+        self.ask(Method::POST, HEARTBEAT_PATH, "", beat).await
+    }
+}
+
+#[tokio::test]
+async fn every_path_demands_its_role() {
+    let tokens = TokenConfig {
+        worker: Some("worker".into()),
+        operator: Some("operator".into()),
+        reader: Some("reader".into()),
+    };
+    let running = running(tokens).await;
+    let watermarks = WATERMARKS_PATH.replace("{sink}", "wh");
+    for (method, path, allowed) in [
+        (Method::GET, HEALTH_PATH, &["reader", "operator"][..]),
+        (Method::GET, STATUS_PATH, &["reader", "operator"]),
+        (Method::GET, "/metrics", &["reader", "operator"]),
+        (Method::POST, HEARTBEAT_PATH, &["worker"]),
+        (Method::GET, watermarks.as_str(), &["worker"]),
+        (Method::POST, COMMAND_PATH, &["operator"]),
+        (Method::GET, "/livez", &["", "x", "worker", "reader", "operator"]),
+        (Method::GET, "/readyz", &["", "x", "worker", "reader", "operator"]),
+    ] {
+        for token in ["", "x", "worke", "worker", "reader", "operator"] {
+            let (status, body) = running.ask(method.clone(), path, token, json!({})).await;
+            let passed = status != 401;
+            assert_eq!(passed, allowed.contains(&token) || path.ends_with('z'), "{path} {token}");
+            assert!(passed || body["code"] == "unauthorized", "{path}: {body}");
+        }
+    }
+    let lower = running.client.get(format!("http://{}{HEALTH_PATH}", running.address));
+    let lower = lower.header("authorization", "bearer reader");
+    assert_eq!(Running::told(lower).await.0, 200, "the scheme's case does not matter");
+}
+
+#[tokio::test]
+async fn a_page_in_a_browser_cannot_reach_a_coordinator_without_tokens() {
+    let running = running(TokenConfig::default()).await;
+    let with_host = |host: &str| {
+        let request = running.client.get(format!("http://{}{HEALTH_PATH}", running.address));
+        Running::told(request.header("host", host))
+    };
+    let (status, body) = with_host("evil.example:8090").await;
+    assert_eq!((status, &body["code"]), (403, &json!("foreign_host")));
+    for host in ["localhost:8090", "127.0.0.1", "[::1]:8090", "LOCALHOST"] {
+        assert_eq!(with_host(host).await.0, 200, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_heartbeat_with_nonsense_is_refused_and_nothing_of_it_is_kept() {
+    let running = running(TokenConfig::default()).await;
+    let long = "x".repeat(400);
+    let nonsense: Vec<(&str, Value)> = vec![
+        ("/partitions/0/position/next", json!(-1001)),
+        ("/partitions/0/position/next", json!(1e300)),
+        ("/partitions/0/position/topic_id", json!("a b")),
+        ("/partitions/0/position/topic_id", json!("")),
+        ("/partitions/0/topic", json!("no/topic")),
+        ("/partitions/0/topic", json!("")),
+        ("/partitions/0/partition", json!(-1)),
+        ("/sink_id", json!("a/b")),
+        ("/sink_id", json!("~trial")),
+        ("/sink_id", json!(long)),
+        ("/worker/id", json!("")),
+        ("/state", json!("zombie")),
+        ("/counters", json!(null)),
+    ];
+    for (path, value) in nonsense {
+        let (status, body) =
+            running.beat(|beat| *beat.pointer_mut(path).unwrap() = value.clone()).await;
+        assert_eq!((status, &body["code"]), (400, &json!("invalid")), "{path} {value}: {body}");
+    }
+    assert!(running.coordinator.fleet.workers(std::time::Instant::now()).is_empty());
+    let (status, body) = running.beat(|beat| beat["pipeline_id"] = json!("other")).await;
+    assert_eq!((status, &body["code"]), (422, &json!("wrong_pipeline")));
+    // Of an older or a newer version.
+    let (status, body) = running
+        .beat(|beat| {
+            beat.as_object_mut().unwrap().remove("sequence");
+            beat["partitions"][0].as_object_mut().unwrap().remove("hold");
+            beat["partitions"][0]["schema_of_next_year"] = json!({"a": 1});
+            beat["weather"] = json!("fine");
+        })
+        .await;
+    assert_eq!((status, &body["directive"]["state"]), (200, &json!("run")), "{body}");
+    let stored = running.coordinator.store.read("wh").await.unwrap();
+    assert_eq!(stored.len(), 1);
+}
+
+#[tokio::test]
+async fn bodies_of_the_wrong_size_or_kind_get_an_answer_of_the_one_shape() {
+    let running = running(TokenConfig::default()).await;
+    let url = format!("http://{}{HEARTBEAT_PATH}", running.address);
+    let post = |body: String, kind: &'static str| {
+        Running::told(running.client.post(&url).header("content-type", kind).body(body))
+    };
+    let json_kind = "application/json";
+    let deep = "[".repeat(100_000);
+    for (body, kind, status) in [
+        (String::new(), json_kind, 400),
+        ("{".to_owned(), json_kind, 400),
+        (deep, json_kind, 400),
+        ("{}".to_owned(), "text/plain", 415),
+        (" ".repeat(MAX_BODY_BYTES + 1), json_kind, 413),
+    ] {
+        let (found, answer) = post(body, kind).await;
+        assert_eq!((found, &answer["code"]), (status, &json!("invalid")), "{answer}");
+    }
+    let (status, answer) = running.ask(Method::GET, COMMAND_PATH, "", Value::Null).await;
+    assert_eq!((status, &answer["code"]), (405, &json!("wrong_method")));
+    let (status, answer) = running.ask(Method::GET, "/v2/health", "", Value::Null).await;
+    assert_eq!((status, &answer["code"]), (404, &json!("not_found")));
+}
+
+/// A text beyond what a Kafka record may hold would end the leader's producer.
+#[tokio::test]
+async fn a_command_with_a_huge_or_broken_text_is_refused() {
+    let running = running(TokenConfig::default()).await;
+    for (by, reason, said) in [
+        ("me", "x".repeat(2_000_000), "reason is longer than 1000 characters"),
+        ("me", "a\nb".to_owned(), "reason holds a control character: write it in one line"),
+        ("a\u{1b}[2J", String::new(), "by holds a control character: write it in one line"),
+    ] {
+        let command = json!({"type": "stop", "sink": "wh", "reason": reason});
+        let body = json!({"by": by, "command": command});
+        let (status, answer) = running.ask(Method::POST, COMMAND_PATH, "", body).await;
+        assert_eq!((status, &answer["message"]), (400, &json!(said)));
     }
 }

@@ -86,6 +86,7 @@ async fn lead_once(
     }
     let Some(writer) = take_over(coordinator, reader).await else { return Ended::Leave };
     coordinator.control.set_writer(Some(Arc::new(writer))).await;
+    coordinator.store.taken_over();
     coordinator.leading.store(true, Ordering::Release);
     tracing::info!(control_offset = coordinator.control.state().offset(), "leading the pipeline");
     coordinator.group.nudge();

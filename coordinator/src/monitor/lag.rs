@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use cdc_shared::clock::unix_ms;
 use cdc_shared::config::seconds;
 use cdc_shared::offset::TopicPartition;
 use serde::{Deserialize, Serialize};
@@ -15,8 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fleet::Worker;
 use crate::group::{GroupView, Observation};
-use crate::ports::kafka::{NextRecord, ask};
-use crate::ports::now_ms;
+use crate::kafka::{NextRecord, ask};
 use crate::state::Coordinator;
 
 /// Partitions whose next record is read in one round.
@@ -111,7 +111,7 @@ impl LagMonitor {
             let workers = coordinator.fleet.workers(Instant::now());
             let view = coordinator.group.view();
             self.read_next_records(coordinator, &view, &workers).await;
-            tell(&coordinator.config.group_id, &self.report(&view, &workers, now_ms()));
+            tell(&coordinator.config.group_id, &self.report(&view, &workers, unix_ms()));
         }
     }
 

@@ -4,7 +4,7 @@ use cdc_shared::offset::NextOffset;
 
 use super::*;
 use crate::health::tests::{heartbeat, worker};
-use crate::ports::kafka::{Committed, TopicFacts};
+use crate::kafka::{Committed, TopicFacts};
 use crate::watermark::rule::tests::position;
 
 fn view(positions: &[(i32, i64)], ends: &[i64]) -> GroupView {

@@ -32,15 +32,7 @@ pub async fn connect(source: &SourceConfig) -> Result<Client, Failure> {
     let (wire, tls) = source_tls(source)
         .connector()
         .map_err(|e| Failure::new(Exit::Config, format!("source.ssl: {e}")))?;
-    let mut config = base_config(
-        &source.host,
-        source.port,
-        &source.database,
-        &source.username,
-        source.password.expose(),
-        "cdc",
-        TIMEOUT,
-    );
+    let mut config = base_config(source, "cdc", TIMEOUT);
     config.ssl_mode(wire).options("-c statement_timeout=10000");
     let attempt = tokio::time::timeout(TIMEOUT, config.connect(tls)).await;
     let (client, connection) = match attempt {

@@ -5,11 +5,14 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use cdc_shared::backoff::RetryPolicy;
+use cdc_shared::exit::Exit;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::cli::complain;
 
 /// A worker that ran this long had started well: the next failure is a new one.
 const STEADY: Duration = Duration::from_secs(60);
@@ -43,13 +46,6 @@ pub(super) enum Ended {
     Misconfigured(String),
 }
 
-/// What an exit means while nobody asked for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Exited {
-    Misconfigured,
-    Again,
-}
-
 impl Worker {
     /// Keeps the worker running until it is told to stop.
     pub(super) async fn supervise(self, stop: Stop, backoff: RetryPolicy) -> Ended {
@@ -59,7 +55,7 @@ impl Worker {
             let reason = match self.start() {
                 Ok(child) => match self.watch(child, &stop).await {
                     Watched::Stopped(ended) => return ended,
-                    Watched::Exited(status) if exited(status) == Exited::Misconfigured => {
+                    Watched::Exited(status) if status.code().is_some_and(Exit::is_final) => {
                         return Ended::Misconfigured(status.to_string());
                     }
                     Watched::Exited(status) => status.to_string(),
@@ -80,7 +76,8 @@ impl Worker {
     fn start(&self) -> std::io::Result<Child> {
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
-            .stdin(Stdio::null())
+            // Held open for as long as we live: its end tells the worker that we were killed.
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // Its own group: Ctrl-C reaches only us, and we tell it to drain once. Reaching it
@@ -99,6 +96,8 @@ impl Worker {
     }
 
     async fn watch(&self, mut child: Child, stop: &Stop) -> Watched {
+        // Taken, because waiting for a child closes what it still has of it.
+        let _open = child.stdin.take();
         tokio::select! {
             status = child.wait() => {
                 return Watched::Exited(status.unwrap_or_default());
@@ -123,14 +122,6 @@ enum Watched {
     Stopped(Ended),
 }
 
-fn exited(status: ExitStatus) -> Exited {
-    // EX_USAGE, EX_NOINPUT and EX_CONFIG of sysexits.h.
-    match status.code() {
-        Some(64 | 66 | 78) => Exited::Misconfigured,
-        _ => Exited::Again,
-    }
-}
-
 fn terminate(child: &Child) {
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid
@@ -142,9 +133,13 @@ fn terminate(child: &Child) {
 
 /// Copies lines to our own log stream.
 async fn forward(from: impl AsyncRead + Unpin, prefix: String) {
-    let mut lines = BufReader::new(from).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        eprintln!("{prefix}{line}");
+    let mut from = BufReader::new(from);
+    let mut line = Vec::new();
+    // To the end whatever comes and whoever reads: a worker whose lines nobody takes would fail.
+    while from.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
+        let text = String::from_utf8_lossy(&line);
+        complain(&format_args!("{prefix}{}", text.trim_end_matches(['\r', '\n'])));
+        line.clear();
     }
 }
 

@@ -57,6 +57,7 @@ impl Fleet {
 fn arguments(target: &Target, sink: &str) -> Vec<String> {
     let mut arguments =
         vec!["run".into(), target.config.display().to_string(), "--sink".into(), sink.into()];
+    arguments.push("--until-stdin-ends".into());
     if let Some(file) = &target.platform_config {
         arguments.extend(["--platform-config".into(), file.display().to_string()]);
     }
@@ -184,8 +185,10 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "wh        | run p.yaml --sink wh --platform-config platform.yaml",
-                "analytics | run p.yaml --sink analytics --platform-config platform.yaml",
+                "wh        | run p.yaml --sink wh --until-stdin-ends --platform-config \
+                 platform.yaml",
+                "analytics | run p.yaml --sink analytics --until-stdin-ends --platform-config \
+                 platform.yaml",
             ]
         );
     }

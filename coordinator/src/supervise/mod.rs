@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::args::RunArgs;
-use crate::cli::{Exit, Failure, load, progress};
+use crate::cli::{Exit, Failure, load, progress, say};
 use crate::deploy::{self, DeployOptions};
 use crate::{CoordinatorError, ServeOptions};
 
@@ -42,6 +42,9 @@ async fn coordinator(config: Arc<PipelineConfig>, stop: CancellationToken) -> Re
 fn coordinator_failed(error: &CoordinatorError) -> Failure {
     let exit = match error {
         CoordinatorError::Serve(_) | CoordinatorError::PartEnded(_) => Exit::Software,
+        // Whoever has the address now may be gone at the next start.
+        CoordinatorError::AddressInUse(_) => Exit::Unavailable,
+        CoordinatorError::Client(failure) => failure.exit,
         _ => Exit::Config,
     };
     Failure::new(exit, format!("the coordinator: {error}"))
@@ -58,7 +61,7 @@ pub(crate) async fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     log_by(&config)?;
     if !args.no_deploy {
         let report = deploy::deploy(&config, DeployOptions::default(), &progress).await?;
-        println!("{report}");
+        say(&report)?;
     }
     let program = fleet::worker_program()?;
     let fleet = fleet::Fleet::new(&config, &args.target, &program);

@@ -60,7 +60,28 @@ impl WatermarkStore for MemoryStore {
         Ok(StoreCheck::default())
     }
 
+    fn taken_over(&self) {
+        self.with(HashMap::clear);
+    }
+
     fn kind(&self) -> &'static str {
         "memory"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watermark::rule::tests::position;
+
+    #[tokio::test]
+    async fn what_was_remembered_from_an_earlier_lead_is_forgotten() {
+        let store = MemoryStore::default();
+        let tp = TopicPartition::new("t", 0);
+        store.advance("s", &[(tp, position(0, "a", 1000))]).await.unwrap();
+        assert_eq!(store.read("s").await.unwrap().len(), 1);
+        // Meanwhile, under another leader, the sink was found behind itself.
+        store.taken_over();
+        assert!(store.read("s").await.unwrap().is_empty());
     }
 }

@@ -35,8 +35,12 @@ pub trait WatermarkStore: Send + Sync {
     /// Forgets a sink, or one topic of it.
     async fn forget(&self, sink: &str, topic: Option<&str>) -> Result<(), StoreError>;
 
-    /// Whether the store answers, and whether it might drop what it holds.
+    /// Whether the store answers and takes writes, and whether it might drop what it holds.
     async fn check(&self) -> Result<StoreCheck, StoreError>;
+
+    /// Forgets what may be out of date because another coordinator may have led since. A store that
+    /// all coordinators share is never out of date.
+    fn taken_over(&self) {}
 
     /// `redis` or `memory`.
     fn kind(&self) -> &'static str;

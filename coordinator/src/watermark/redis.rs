@@ -17,6 +17,9 @@ use super::{SinkWatermarks, StoreCheck, StoreError, WatermarkStore};
 /// Longest time for a connection, and for an answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
+/// In place of a sink's id, which has no `~`: where it is tried whether watermarks can be written.
+const TRIAL: &str = "~trial";
+
 /// Watermarks in Redis, under `{prefix}:{pipeline_id}:wm:{sink}`.
 pub struct RedisStore {
     client: Client,
@@ -157,6 +160,12 @@ impl WatermarkStore for RedisStore {
         let result: Result<String, _> =
             redis::cmd("INFO").arg("memory").query_async(&mut connection).await;
         let info = self.answer(result).await?;
+        // A replica, or a server that is full, answers questions and refuses every watermark.
+        let mut trial = self.script.key(self.key(TRIAL));
+        let at = cdc_shared::clock::unix_ms();
+        trial.arg("-/0").arg(0).arg(at).arg("-").arg(format!("0 {at} - - -"));
+        let result = trial.invoke_async::<i64>(&mut connection).await;
+        self.answer(result).await?;
         Ok(StoreCheck { eviction: eviction(&info) })
     }
 

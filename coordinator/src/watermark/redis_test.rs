@@ -143,6 +143,28 @@ fn a_replica_refuses_and_the_store_recovers() {
 }
 
 #[test]
+fn a_store_that_takes_no_watermarks_does_not_count_as_up() {
+    let runtime = runtime();
+    let server = Server::start(&[]);
+    runtime.block_on(async {
+        let store = server.store().await;
+        let mut connection = store.connection().await.unwrap();
+        let mut limit = redis::cmd("CONFIG");
+        limit.arg("SET").arg("maxmemory").arg("1").exec_async(&mut connection).await.unwrap();
+        let full = store.check().await.unwrap_err().to_string();
+        assert!(full.contains("OOM"), "{full}");
+        let mut connection = store.connection().await.unwrap();
+        let mut limit = redis::cmd("CONFIG");
+        limit.arg("SET").arg("maxmemory").arg("0").exec_async(&mut connection).await.unwrap();
+        store.check().await.unwrap();
+        let mut replicaof = redis::cmd("REPLICAOF");
+        replicaof.arg("127.0.0.1").arg(1).exec_async(&mut connection).await.unwrap();
+        let refusal = store.check().await.unwrap_err().to_string();
+        assert!(refusal.to_lowercase().contains("read"), "{refusal}");
+    });
+}
+
+#[test]
 fn garbage_is_an_error_and_a_report_replaces_it() {
     let runtime = runtime();
     let server = Server::start(&[]);

@@ -13,6 +13,9 @@ use super::shape::shape;
 use super::tree::{self, Entry, Node, Value};
 use super::{ConfigErrors, PipelineConfig, environment, references};
 
+/// Largest configuration file, in bytes.
+const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+
 /// Variables of an environment, by name.
 pub type Variables = BTreeMap<String, String>;
 
@@ -62,6 +65,8 @@ pub enum Sections {
     Coordinator,
     /// Commands that only call the coordinator: its address and tokens.
     Client,
+    /// Commands that only ask the services: Kafka, the schema registry and Kafka Connect.
+    Platform,
     /// Everything, for `validate`.
     All,
 }
@@ -125,20 +130,69 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, ConfigErrors> {
     }
 }
 
+/// The settings of a platform file and the environment, without any pipeline: for commands that
+/// only ask the services. What names a pipeline is empty.
+///
+/// # Errors
+///
+/// Everything that is wrong with them, each with its place.
+pub fn load_platform(
+    platform: Option<&Path>,
+    variables: &Variables,
+) -> Result<PipelineConfig, ConfigErrors> {
+    let mut errors = Vec::new();
+    let file = platform.and_then(|path| read(path, &mut errors));
+    if platform.is_some() && file.is_none() {
+        return Err(in_order(errors));
+    }
+    // In place of the pipeline that is not there, so that nothing is missing.
+    let source: Arc<str> = Arc::from(TEMPLATE);
+    let text = "pipeline_id: none\nsource: {database: none}\n";
+    let mut base = tree::parse(&source, text, &mut errors)
+        .unwrap_or_else(|| Node::empty(Place { source, line: 1 }));
+    if let Some(file) = file {
+        base.merge(file);
+    }
+    let tree = merged(Some(base), None, variables, &mut errors);
+    let usage = Usage::new(&Sections::Platform, &tree);
+    let shaped = shape(&tree, &usage, variables);
+    errors.extend(shaped.errors);
+    let config = typed(shaped.values, &tree, &mut errors);
+    match config {
+        Some(config) if errors.is_empty() => {
+            rules::check(
+                &config,
+                &mut Findings::new(&tree, &usage, &shaped.unresolved, &mut errors),
+            );
+            let config = PipelineConfig { pipeline_id: String::new(), ..config };
+            if errors.is_empty() { Ok(config) } else { Err(in_order(errors)) }
+        }
+        _ => Err(in_order(errors)),
+    }
+}
+
 fn read(path: &Path, errors: &mut Vec<ConfigError>) -> Option<Node> {
     let source: Arc<str> = Arc::from(path.to_string_lossy());
-    match std::fs::read_to_string(path) {
+    match text(path) {
         Ok(text) => tree::parse(&source, &text, errors),
-        Err(error) => {
-            let message = format!("cannot be read: {error}");
-            errors.push(ConfigError {
-                place: Place { source, line: 1 },
-                path: String::new(),
-                message,
-            });
+        Err((line, message)) => {
+            let place = Place { source, line };
+            errors.push(ConfigError { place, path: String::new(), message });
             None
         }
     }
+}
+
+/// A file's text, or the line and what is wrong with it.
+fn text(path: &Path) -> Result<String, (u32, String)> {
+    let bytes = references::bounded(path, MAX_FILE_BYTES)
+        .map_err(|error| (1, format!("cannot be read: {error}")))?
+        .ok_or_else(|| (1, format!("is larger than {MAX_FILE_BYTES} bytes")))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count() as u32;
+        (line, "is not UTF-8: save it as UTF-8".to_owned())
+    })
 }
 
 /// All layers in one tree.

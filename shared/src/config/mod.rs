@@ -42,7 +42,7 @@ pub use kafka::{
     GroupProtocol, KafkaConfig, MIN_RETENTION_MS, RESERVED_PROPERTIES, RegistryConfig, SaslConfig,
     SaslMechanism, SecurityProtocol, TopicConfig,
 };
-pub use load::{LoadOptions, Loaded, Sections, Variables, load, process_variables};
+pub use load::{LoadOptions, Loaded, Sections, Variables, load, load_platform, process_variables};
 pub use pipeline::{LogFormat, PipelineConfig};
 pub use properties::{Properties, is_sensitive};
 pub use retry::{OnExhausted, RetryConfig};

@@ -3,6 +3,7 @@
 //! They are resolved in the values of the parsed file, so that no secret can change its structure,
 //! and not inside each other. `$${` stands for a plain `${`.
 
+use std::io::Read as _;
 use std::path::Path;
 
 use super::Variables;
@@ -82,14 +83,11 @@ fn is_variable_name(name: &str) -> bool {
 
 fn file_text(path: &Path) -> Result<String, String> {
     let shown = path.display();
-    let size = std::fs::metadata(path)
+    let bytes = bounded(path, MAX_FILE_BYTES)
         .map_err(|error| format!("cannot read the file {shown}: {error}"))?
-        .len();
-    if size > MAX_FILE_BYTES {
-        return Err(format!("the file {shown} is larger than {MAX_FILE_BYTES} bytes"));
-    }
-    let mut text = std::fs::read_to_string(path)
-        .map_err(|error| format!("cannot read the file {shown}: {error}"))?;
+        .ok_or_else(|| format!("the file {shown} is larger than {MAX_FILE_BYTES} bytes"))?;
+    let mut text =
+        String::from_utf8(bytes).map_err(|_| format!("the file {shown} is not UTF-8"))?;
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {
@@ -97,6 +95,14 @@ fn file_text(path: &Path) -> Result<String, String> {
         }
     }
     Ok(text)
+}
+
+/// What a file holds; `None` when that is more than `most` bytes. Not its size is believed but what
+/// is read: pipes and devices have none.
+pub(super) fn bounded(path: &Path, most: u64) -> std::io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= most).then_some(bytes))
 }
 
 #[cfg(test)]
@@ -144,6 +150,7 @@ mod tests {
                 "${file:/nowhere/x}",
                 "cannot read the file /nowhere/x: No such file or directory (os error 2)",
             ),
+            ("${file:/dev/zero}", "the file /dev/zero is larger than 1048576 bytes"),
         ] {
             assert_eq!(resolve(text, &variables()), Err(expected.to_owned()), "{text}");
         }

@@ -45,6 +45,9 @@ const FOR_CLIENTS: &[&str] = &[
     "log_format",
 ];
 
+/// Settings that a command uses which only asks the services.
+const FOR_PLATFORM: &[&str] = &["kafka", "connector"];
+
 impl Usage {
     /// What `sections` uses of a configuration.
     pub(super) fn new(sections: &Sections, tree: &Node) -> Self {
@@ -68,6 +71,7 @@ impl Usage {
             Scope::Identity => false,
             Scope::For(Sections::All) => true,
             Scope::For(Sections::Client) => any_covers(FOR_CLIENTS, path),
+            Scope::For(Sections::Platform) => any_covers(FOR_PLATFORM, path),
             Scope::For(Sections::Coordinator) => in_sink(path)
                 .is_none_or(|(_, rest)| !any_covers(&["webhook", "postgres", "iceberg"], rest)),
             Scope::For(Sections::Worker { sink_id }) => match in_sink(path) {

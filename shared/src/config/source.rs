@@ -210,6 +210,12 @@ pub enum SourceSslMode {
 }
 
 impl SourceConfig {
+    /// Whether the password is a reference that only Kafka Connect can resolve (`$${…}` in the
+    /// file): then nobody but the connector can log in.
+    pub fn password_is_connects(&self) -> bool {
+        self.password.expose().starts_with("${")
+    }
+
     /// The PostgreSQL publication: as configured, or `cdc_` and the pipeline's id.
     pub fn publication(&self, pipeline_id: &str) -> String {
         self.publication_name

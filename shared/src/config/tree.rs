@@ -165,7 +165,9 @@ pub(super) fn parse(source: &Arc<str>, text: &str, errors: &mut Vec<ConfigError>
 fn plain_message(error: &serde_yaml::Error) -> String {
     let message = error.without_snippet().to_string();
     let message = message.lines().next().unwrap_or_default();
-    let cut = message.find(" at line ").unwrap_or(message.len());
+    // What follows speaks to programmers, or repeats the place.
+    let cut = [" at line ", "; use "].iter().filter_map(|end| message.find(end)).min();
+    let cut = cut.unwrap_or(message.len());
     message[..cut].trim_end_matches([':', ' ']).to_owned()
 }
 
@@ -289,6 +291,13 @@ impl Reading<'_> {
             let key_place = self.place(key.referenced.line());
             let key = key.value;
             let path = join(path, &key);
+            if let Some(sign) = self.dropped(&value, key_place.line) {
+                let message = format!(
+                    "YAML takes a `{sign}` at the beginning for itself: put the value in quotes"
+                );
+                let (place, path) = (key_place.clone(), path.clone());
+                self.errors.push(ConfigError { place, path, message });
+            }
             let mut node = self.node(value, &path);
             // What is written below its key is looked for at the key.
             node.place = key_place.clone();
@@ -300,6 +309,17 @@ impl Reading<'_> {
             entries.push(Entry { key, key_place, node });
         }
         entries
+    }
+
+    /// The sign of a tag or an anchor that left nothing of a value: a password such as `!x1` would
+    /// silently be none.
+    fn dropped(&self, value: &Spanned<Raw>, line: u32) -> Option<char> {
+        if !matches!(value.value, Raw::Null) {
+            return None;
+        }
+        let line = self.text.lines().nth(line.checked_sub(1)? as usize)?;
+        let (_, value) = line.split_once(": ")?;
+        value.trim_start().chars().next().filter(|sign| matches!(sign, '!' | '&'))
     }
 
     fn place(&self, line: u64) -> Place {

@@ -3,6 +3,7 @@
 //! The coordinator is never needed to go on: while it is away the last directive stays in force,
 //! and the control topic says the same a little later.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cdc_shared::api::{Directive, Heartbeat, HeartbeatReply, WorkerIdentity};
@@ -52,6 +53,7 @@ pub struct Reporter {
     replies: watch::Sender<LatestReply>,
     /// Kind of the trouble that was told.
     trouble: Option<String>,
+    sequence: AtomicU64,
 }
 
 impl Reporter {
@@ -75,6 +77,7 @@ impl Reporter {
             control,
             replies,
             trouble: None,
+            sequence: AtomicU64::new(0),
         };
         (reporter, latest)
     }
@@ -153,6 +156,7 @@ impl Reporter {
             counters: self.status.counters(),
             last_error: self.status.last_error(),
             control_offset: self.control.borrow().state.offset(),
+            sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
         }
     }
 }

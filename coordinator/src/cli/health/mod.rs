@@ -1,17 +1,22 @@
 //! `health`: the coordinator's answer, or what can be seen without it.
 
+mod probed;
 pub(super) mod table;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use cdc_shared::api::HEALTH_PATH;
-use cdc_shared::config::PipelineConfig;
-use serde_json::{Value, json};
+use cdc_shared::config::{PipelineConfig, Sections};
+use serde_json::Value;
 
+use super::Failure;
 use super::args::{HealthArgs, Target};
 use super::client::Coordinator;
-use super::load::load;
-use super::{Failure, probe};
+use super::load::{load, load_for, load_platform};
+
+/// Longest wait for the coordinator, which answers from memory.
+const COORDINATOR_LIMIT: Duration = Duration::from_secs(5);
 
 /// How a pipeline is; the number is the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,19 +46,25 @@ pub(super) async fn run(args: &HealthArgs) -> Result<ExitCode, Failure> {
 
 async fn report(args: &HealthArgs) -> Result<Value, Failure> {
     let Some(config) = &args.config else {
-        return Ok(probed(&without_file(args), None).await);
+        return Ok(probed::report(&platform(args)?, None).await);
     };
     let target = Target { config: config.clone(), platform_config: args.platform_config.clone() };
-    let config = load(&target)?;
-    match Coordinator::new(&config)?.get(HEALTH_PATH).await {
+    // Whoever may only look has no other secrets than the coordinator's token.
+    let client = load_for(&target, Sections::Client)?.config;
+    let coordinator = Coordinator::new(&client)?;
+    let asked = tokio::time::timeout(COORDINATOR_LIMIT, coordinator.get(HEALTH_PATH)).await;
+    match asked.unwrap_or_else(|_| Err(coordinator.silent(COORDINATOR_LIMIT))) {
         Ok(report) => Ok(report),
-        Err(failure) => Ok(probed(&config, Some(&failure)).await),
+        Err(failure) => Ok(match load(&target) {
+            Ok(config) => probed::report(&config, Some(&failure)).await,
+            Err(wrong) => probed::unprobed(&client, &failure, &wrong),
+        }),
     }
 }
 
-/// The addresses of the command line or the environment on top of the defaults.
-fn without_file(args: &HealthArgs) -> PipelineConfig {
-    let mut config = PipelineConfig::default();
+/// The addresses of the command line on top of the platform's settings.
+fn platform(args: &HealthArgs) -> Result<PipelineConfig, Failure> {
+    let mut config = load_platform(args.platform_config.as_deref())?;
     if let Some(servers) = &args.bootstrap_servers {
         config.kafka.bootstrap_servers.clone_from(servers);
     }
@@ -63,47 +74,13 @@ fn without_file(args: &HealthArgs) -> PipelineConfig {
     if let Some(url) = &args.connect_url {
         config.connector.connect_url.clone_from(url);
     }
-    config
-}
-
-/// What can be seen without a coordinator. With one expected, the sinks are unknown.
-async fn probed(config: &PipelineConfig, coordinator: Option<&Failure>) -> Value {
-    let (kafka, registry, connect) = tokio::join!(
-        probe::kafka(&config.kafka),
-        probe::registry(&config.kafka),
-        probe::connect(config)
-    );
-    let broken = kafka.is_err() || registry.is_err() || connect.is_err();
-    let verdict = match (broken, coordinator) {
-        (true, _) => "critical",
-        (false, Some(_)) => "unknown",
-        (false, None) => "ok",
-    };
-    let mut report = json!({
-        "verdict": verdict,
-        "kafka": service(&config.kafka.bootstrap_servers, kafka),
-        "schema_registry": service(&config.kafka.schema_registry_url, registry),
-        "connect": service(&config.connector.connect_url, connect),
-    });
-    if let Some(failure) = coordinator {
-        report["pipeline_id"] = json!(config.pipeline_id);
-        report["coordinator"] = service(&config.coordinator.base_url(), Err(failure.clone()));
-    }
-    report
-}
-
-fn service(address: &str, answer: Result<String, Failure>) -> Value {
-    match answer {
-        Ok(detail) => json!({ "address": address, "state": "up", "detail": detail }),
-        Err(failure) => {
-            json!({ "address": address, "state": "down", "detail": failure.message,
-                    "way_out": failure.hint })
-        }
-    }
+    Ok(config)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -111,14 +88,5 @@ mod tests {
         let code = |status: &str| Verdict::of(&json!({ "verdict": status })) as u8;
         assert_eq!(["ok", "degraded", "critical", "?"].map(code), [0, 1, 2, 3]);
         assert_eq!(Verdict::of(&Value::Null), Verdict::Unknown);
-    }
-
-    #[test]
-    fn a_service_that_fails_says_why() {
-        let failure = Failure::unreachable("Kafka", "k:1", "refused").hint("start it");
-        let report = service("k:1", Err(failure));
-        assert_eq!(report["state"], "down");
-        assert_eq!(report["detail"], "cannot reach Kafka at k:1: refused");
-        assert_eq!(report["way_out"], "start it");
     }
 }

@@ -281,3 +281,41 @@ fn a_missing_or_broken_file_is_one_error() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains(": not YAML: "), "{found:?}");
 }
+
+#[test]
+fn a_file_is_text_of_a_bounded_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = |bytes: &[u8]| {
+        let path = folder.path().join("p.yaml");
+        std::fs::write(&path, bytes).unwrap();
+        let errors = load(&options(path, Sections::All, &[])).unwrap_err().to_string();
+        errors.replace(&format!("{}/", folder.path().display()), "")
+    };
+    assert_eq!(
+        told(b"pipeline_id: demo\nsource:\n  database: d\xe9mo\n"),
+        "p.yaml:3: is not UTF-8: save it as UTF-8"
+    );
+    let sparse = std::fs::File::create(folder.path().join("p.yaml")).unwrap();
+    sparse.set_len(17 * 1024 * 1024).unwrap();
+    let errors = load(&options(folder.path().join("p.yaml"), Sections::All, &[])).unwrap_err();
+    assert!(errors.to_string().ends_with(":1: is larger than 16777216 bytes"), "{errors}");
+}
+
+#[test]
+fn a_value_that_yaml_would_drop_is_refused() {
+    for value in ["!hunter2", "&hunter2"] {
+        let text =
+            GOOD.replace("database: cdc_demo", &format!("database: cdc_demo\n  password: {value}"));
+        let found = errors(&text);
+        assert_eq!(
+            found,
+            [format!(
+                "p.yaml:4: source.password: YAML takes a `{}` at the beginning for itself: put the \
+                 value in quotes",
+                &value[..1]
+            )]
+        );
+    }
+    let two = errors(&format!("{GOOD}---\n{GOOD}"));
+    assert_eq!(two, ["p.yaml:11: not YAML: multiple YAML documents detected"]);
+}

@@ -303,3 +303,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_platform_is_loaded_without_a_pipeline() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("platform.yaml");
+    let write = |text: &str| std::fs::write(&path, text).unwrap();
+    let variables = Variables::from([
+        ("CDC_KAFKA__SCHEMA_REGISTRY_URL".to_owned(), "http://r:1".to_owned()),
+        ("PASSWORD".to_owned(), "hunter2".to_owned()),
+    ]);
+    write(
+        "kafka:\n  bootstrap_servers: k:1\n  security_protocol: sasl_ssl\n  sasl: {username: u, \
+         password: '${PASSWORD}'}\nredis: {password: '${ELSEWHERE}'}\n",
+    );
+    let config = load_platform(Some(&path), &variables).unwrap();
+    assert_eq!(config.pipeline_id, "");
+    assert_eq!(config.kafka.bootstrap_servers, "k:1");
+    assert_eq!(config.kafka.schema_registry_url, "http://r:1");
+    assert_eq!(config.kafka.sasl.password.expose(), "hunter2");
+    let alone = load_platform(None, &variables).unwrap();
+    assert_eq!(alone.kafka.bootstrap_servers, "localhost:9092");
+    write("kafka:\n  bootstrap_server: k:1\n");
+    let errors = load_platform(Some(&path), &variables).unwrap_err().to_string();
+    assert!(errors.ends_with("unknown setting; did you mean `bootstrap_servers`?"), "{errors}");
+    assert!(load_platform(Some(&folder.path().join("absent")), &variables).is_err());
+}

@@ -34,15 +34,8 @@ pub(super) fn pool(
     };
     let (mode, connector) =
         tls.connector().map_err(|why| error::configuration(&options.place, &why.to_string()))?;
-    let mut client = base_config(
-        &config.host,
-        config.port,
-        &config.database,
-        &config.username,
-        config.password.expose(),
-        &application_name(&options.sink_id),
-        options.connect_timeout,
-    );
+    let mut client =
+        base_config(config, &application_name(&options.sink_id), options.connect_timeout);
     client.ssl_mode(mode);
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let session = session_settings(options);

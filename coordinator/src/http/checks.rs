@@ -1,0 +1,70 @@
+//! What the types of a request cannot say. Sinks, topics and texts become keys and values of Redis
+//! and of the control topic, and lines of logs: what does not belong there is refused here.
+
+use cdc_shared::api::{Command, CommandRequest, Heartbeat};
+
+/// Longest name of anything in a request.
+const MAX_NAME: usize = 300;
+/// Longest text of a person, in characters.
+const MAX_TEXT: usize = 1000;
+
+/// What is wrong with a heartbeat.
+pub(super) fn heartbeat(heartbeat: &Heartbeat) -> Result<(), String> {
+    if !is_id(&heartbeat.sink_id) {
+        return Err(format!("sink_id {:?} is no id of a sink", shortened(&heartbeat.sink_id)));
+    }
+    if !is_name(&heartbeat.worker.id) {
+        return Err(format!("worker.id {:?} is no name", shortened(&heartbeat.worker.id)));
+    }
+    for report in &heartbeat.partitions {
+        let (topic, partition) = (&report.topic, report.partition);
+        if !is_topic(topic) || partition < 0 {
+            return Err(format!("{:?}[{partition}] is no partition", shortened(topic)));
+        }
+        let id = report.position.as_ref().map(|position| &position.topic_id.0);
+        if let Some(id) = id.filter(|id| !is_name(id)) {
+            return Err(format!("{topic}[{partition}]: {:?} is no topic id", shortened(id)));
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with a command.
+pub(super) fn command(request: &CommandRequest) -> Result<(), String> {
+    let reason = match &request.command {
+        Command::Pause { reason, .. }
+        | Command::Stop { reason, .. }
+        | Command::Skip { reason, .. }
+        | Command::Rewind { reason, .. } => reason.as_str(),
+        Command::Resume { .. } | Command::RemoveSink { .. } => "",
+    };
+    for (name, text) in [("by", request.by.as_str()), ("reason", reason)] {
+        if text.chars().count() > MAX_TEXT {
+            return Err(format!("{name} is longer than {MAX_TEXT} characters"));
+        }
+        if text.contains(char::is_control) {
+            return Err(format!("{name} holds a control character: write it in one line"));
+        }
+    }
+    Ok(())
+}
+
+fn is_id(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    text.len() <= MAX_NAME
+        && text.starts_with(allowed)
+        && text.chars().all(|c| allowed(c) || matches!(c, '_' | '-'))
+}
+
+fn is_topic(text: &str) -> bool {
+    is_name(text) && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+}
+
+/// Visible characters without a space: a watermark's parts are told apart by spaces.
+fn is_name(text: &str) -> bool {
+    (1..=MAX_NAME).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic())
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(60).collect()
+}
