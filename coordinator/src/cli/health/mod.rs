@@ -1,17 +1,20 @@
 //! `health`: the coordinator's answer, or what can be seen without it.
 
 pub(super) mod table;
+pub(super) mod view;
 
 use std::process::ExitCode;
 
 use cdc_shared::api::HEALTH_PATH;
 use cdc_shared::config::PipelineConfig;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::args::{HealthArgs, Target};
 use super::client::Coordinator;
 use super::load::load;
 use super::{Failure, probe};
+use crate::health::HealthReport;
 
 /// How a pipeline is; the number is the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +38,15 @@ impl Verdict {
 
 pub(super) async fn run(args: &HealthArgs) -> Result<ExitCode, Failure> {
     let report = report(args).await?;
-    super::print(args.json, &report, &table::outline(&report))?;
+    super::print(args.json, &report, &text(&report))?;
     Ok(ExitCode::from(Verdict::of(&report) as u8))
+}
+
+/// The coordinator's report in its own form; what another version or our own probes say, field by
+/// field.
+fn text(report: &Value) -> String {
+    HealthReport::deserialize(report)
+        .map_or_else(|_| table::outline(report), |report| view::health(&report))
 }
 
 async fn report(args: &HealthArgs) -> Result<Value, Failure> {
