@@ -78,6 +78,21 @@ pub enum WorkerState {
     Draining,
 }
 
+impl WorkerState {
+    /// The word in JSON and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Standby => "standby",
+            Self::Degraded => "degraded",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// State of one partition in a worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -94,6 +109,20 @@ pub enum PartitionState {
     Waiting,
     /// Stopped by name: an operator must act.
     Stopped,
+}
+
+impl PartitionState {
+    /// The word in JSON and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Resolving => "resolving",
+            Self::Running => "running",
+            Self::Degraded => "degraded",
+            Self::Paused => "paused",
+            Self::Waiting => "waiting",
+            Self::Stopped => "stopped",
+        }
+    }
 }
 
 /// Why a partition does not move, and the way out.
@@ -199,6 +228,17 @@ pub enum DirectiveState {
     Pause,
     /// Leave the group, stay up, resumable.
     Stop,
+}
+
+impl DirectiveState {
+    /// The word in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Pause => "pause",
+            Self::Stop => "stop",
+        }
+    }
 }
 
 /// A directive for one topic of a sink.

@@ -124,7 +124,7 @@ impl Reading {
         if last_poll > 0 {
             gauge(encoder, LAST_POLL, "Last turn of the consumer thread", seconds(last_poll))?;
         }
-        let label = StateLabel { state: worker_state(self.status.state()) };
+        let label = StateLabel { state: WorkerState::name(self.status.state()) };
         family(encoder, STATE, "The state the worker is in", [(label, 1_i64)])
     }
 }
@@ -168,7 +168,7 @@ fn partitions(encoder: &mut DescriptorEncoder, status: &Status) -> fmt::Result {
     )?;
     let series = reports.iter().map(|report| {
         let PartitionLabels { topic, partition } = labels(report);
-        let state = partition_state(report.state);
+        let state = PartitionState::name(report.state);
         (PartitionStateLabels { topic, partition, state }, 1_i64)
     });
     family(encoder, PARTITION_STATE, "The state the partition is in", series)
@@ -197,29 +197,6 @@ fn family<L: EncodeLabelSet, V: EncodeGaugeValue>(
         metric.encode_family(&labels)?.encode_gauge(&value)?;
     }
     Ok(())
-}
-
-fn worker_state(state: WorkerState) -> &'static str {
-    match state {
-        WorkerState::Starting => "starting",
-        WorkerState::Running => "running",
-        WorkerState::Standby => "standby",
-        WorkerState::Degraded => "degraded",
-        WorkerState::Paused => "paused",
-        WorkerState::Stopped => "stopped",
-        WorkerState::Draining => "draining",
-    }
-}
-
-fn partition_state(state: PartitionState) -> &'static str {
-    match state {
-        PartitionState::Resolving => "resolving",
-        PartitionState::Running => "running",
-        PartitionState::Degraded => "degraded",
-        PartitionState::Paused => "paused",
-        PartitionState::Waiting => "waiting",
-        PartitionState::Stopped => "stopped",
-    }
 }
 
 #[cfg(test)]

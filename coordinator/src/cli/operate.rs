@@ -3,6 +3,7 @@
 use cdc_shared::api::{Command, RewindTarget, STATUS_PATH};
 use cdc_shared::config::{PipelineConfig, Sections};
 use cdc_shared::offset::NextOffset;
+use serde::Deserialize as _;
 
 use super::args::{
     HoldArgs, RewindArgs, SinkArgs, SinkCommand, SinkCommandArgs, SkipArgs, StatusArgs, StopArgs,
@@ -11,12 +12,15 @@ use super::args::{
 use super::client::Coordinator;
 use super::load::load_for;
 use super::{Exit, Failure};
-use crate::cli::health::table;
+use crate::cli::health::{table, view};
+use crate::health::StatusReport;
 
 pub(super) async fn status(args: &StatusArgs) -> Result<(), Failure> {
     let config = client_config(&args.target)?;
     let body = Coordinator::new(&config)?.get(STATUS_PATH).await?;
-    super::print(args.json, &body, &table::outline(&body))
+    let text = StatusReport::deserialize(&body)
+        .map_or_else(|_| table::outline(&body), |report| view::status(&report));
+    super::print(args.json, &body, &text)
 }
 
 pub(super) async fn pause(args: &HoldArgs) -> Result<(), Failure> {

@@ -23,6 +23,18 @@ pub enum Verdict {
     Critical,
 }
 
+impl Verdict {
+    /// The word in JSON and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Unknown => "unknown",
+            Self::Degraded => "degraded",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 /// How bad one finding is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -33,6 +45,17 @@ pub enum Severity {
     Degraded,
     /// Somebody must act.
     Critical,
+}
+
+impl Severity {
+    /// The word in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Degraded => "degraded",
+            Self::Critical => "critical",
+        }
+    }
 }
 
 /// One finding.

@@ -79,7 +79,8 @@ fn down(error: &str) -> ServiceHealth {
     ServiceHealth { state: ServiceState::Down, brokers: None, error: Some(error.into()) }
 }
 
-fn fine() -> HealthReport {
+/// A report with nothing wrong.
+pub(crate) fn fine() -> HealthReport {
     HealthReport {
         schema_version: 1,
         pipeline_id: "demo".into(),

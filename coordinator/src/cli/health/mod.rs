@@ -2,18 +2,21 @@
 
 mod probed;
 pub(super) mod table;
+pub(super) mod view;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use cdc_shared::api::HEALTH_PATH;
 use cdc_shared::config::{PipelineConfig, Sections};
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::Failure;
 use super::args::{HealthArgs, Target};
 use super::client::Coordinator;
 use super::load::{load, load_for, load_platform};
+use crate::health::HealthReport;
 
 /// Longest wait for the coordinator, which answers from memory.
 const COORDINATOR_LIMIT: Duration = Duration::from_secs(5);
@@ -40,8 +43,15 @@ impl Verdict {
 
 pub(super) async fn run(args: &HealthArgs) -> Result<ExitCode, Failure> {
     let report = report(args).await?;
-    super::print(args.json, &report, &table::outline(&report))?;
+    super::print(args.json, &report, &text(&report))?;
     Ok(ExitCode::from(Verdict::of(&report) as u8))
+}
+
+/// The coordinator's report in its own form; what another version or our own probes say, field by
+/// field.
+fn text(report: &Value) -> String {
+    HealthReport::deserialize(report)
+        .map_or_else(|_| table::outline(report), |report| view::health(&report))
 }
 
 async fn report(args: &HealthArgs) -> Result<Value, Failure> {
