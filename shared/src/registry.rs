@@ -145,7 +145,7 @@ impl Registry {
                     200..=299 => Ok(apicurio_compat_url(&self.configured)),
                     // It has no such page. Anything else is a registry that is not ready, or does
                     // not let us in, and may be either: the answer is kept for good.
-                    404 | 405 | 406 => Ok(self.configured.clone()),
+                    404..=406 => Ok(self.configured.clone()),
                     _ => Err(self.unavailable(format!("answered {status} at {probe}"))),
                 }
             })
