@@ -118,6 +118,38 @@ async fn a_topic_created_again_stops_by_name_and_a_rewind_accepts_it() {
     pipeline.committed(1, 9).await;
 }
 
+/// The client itself goes on at its old offset in the new topic, and passes what is before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_created_again_under_a_running_worker_stops_by_name() {
+    let receiver = Receiver::start().await;
+    let mut pipeline = Pipeline::new("under");
+    pipeline.webhook("wh", &receiver.url()).events("ev").await;
+    let (schemas, topic) = (pipeline.topics(1).await, pipeline.topic());
+    fill(&topic, schemas, 0, 0..5);
+    let _coordinator = pipeline.serve();
+    let _workers = [pipeline.worker("wh"), pipeline.worker("ev")];
+    pipeline.committed(0, 5).await;
+    kafka::delete_topics(&[&topic]).await;
+    kafka::create_topic(&topic, 1).await;
+    fill(&topic, schemas, 0, 100..120);
+    for sink in ["wh", "ev"] {
+        pipeline.held(sink, "topic_recreated").await;
+    }
+    let before = receiver.deliveries().len();
+    for sink in ["wh", "ev"] {
+        let line = ["rewind", "FILE", "--sink", sink, "--topic", &topic, "--to", "beginning"];
+        pipeline.command(&line).await;
+    }
+    until("the webhook has all of the new topic", SOON, async || {
+        let new: BTreeSet<_> =
+            receiver.deliveries()[before..].iter().map(Delivery::event).collect();
+        check(new == offsets(0, 0..20), new)
+    })
+    .await;
+    pipeline.has_rows(&offsets(0, 0..20), SOON).await;
+    pipeline.committed(0, 20).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offset_below_the_log_stops_with_the_numbers() {
     let receiver = Receiver::start().await;

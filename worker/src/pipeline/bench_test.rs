@@ -169,7 +169,9 @@ impl Bench {
     pub(super) async fn feed_run(&self, run: u64, first: i64, schemas: &[i32]) {
         let records: Vec<_> =
             (first..).zip(schemas).map(|(offset, schema)| record(offset, *schema)).collect();
-        records.iter().for_each(|record| self.flow.enter(record.weight()));
+        for record in &records {
+            self.flow.enter(record.weight());
+        }
         self.chunks.send(Chunk { run, records, reached: None }).await.unwrap();
     }
 

@@ -2,7 +2,7 @@ use cdc_shared::api::DirectiveState;
 use cdc_shared::control::ControlRecord;
 use cdc_shared::offset::{Incarnation, TopicId};
 
-use super::super::bench_test::{Bench, Choice, KNOWN, SOON, next, skip, tp, until};
+use super::super::bench_test::{Bench, Choice, KNOWN, SOON, next, position, skip, tp, until};
 use super::*;
 use crate::source::start_position::StopCause;
 
@@ -19,7 +19,7 @@ fn rewind(incarnation: u64, topic_id: &str) -> ControlRecord {
     }
 }
 
-fn held(mut task: PartitionTask, hold: Hold) -> tokio::task::JoinHandle<(PartitionTask, Phase)> {
+fn wait_in(mut task: PartitionTask, hold: Hold) -> tokio::task::JoinHandle<(PartitionTask, Phase)> {
     tokio::spawn(async move {
         let phase = task.held(hold).await;
         (task, phase)
@@ -27,8 +27,8 @@ fn held(mut task: PartitionTask, hold: Hold) -> tokio::task::JoinHandle<(Partiti
 }
 
 /// Whether the hold is still there once everything that could end it was looked at.
-async fn stays(held: &mut tokio::task::JoinHandle<(PartitionTask, Phase)>) -> bool {
-    tokio::time::timeout(Duration::from_millis(200), held).await.is_err()
+async fn stays(waiting: &mut tokio::task::JoinHandle<(PartitionTask, Phase)>) -> bool {
+    tokio::time::timeout(Duration::from_millis(200), waiting).await.is_err()
 }
 
 #[tokio::test]
@@ -36,28 +36,26 @@ async fn a_pause_that_only_the_coordinator_told_holds_until_it_is_over() {
     let (task, bench) = Bench::new(Choice::default()).await;
     bench.reply(DirectiveState::Pause);
     let Some(Phase::Held(hold)) = task.held_by_directive() else { panic!("paused") };
-    let mut held = held(task, hold);
-    assert!(stays(&mut held).await, "the control topic does not say so yet");
+    let mut waiting = wait_in(task, hold);
+    assert!(stays(&mut waiting).await, "the control topic does not say so yet");
     bench.reply(DirectiveState::Run);
-    let (_, phase) = tokio::time::timeout(SOON, held).await.unwrap().unwrap();
+    let (_, phase) = tokio::time::timeout(SOON, waiting).await.unwrap().unwrap();
     assert!(matches!(phase, Phase::Running), "{phase:?}");
 }
 
 #[tokio::test]
 async fn what_was_said_before_the_start_was_looked_for_does_not_end_its_stop() {
-    for (position, old) in
-        [(None, rewind(3, "old")), (None, rewind(3, "id")), (Some(7), skip(0, 9))]
-    {
+    for (at, old) in [(None, rewind(3, "old")), (None, rewind(3, "id")), (Some(7), skip(0, 9))] {
         let (mut task, bench) = Bench::new(Choice::default()).await;
         bench.control_says(4, &[old]);
-        task.question.last = position.map(|at| super::super::bench_test::position(at));
+        task.question.last = at.map(position);
         task.question.seen = task.shared.control_offset();
         let cause = StopCause { code: "topic_recreated", message: String::new(), offset: Some(7) };
         let hold = Hold::by_name(cause, task.question.seen);
-        let mut held = held(task, hold);
-        assert!(stays(&mut held).await, "it would be met again at once, and again");
+        let mut waiting = wait_in(task, hold);
+        assert!(stays(&mut waiting).await, "it would be met again at once, and again");
         bench.control_says(5, &[rewind(4, "new")]);
-        let (_, phase) = tokio::time::timeout(SOON, held).await.unwrap().unwrap();
+        let (_, phase) = tokio::time::timeout(SOON, waiting).await.unwrap().unwrap();
         assert!(matches!(phase, Phase::Resolving), "{phase:?}");
     }
 }
@@ -66,9 +64,9 @@ async fn what_was_said_before_the_start_was_looked_for_does_not_end_its_stop() {
 async fn a_held_partition_gives_back_what_comes_late() {
     let (task, bench) = Bench::new(Choice::default()).await;
     let hold = Hold::stopped("breaker", String::new(), None, 0);
-    let mut held = held(task, hold);
-    assert!(stays(&mut held).await);
+    let mut waiting = wait_in(task, hold);
+    assert!(stays(&mut waiting).await);
     bench.feed(0, &[KNOWN; 3]).await;
     until(|| bench.flow.held() == 0).await;
-    held.abort();
+    waiting.abort();
 }

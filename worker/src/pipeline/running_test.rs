@@ -3,7 +3,7 @@ use std::time::Duration;
 use cdc_shared::config::{BreakerConfig, Operation, SinkConfig};
 
 use super::super::bench_test::{
-    Bench, Call, Choice, KNOWN, LATE, SOON, UNKNOWN, next, position, refusal, skip, told,
+    Bench, Call, Choice, KNOWN, LATE, SOON, UNKNOWN, next, position, refusal, skip, told, until,
 };
 use super::*;
 
@@ -49,8 +49,7 @@ async fn a_reject_that_comes_while_a_schema_is_fetched_is_not_forgotten() {
     assert_eq!(bench.call().await, Call::Push(0));
     bench.answer(Progress::Rejected { offset: Some(0), error: refusal() }).await;
     // The answer is taken before the schema is there.
-    crate::pipeline::bench_test::until(|| bench.answers.capacity() == bench.answers.max_capacity())
-        .await;
+    until(|| bench.answers.capacity() == bench.answers.max_capacity()).await;
     bench.release_schema();
     let (_, hold) = hold_of(running).await;
     assert_eq!(told(&hold), ("dlq_disabled", Some(0)));
