@@ -7,5 +7,7 @@ mod bad_input;
 mod crash;
 mod happy;
 mod holds;
+mod mysql;
 mod records;
 mod secure;
+mod signals;
