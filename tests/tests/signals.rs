@@ -117,7 +117,12 @@ async fn a_table_that_came_later(family: Option<Family>, by_table: bool) {
     assert!(said.contains("done"), "{said}");
     until("the rows that were there before have arrived", SOON, async || {
         let found: Vec<_> = (1..=4).map(|key| operations(&receiver, &later, key)).collect();
-        check(found[..3] == [["r"], ["r"], ["r"]] && found[3].last().unwrap() == "r", found)
+        // MySQL's connector begins again at its last event, and the table's inserts came after it.
+        let changes = if family.is_none() { 0 } else { 1 };
+        let read = |operations: &Vec<String>| {
+            operations.last().is_some_and(|last| last == "r") && operations.len() <= 1 + changes
+        };
+        check(found[..3].iter().all(read) && found[3] == ["c", "r"], found)
     })
     .await;
     source.run(&[format!("UPDATE {id}.t SET name = 'last'")]).await;
