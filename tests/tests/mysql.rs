@@ -66,6 +66,7 @@ fn of_key(receiver: &Receiver, key: u64) -> Vec<Delivery> {
 async fn every_change_arrives(family: Family) {
     let receiver = Receiver::start().await;
     let mut pipeline = Pipeline::of(family, family.name());
+    pipeline.config["source"]["heartbeat_interval_ms"] = json!(300);
     let id = pipeline.id.clone();
     let mut source = mysql::admin(family).await;
     mysql::run(&mut source, &table(&id)).await;

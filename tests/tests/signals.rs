@@ -62,6 +62,8 @@ async fn a_table_that_came_later(family: Option<Family>, by_table: bool) {
         None => Pipeline::new("later"),
         Some(family) => Pipeline::of(family, "later"),
     };
+    // A chunk of a snapshot by Kafka ends with the next change or heartbeat.
+    pipeline.config["source"]["heartbeat_interval_ms"] = json!(300);
     let id = pipeline.id.clone();
     let mut source = Source::open(&pipeline, family).await;
     source
