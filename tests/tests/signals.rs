@@ -56,8 +56,8 @@ fn operations(receiver: &Receiver, topic: &str, key: i32) -> Vec<String> {
     of_key.map(|d| d.body["value"]["op"].as_str().unwrap().to_owned()).collect()
 }
 
-async fn a_table_that_came_later(family: Option<Family>, by_table: bool) {
-    let receiver = Receiver::start().await;
+/// A pipeline over one table with one row.
+async fn prepare(family: Option<Family>, by_table: bool) -> (Pipeline, Source) {
     let mut pipeline = match family {
         None => Pipeline::new("later"),
         Some(family) => Pipeline::of(family, "later"),
@@ -80,18 +80,12 @@ async fn a_table_that_came_later(family: Option<Family>, by_table: bool) {
         pipeline.config["source"]["signal"] = json!("source");
         pipeline.config["source"]["signal_table"] = json!(format!("{id}.signals"));
     }
-    pipeline.webhook("wh", &receiver.url());
-    pipeline.cdc_ok(&["validate", "FILE", "--connect"]).await;
-    pipeline.cdc_ok(&["deploy", "FILE"]).await;
-    let _coordinator = pipeline.serve();
-    let mut worker = pipeline.worker("wh");
-    let (first, later) = (pipeline.topic(), format!("{id}.{id}.later"));
-    until("the first table's row has arrived", SOON, async || {
-        let found = operations(&receiver, &first, 1);
-        check(found == ["r"], found)
-    })
-    .await;
+    (pipeline, source)
+}
 
+/// Makes the later table and puts it into the configuration; before `deploy` it cannot be read.
+async fn grow(pipeline: &mut Pipeline, source: &mut Source, snapshot: &[&str]) {
+    let id = pipeline.id.clone();
     source
         .run(&[
             format!("CREATE TABLE {id}.later (id int PRIMARY KEY, name varchar(50))"),
@@ -99,13 +93,45 @@ async fn a_table_that_came_later(family: Option<Family>, by_table: bool) {
         ])
         .await;
     pipeline.config["source"]["tables"] = json!([format!("{id}.t"), format!("{id}.later")]);
-    let table = format!("{id}.later");
-    let snapshot = ["snapshot", "FILE", "--table", &table, "--timeout-seconds", "60"];
-    let early = pipeline.cdc(&snapshot).await;
+    let early = pipeline.cdc(snapshot).await;
     let said = String::from_utf8_lossy(&early.stderr).into_owned();
     assert!(!early.status.success() && said.contains("run deploy first"), "{said}");
-
     pipeline.cdc_ok(&["deploy", "FILE"]).await;
+}
+
+/// Waits until the later table's rows have been read: three from before, one that came as a change.
+async fn has_been_read(receiver: &Receiver, later: &str, family: Option<Family>) {
+    // MySQL's connector begins again at its last event, and the table's inserts came after it.
+    let changes = usize::from(family.is_some());
+    let read = |operations: &Vec<String>| {
+        operations.last().is_some_and(|last| last == "r") && operations.len() <= 1 + changes
+    };
+    until("the rows that were there before have arrived", SOON, async || {
+        let found: Vec<_> = (1..=4).map(|key| operations(receiver, later, key)).collect();
+        check(found[..3].iter().all(read) && found[3] == ["c", "r"], found)
+    })
+    .await;
+}
+
+async fn a_table_that_came_later(family: Option<Family>, by_table: bool) {
+    let receiver = Receiver::start().await;
+    let (mut pipeline, mut source) = prepare(family, by_table).await;
+    pipeline.webhook("wh", &receiver.url());
+    pipeline.cdc_ok(&["validate", "FILE", "--connect"]).await;
+    pipeline.cdc_ok(&["deploy", "FILE"]).await;
+    let _coordinator = pipeline.serve();
+    let mut worker = pipeline.worker("wh");
+    let id = pipeline.id.clone();
+    let (first, later) = (pipeline.topic(), format!("{id}.{id}.later"));
+    until("the first table's row has arrived", SOON, async || {
+        let found = operations(&receiver, &first, 1);
+        check(found == ["r"], found)
+    })
+    .await;
+
+    let table = format!("{id}.later");
+    let snapshot = ["snapshot", "FILE", "--table", &table, "--timeout-seconds", "60"];
+    grow(&mut pipeline, &mut source, &snapshot).await;
     worker.drain().await;
     let _worker = pipeline.worker("wh");
     source.run(&[format!("INSERT INTO {id}.later VALUES (4, 'd')")]).await;
@@ -114,31 +140,18 @@ async fn a_table_that_came_later(family: Option<Family>, by_table: bool) {
         check(found == ["c"], found)
     })
     .await;
-
     let said = pipeline.cdc_ok(&snapshot).await;
     assert!(said.contains("done"), "{said}");
-    until("the rows that were there before have arrived", SOON, async || {
-        let found: Vec<_> = (1..=4).map(|key| operations(&receiver, &later, key)).collect();
-        // MySQL's connector begins again at its last event, and the table's inserts came after it.
-        let changes = if family.is_none() { 0 } else { 1 };
-        let read = |operations: &Vec<String>| {
-            operations.last().is_some_and(|last| last == "r") && operations.len() <= 1 + changes
-        };
-        check(found[..3].iter().all(read) && found[3] == ["c", "r"], found)
-    })
-    .await;
+    has_been_read(&receiver, &later, family).await;
+
     source.run(&[format!("UPDATE {id}.t SET name = 'last'")]).await;
     until("streaming goes on", SOON, async || {
         let found = operations(&receiver, &first, 1);
         check(found == ["r", "u"], found)
     })
     .await;
-    let foreign: Vec<String> = receiver
-        .deliveries()
-        .into_iter()
-        .map(|delivery| delivery.topic)
-        .filter(|topic| topic != &first && topic != &later)
-        .collect();
+    let topics = receiver.deliveries().into_iter().map(|delivery| delivery.topic);
+    let foreign: Vec<String> = topics.filter(|topic| *topic != first && *topic != later).collect();
     assert!(foreign.is_empty(), "only the tables' events are delivered: {foreign:?}");
     receiver.check_promise();
 }
