@@ -35,7 +35,9 @@ packages:
 test-unit: packages ## Tests that start what they need themselves
 	$(CARGO) test --package cdc-shared --package cdc-coordinator --package cdc-worker --lib --bins --test main
 
-test-integration: up ## Tests on the stack: Kafka, Connect, the whole platform
+test-integration: ## Tests on the stack: Kafka, Connect, the whole platform
+	$(STACK) install mysql mariadb
+	$(STACK) up all
 	$(STACK) test-transform
 	$(CARGO) build --workspace --bins
 	$(WITH_STACK) $(CARGO) test --package cdc-worker --test kafka

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::mysql::{self, Family};
 use crate::process::{Process, binary};
 use crate::record::{Schemas, http, register_topic};
 use crate::stack::{Stack, free_port, unique};
@@ -26,6 +27,7 @@ pub struct Pipeline {
     dir: TempDir,
     count: AtomicU32,
     deployed: bool,
+    family: Option<Family>,
 }
 
 impl Pipeline {
@@ -62,7 +64,18 @@ impl Pipeline {
             "sinks": [],
         });
         let dir = tempfile::Builder::new().prefix("cdc-e2e-").tempdir().unwrap();
-        Self { id, config, dir, count: AtomicU32::new(0), deployed: false }
+        Self { id, config, dir, count: AtomicU32::new(0), deployed: false, family: None }
+    }
+
+    /// The same over the table `{id}.t` of MySQL or MariaDB.
+    pub fn of(family: Family, name: &str) -> Self {
+        let mut pipeline = Self::new(name);
+        pipeline.family = Some(family);
+        let source = pipeline.config["source"].as_object_mut().unwrap();
+        source.remove("slot_name");
+        source.insert("source_type".to_owned(), json!(family.name()));
+        source.insert("port".to_owned(), json!(family.port()));
+        pipeline
     }
 
     /// The topic of its table.
@@ -316,12 +329,19 @@ impl Pipeline {
         }
     }
 
-    async fn clean(id: String, deployed: bool) {
+    async fn clean(id: String, deployed: bool, family: Option<Family>) {
         let source = postgres::source().await;
         if deployed {
             let url = format!("{}/connectors/{id}-{id}", Stack::get().connect());
             let _ = http().delete(url).send().await;
-            remove_slot(&source, &id).await;
+        }
+        match family {
+            Some(family) => {
+                let drop = format!("DROP DATABASE IF EXISTS {id}");
+                mysql::run(&mut mysql::admin(family).await, &[drop]).await;
+            }
+            None if deployed => remove_slot(&source, &id).await,
+            None => {}
         }
         let drop = format!("DROP SCHEMA IF EXISTS {id} CASCADE");
         let _ = source.batch_execute(&drop).await;
@@ -341,11 +361,11 @@ impl Drop for Pipeline {
         if failed {
             self.print_logs();
         }
-        let (id, deployed) = (self.id.clone(), self.deployed);
+        let (id, deployed, family) = (self.id.clone(), self.deployed, self.family);
         // A runtime of its own: this one may be ending.
         let cleaned = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(Self::clean(id, deployed));
+            runtime.unwrap().block_on(Self::clean(id, deployed, family));
         });
         let _ = cleaned.join();
         if !failed {

@@ -8,5 +8,7 @@ mod control;
 mod crash;
 mod happy;
 mod holds;
+mod mysql;
 mod records;
 mod secure;
+mod signals;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cdc_shared::clock::unix_ms;
-use cdc_shared::config::{PipelineConfig, SignalChannel, SourceType};
+use cdc_shared::config::{PipelineConfig, SignalChannel};
 use cdc_shared::kafka::producer_config;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde::Serialize;
@@ -128,23 +128,7 @@ async fn by_table(config: &PipelineConfig, id: &str, data: &str) -> Result<(), F
     let Some(table) = &config.source.signal_table else {
         return Err(Failure::new(Exit::Config, "source.signal_table is not set"));
     };
-    if config.source.source_type != SourceType::Postgres {
-        let kind = config.source.source_type.name();
-        let row = format!("('{id}', 'execute-snapshot', '{data}')");
-        return Err(Failure::new(
-            Exit::Usage,
-            format!("this program does not write to {kind}: insert {row} into {table} yourself"),
-        ));
-    }
-    let client = source::connect(&config.source).await?;
-    let quoted: Vec<String> =
-        table.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
-    let statement = format!("INSERT INTO {} VALUES ($1, $2, $3)", quoted.join("."));
-    client.execute(&statement, &[&id, &"execute-snapshot", &data]).await.map(drop).map_err(|e| {
-        let said = cdc_shared::postgres::describe(&e);
-        Failure::new(Exit::Config, format!("write a signal to {table}: {said}"))
-            .hint("the table needs the columns id, type, data, all text, and our right to insert")
-    })
+    source::signal(&config.source, table, [id, "execute-snapshot", data]).await
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod facts;
 mod finding;
 mod judge;
+mod mysql;
 mod tables;
 mod types;
 
@@ -98,7 +99,7 @@ fn unanswered(error: &tokio_postgres::Error) -> Failure {
 /// The source cannot be reached, refuses us, or does not answer.
 pub async fn inspect(config: &PipelineConfig) -> Result<Vec<Finding>, Failure> {
     if config.source.source_type != SourceType::Postgres {
-        return reachable(&config.source).await;
+        return mysql::inspect(config).await;
     }
     let client = connect(&config.source).await?;
     let server = facts::server(&client).await.map_err(|e| unanswered(&e))?;
@@ -145,24 +146,36 @@ pub async fn drop_slot(source: &SourceConfig, name: &str) -> Result<(), Failure>
         .map_err(|e| Failure::new(Exit::TempFail, format!("drop slot {name}: {}", describe(&e))))
 }
 
-/// For MySQL and MariaDB this program has no client: only the address is tried, the rest is asked
-/// of the connector when it is deployed.
-async fn reachable(source: &SourceConfig) -> Result<Vec<Finding>, Failure> {
-    let name = source.source_type.name();
-    let at = address(source);
-    let attempt = tokio::time::timeout(TIMEOUT, tokio::net::TcpStream::connect(&at)).await;
-    let cause = match attempt {
-        Ok(Ok(_)) => {
-            return Ok(vec![
-                Finding::ok(format!("{name} at {at} accepts connections")),
-                Finding::info(format!(
-                    "{name}: only the address was tried from here; rights, binlog settings and \
-                     tables are checked by the connector when it is deployed"
-                )),
-            ]);
-        }
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "timed out".to_owned(),
+/// Writes a row into the signal table, which asks the connector for something.
+///
+/// # Errors
+/// The source cannot be reached, refuses us, or does not take the row.
+pub async fn signal(source: &SourceConfig, table: &str, row: [&str; 3]) -> Result<(), Failure> {
+    let written = if source.source_type == SourceType::Postgres {
+        signal_by_postgres(source, table, row).await
+    } else {
+        mysql::signal(source, table, row).await
     };
-    Err(Failure::unreachable(name, &at, &cause).hint("check source.host and source.port"))
+    written.map_err(|failure| match failure.exit {
+        Exit::Data => {
+            Failure::new(Exit::Config, format!("write a signal to {table}: {}", failure.message))
+                .hint(
+                    "the table needs the columns id, type, data, all text, and our right to insert",
+                )
+        }
+        _ => failure,
+    })
+}
+
+async fn signal_by_postgres(
+    source: &SourceConfig,
+    table: &str,
+    [id, kind, data]: [&str; 3],
+) -> Result<(), Failure> {
+    let client = connect(source).await?;
+    let quoted: Vec<String> =
+        table.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
+    let statement = format!("INSERT INTO {} VALUES ($1, $2, $3)", quoted.join("."));
+    let written = client.execute(&statement, &[&id, &kind, &data]).await;
+    written.map(drop).map_err(|error| Failure::new(Exit::Data, describe(&error)))
 }

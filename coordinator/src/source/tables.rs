@@ -136,7 +136,7 @@ pub(super) fn judge(config: &PipelineConfig, name: &str, table: Option<&Table>) 
                 .hint(format!("GRANT SELECT ON {name} TO {}", config.source.username)),
         );
     }
-    found.extend(column_names(table));
+    found.extend(same_in_avro(name, table.columns.iter().map(|column| column.name.as_str())));
     for column in &table.columns {
         found.extend(column_value(config, table, column));
     }
@@ -160,39 +160,45 @@ fn identity(config: &PipelineConfig, table: &Table) -> Vec<Finding> {
         );
     }
     if !table.keyed {
-        let keyed: Vec<&str> = config
-            .sinks
-            .iter()
-            .filter(|sink| sink.enabled && sink.is_keyed())
-            .filter(|sink| config.sink_tables(sink).contains(name))
-            .map(|sink| sink.sink_id.as_str())
-            .collect();
-        let message = format!("table {name} has no primary key: its events have no key");
-        found.push(if keyed.is_empty() {
-            Finding::warning(format!("{message}, and no order among themselves beyond a partition"))
-        } else {
-            Finding::error(format!("{message}, which sink {} needs", keyed.join(", "))).hint(
-                "give it a primary key, or set message.key.columns in \
-                       source.connector_properties",
-            )
-        });
+        found.push(keyless(config, name));
     }
     found
 }
 
+/// What a table without a key means for the sinks.
+pub(super) fn keyless(config: &PipelineConfig, name: &String) -> Finding {
+    let keyed: Vec<&str> = config
+        .sinks
+        .iter()
+        .filter(|sink| sink.enabled && sink.is_keyed())
+        .filter(|sink| config.sink_tables(sink).contains(name))
+        .map(|sink| sink.sink_id.as_str())
+        .collect();
+    let message = format!("table {name} has no primary key: its events have no key");
+    if keyed.is_empty() {
+        return Finding::warning(format!(
+            "{message}, and no order among themselves beyond a partition"
+        ));
+    }
+    Finding::error(format!("{message}, which sink {} needs", keyed.join(", ")))
+        .hint("give it a primary key, or set message.key.columns in source.connector_properties")
+}
+
 /// Column names that Avro does not take become others, and may meet.
-fn column_names(table: &Table) -> Vec<Finding> {
+pub(super) fn same_in_avro<'a>(
+    table: &str,
+    columns: impl Iterator<Item = &'a str>,
+) -> Vec<Finding> {
     let mut by_name: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for column in &table.columns {
-        by_name.entry(avro_name(&column.name)).or_default().push(&column.name);
+    for column in columns {
+        by_name.entry(avro_name(column)).or_default().push(column);
     }
     by_name
         .into_iter()
         .filter(|(_, columns)| columns.len() > 1)
         .map(|(name, columns)| {
             Finding::error(format!(
-                "table {}: columns {} would both be named {name} in Avro",
-                table.name,
+                "table {table}: columns {} would both be named {name} in Avro",
                 columns.join(" and ")
             ))
             .hint(
@@ -232,20 +238,27 @@ fn column_value(config: &PipelineConfig, table: &Table, column: &Column) -> Vec<
         found.push(Finding::info(format!(
             "column {what} is generated: it is in the snapshot's records only, not in changes"
         )));
-    } else if let Some(default) = &column.default {
-        let loses =
-            config.connector.converter == Converter::Apicurio && !config.connector.keeps_nulls();
-        if column.nullable && loses {
-            found.push(
-                Finding::warning(format!(
-                    "column {what} may be NULL and has the default {default}: the converter turns \
-                     its NULL into that default"
-                ))
-                .hint("set connector.keep_nulls: true"),
-            );
-        }
+    } else if let Some(default) = column.default.as_ref().filter(|_| column.nullable) {
+        found.extend(null_becomes_default(config, &what, default));
     }
     found
+}
+
+/// What becomes of the NULLs of a column that has a default.
+pub(super) fn null_becomes_default(
+    config: &PipelineConfig,
+    column: &str,
+    default: &str,
+) -> Option<Finding> {
+    let loses =
+        config.connector.converter == Converter::Apicurio && !config.connector.keeps_nulls();
+    loses.then(|| {
+        Finding::warning(format!(
+            "column {column} may be NULL and has the default {default}: the converter turns its \
+             NULL into that default"
+        ))
+        .hint("set connector.keep_nulls: true")
+    })
 }
 
 #[cfg(test)]

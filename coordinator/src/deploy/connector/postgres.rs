@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cdc_shared::config::{PipelineConfig, SignalChannel, SourceSslConfig, SourceSslMode};
+use cdc_shared::config::{PipelineConfig, SourceSslConfig, SourceSslMode};
 
 use super::{Properties, map};
 
@@ -25,11 +25,6 @@ pub(super) fn properties(config: &PipelineConfig) -> Properties {
         ("hstore.handling.mode", "json"),
         ("unavailable.value.placeholder", &source.unavailable_placeholder),
     ]);
-    if source.signal == SignalChannel::Kafka {
-        // Incremental snapshots without a signalling table: watermarks come from the server's
-        // transaction ids instead of rows that the connector writes.
-        properties.extend(map([("read.only", "true")]));
-    }
     properties.extend(ssl(&source.ssl));
     properties
 }

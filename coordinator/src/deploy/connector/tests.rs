@@ -60,6 +60,7 @@ producer.override.delivery.timeout.ms=300000
 producer.override.enable.idempotence=true
 producer.override.max.in.flight.requests.per.connection=5
 producer.override.max.request.size=16777216
+read.only=true
 schema.name.adjustment.mode=avro
 signal.enabled.channels=kafka
 signal.kafka.bootstrap.servers=localhost:9092
@@ -109,7 +110,6 @@ plugin.name=pgoutput
 publication.autocreate.mode=filtered
 publication.name=cdc_demo
 publish.via.partition.root=true
-read.only=true
 slot.drop.on.stop=false
 slot.name=cdc_slot
 time.precision.mode=microseconds
@@ -126,9 +126,13 @@ fn mysql_and_mariadb_are_built_whole() {
         let mut config = config(kind);
         config.source.server_id = Some(184_054);
         let built = connector_properties(&config, &Properties::new());
+        let key = match kind {
+            SourceType::Mysql => "driver.allowPublicKeyRetrieval=true\n",
+            _ => "",
+        };
         let own = format!(
             "\
-bigint.unsigned.handling.mode=precise
+{key}bigint.unsigned.handling.mode=precise
 connect.keep.alive=true
 connector.class={class}
 database.include.list=public
