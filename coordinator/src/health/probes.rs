@@ -82,7 +82,8 @@ impl Probes {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                facts = self.round(coordinator) => {
+                // Boxed: it holds every client's request at once.
+                facts = Box::pin(self.round(coordinator)) => {
                     self.facts.send_replace(Arc::new(facts));
                 }
             }
