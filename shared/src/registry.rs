@@ -183,9 +183,10 @@ impl Registry {
 
     fn answered(&self, status: StatusCode) -> RegistryError {
         let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        let reason = match refused {
-            true => format!("refuses our credentials ({status})"),
-            false => format!("answered {status}"),
+        let reason = if refused {
+            format!("refuses our credentials ({status})")
+        } else {
+            format!("answered {status}")
         };
         RegistryError::Unavailable { address: self.configured.clone(), reason, refused }
     }

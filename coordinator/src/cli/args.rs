@@ -151,7 +151,7 @@ pub(super) struct HealthArgs {
     /// Print JSON: the coordinator's answer as it is.
     #[arg(long)]
     pub(super) json: bool,
-    /// Kafka, when no pipeline is given. Otherwise: CDC_KAFKA__BOOTSTRAP_SERVERS.
+    /// Kafka, when no pipeline is given.
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "config")]
     pub(super) bootstrap_servers: Option<String>,
     /// The schema registry, when no pipeline is given.

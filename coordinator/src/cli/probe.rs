@@ -28,13 +28,24 @@ pub(super) async fn registry(config: &KafkaConfig) -> Result<String, Failure> {
     }
 }
 
+/// The pipeline's connector, as far as Connect was asked for it.
+#[derive(Debug, Default)]
+pub(super) enum Connector {
+    /// Not asked for: there is no pipeline, or Connect does not answer.
+    #[default]
+    Unknown,
+    /// Connect has none of this name.
+    Absent,
+    /// There it is.
+    Found(ConnectorStatus),
+}
+
 /// What Kafka Connect answers.
 pub(super) struct Connected {
     /// Its version.
     pub(super) version: String,
-    /// State of the pipeline's connector, if there is a pipeline; `None` inside: Connect has none
-    /// of this name.
-    pub(super) connector: Option<Option<ConnectorStatus>>,
+    /// The pipeline's connector.
+    pub(super) connector: Connector,
 }
 
 /// What Kafka Connect answers of itself, and of the pipeline's connector if there is a pipeline.
@@ -42,8 +53,11 @@ pub(super) async fn connect(config: &PipelineConfig) -> Result<Connected, Failur
     let connect = Connect::new(&config.connector)?.impatient();
     let version = connect.version().await?;
     let connector = match config.pipeline_id.as_str() {
-        "" => None,
-        _ => Some(connect.status(&config.connector_name()).await?),
+        "" => Connector::Unknown,
+        _ => match connect.status(&config.connector_name()).await? {
+            Some(status) => Connector::Found(status),
+            None => Connector::Absent,
+        },
     };
     Ok(Connected { version, connector })
 }

@@ -245,8 +245,7 @@ mod tests {
 
     #[test]
     fn a_coordinator_that_ran_first_is_no_deploy() {
-        let mut config = PipelineConfig::default();
-        config.group_id = "cdc-demo".into();
+        let config = PipelineConfig { group_id: "cdc-demo".into(), ..PipelineConfig::default() };
         let known = |names: &[&str]| names.iter().map(|&name| (name.to_owned(), 1)).collect();
         let never = |names: &[&str]| never_deployed(&config, &known(names));
         assert!(never(&[]));

@@ -82,7 +82,8 @@ impl Probes {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                facts = self.round(coordinator) => {
+                // Boxed: it holds every client's request at once.
+                facts = Box::pin(self.round(coordinator)) => {
                     self.facts.send_replace(Arc::new(facts));
                 }
             }
@@ -112,13 +113,10 @@ impl Probes {
             redis: redis.unwrap_or_else(|error| service(&Err::<(), _>(error))),
             source: SourceHealth::default(),
         };
-        facts.source = connector_health(&name, connector.as_ref().ok());
+        facts.source = connector_health(&name, connector.as_ref().map(Option::as_ref));
         facts.connect = service(&connector);
         match slot {
-            Ok(None) => {}
-            Ok(Some(slot)) => {
-                facts.source.slot = Some(slot_health(&config.source.slot_name, slot));
-            }
+            Ok(slot) => facts.source.slot = slot,
             Err(error) => facts.source.error = Some(error),
         }
         facts
@@ -150,25 +148,26 @@ fn service<T>(answer: &Result<T, String>) -> ServiceHealth {
     }
 }
 
-/// The slot that the source should have: outer `None` where there is nothing to ask for.
-async fn slot(config: &PipelineConfig) -> Result<Option<Option<Slot>>, String> {
+/// The slot that the source should have; `None` where there is nothing to ask for.
+async fn slot(config: &PipelineConfig) -> Result<Option<SlotHealth>, String> {
     let source = &config.source;
     if source.source_type != SourceType::Postgres || source.password_is_connects() {
         return Ok(None);
     }
-    let found = source::slot_and_publication(config).await;
-    found.map(|(slot, _)| Some(slot)).map_err(|failure| failure.message)
+    let (slot, _) =
+        source::slot_and_publication(config).await.map_err(|failure| failure.message)?;
+    Ok(Some(slot_health(&source.slot_name, slot)))
 }
 
-fn connector_health(name: &str, found: Option<&Option<ConnectorStatus>>) -> SourceHealth {
+fn connector_health(name: &str, found: Result<Option<&ConnectorStatus>, &String>) -> SourceHealth {
     let state = |state: &str| SourceHealth {
         connector: ConnectorHealth { name: name.to_owned(), state: state.to_owned(), trace: None },
         ..SourceHealth::default()
     };
     match found {
-        None => state("UNKNOWN"),
-        Some(None) => state("ABSENT"),
-        Some(Some(ConnectorStatus { connector, tasks })) => {
+        Err(_) => state("UNKNOWN"),
+        Ok(None) => state("ABSENT"),
+        Ok(Some(ConnectorStatus { connector, tasks })) => {
             let mut health = state(&connector.state);
             health.connector.trace = trace(connector);
             health.tasks = tasks

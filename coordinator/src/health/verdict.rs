@@ -263,9 +263,10 @@ fn sink(sink: &SinkHealth, reasons: &mut Vec<Reason>) {
         let topics = sink.parked.join(", ");
         let message = format!("sink {id} no longer consumes {topics}, which still holds back P");
         // Of an enabled sink only the tables that it has left: its workers live.
-        let way_out = match sink.enabled || !sink.workers.is_empty() {
-            true => format!("cdc sink remove {id} FILE --table TOPIC for each, or add them again"),
-            false => format!("enable it again, or cdc sink remove {id} FILE"),
+        let way_out = if sink.enabled || !sink.workers.is_empty() {
+            format!("cdc sink remove {id} FILE --table TOPIC for each, or add them again")
+        } else {
+            format!("enable it again, or cdc sink remove {id} FILE")
         };
         add(reasons, Severity::Degraded, "sink_parked", message, Some(&way_out));
     }

@@ -73,10 +73,12 @@ impl Access {
         };
         // Both are compared, whatever the first says, so that time tells nothing.
         let opened = opened_by(&self.own) | opened_by(&self.wider);
-        match opened {
-            true => Allowed::ByToken,
-            false if self.own.is_none() && is_local(peer) => Allowed::ByPlace,
-            false => Allowed::No,
+        if opened {
+            Allowed::ByToken
+        } else if self.own.is_none() && is_local(peer) {
+            Allowed::ByPlace
+        } else {
+            Allowed::No
         }
     }
 }

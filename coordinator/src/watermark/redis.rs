@@ -161,10 +161,9 @@ impl WatermarkStore for RedisStore {
             redis::cmd("INFO").arg("memory").query_async(&mut connection).await;
         let info = self.answer(result).await?;
         // A replica, or a server that is full, answers questions and refuses every watermark.
-        let mut trial = self.script.key(self.key(TRIAL));
-        let at = cdc_shared::clock::unix_ms();
-        trial.arg("-/0").arg(0).arg(at).arg("-").arg(format!("0 {at} - - -"));
-        let result = trial.invoke_async::<i64>(&mut connection).await;
+        let mut trial = redis::cmd("HSET");
+        trial.arg(self.key(TRIAL)).arg("at_ms").arg(cdc_shared::clock::unix_ms());
+        let result = trial.query_async::<i64>(&mut connection).await;
         self.answer(result).await?;
         Ok(StoreCheck { eviction: eviction(&info) })
     }

@@ -190,7 +190,7 @@ fn text(path: &Path) -> Result<String, (u32, String)> {
         .ok_or_else(|| (1, format!("is larger than {MAX_FILE_BYTES} bytes")))?;
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count() as u32;
+        let line = good.split(|byte| *byte == b'\n').count() as u32;
         (line, "is not UTF-8: save it as UTF-8".to_owned())
     })
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use cdc_shared::config::PipelineConfig;
 use serde_json::{Value, json};
 
-use crate::cli::probe::{self, Connected};
+use crate::cli::probe::{self, Connected, Connector};
 use crate::cli::{Exit, Failure};
-use crate::connect::{ConnectorStatus, Settled};
+use crate::connect::Settled;
 
 /// Longest time for one service: Kafka's client takes most of it to say why it finds no broker.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -29,7 +29,7 @@ pub(super) async fn report(config: &PipelineConfig, coordinator: Option<&Failure
     reasons.service("kafka_down", kafka.as_ref().err());
     reasons.service("registry_down", registry.as_ref().err());
     reasons.service("connect_down", connect.as_ref().err());
-    let found = connect.as_ref().ok().and_then(|connected| connected.connector.as_ref());
+    let found = connect.as_ref().map_or(&Connector::Unknown, |connected| &connected.connector);
     reasons.connector(&config.connector_name(), found);
     reasons.coordinator(coordinator);
     let version = |connected: Connected| format!("version {}", connected.version);
@@ -52,21 +52,21 @@ pub(super) fn unprobed(config: &PipelineConfig, coordinator: &Failure, wrong: &F
             format!("the services were not asked either: {}", wrong.message),
         ),
     );
-    shape(config, &reasons, Some(coordinator), None)
+    shape(config, &reasons, Some(coordinator), &Connector::Unknown)
 }
 
 fn shape(
     config: &PipelineConfig,
     reasons: &Reasons,
     coordinator: Option<&Failure>,
-    found: Option<&Option<ConnectorStatus>>,
+    found: &Connector,
 ) -> Value {
     let mut report = json!({ "verdict": reasons.verdict(), "reasons": reasons.0 });
     let Some(failure) = coordinator else { return report };
     let (state, tasks) = match found {
-        None => ("UNKNOWN", Vec::new()),
-        Some(None) => ("ABSENT", Vec::new()),
-        Some(Some(status)) => {
+        Connector::Unknown => ("UNKNOWN", Vec::new()),
+        Connector::Absent => ("ABSENT", Vec::new()),
+        Connector::Found(status) => {
             let tasks = status.tasks.iter().map(|task| json!({"id": task.id, "state": task.state}));
             (status.connector.state.as_str(), tasks.collect())
         }
@@ -131,9 +131,12 @@ impl Reasons {
         }
     }
 
-    fn connector(&mut self, name: &str, found: Option<&Option<ConnectorStatus>>) {
-        let Some(found) = found else { return };
-        let settled = found.as_ref().map(ConnectorStatus::settled);
+    fn connector(&mut self, name: &str, found: &Connector) {
+        let settled = match found {
+            Connector::Unknown => return,
+            Connector::Absent => None,
+            Connector::Found(status) => Some(status.settled()),
+        };
         let (severity, code, message, hint) = match settled {
             Some(Settled::Running) => return,
             None => (
@@ -170,15 +173,15 @@ impl Reasons {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connect::TaskStatus;
+    use crate::connect::{ConnectorStatus, TaskStatus};
 
     fn away() -> Failure {
         Failure::unreachable("the coordinator", "http://c", "refused").hint("start it")
     }
 
-    fn status(state: &str) -> ConnectorStatus {
+    fn found(state: &str) -> Connector {
         let part = TaskStatus { state: state.into(), ..TaskStatus::default() };
-        ConnectorStatus { connector: part.clone(), tasks: vec![part] }
+        Connector::Found(ConnectorStatus { connector: part.clone(), tasks: vec![part] })
     }
 
     #[test]
@@ -186,7 +189,7 @@ mod tests {
         let verdict = |state: Option<&str>, coordinator: Option<&Failure>, down: bool| {
             let mut reasons = Reasons::default();
             reasons.service("kafka_down", down.then(away).as_ref());
-            reasons.connector("c", Some(&state.map(status)));
+            reasons.connector("c", &state.map_or(Connector::Absent, found));
             reasons.coordinator(coordinator);
             reasons.verdict()
         };
@@ -207,8 +210,7 @@ mod tests {
             sink_id: "wh".into(),
             ..cdc_shared::config::SinkConfig::default()
         });
-        let report =
-            shape(&config, &Reasons::default(), Some(&away()), Some(&Some(status("RUNNING"))));
+        let report = shape(&config, &Reasons::default(), Some(&away()), &found("RUNNING"));
         assert_eq!(report["pipeline_id"], "demo");
         assert_eq!(report["source"]["connector"]["state"], "RUNNING");
         assert_eq!(report["source"]["tasks"][0]["state"], "RUNNING");
