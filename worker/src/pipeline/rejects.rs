@@ -24,20 +24,18 @@ pub(super) struct Reject {
 
 impl PartitionTask {
     /// A record is rejected: to the DLQ, or stop by name. Nothing more is offered until it is
-    /// settled.
+    /// settled. Only called while nothing blocks.
     pub(super) fn reject(&mut self, delivery: &mut Delivery, reject: Reject) -> Option<Phase> {
         let Reject { offset, code, message } = reject;
         tracing::error!(tp = %self.question.tp, offset, code, error = %message,
             "pipeline.sink_write_error");
         let since = self.shared.control_offset();
         if self.shared.on_reject == OnReject::Stop {
-            let message = format!("offset {offset} can never be delivered: {code}: {message}");
-            return Some(Phase::Held(Hold::stopped(
-                "rejected_record",
-                message,
-                Some(offset),
-                since,
-            )));
+            let is_first = delivery.stopping.as_ref().is_none_or(|first| offset < first.offset);
+            if is_first {
+                delivery.stopping = Some(Reject { offset, code, message });
+            }
+            return None;
         }
         if self.breaker.rejected() {
             let message =
@@ -64,7 +62,32 @@ impl PartitionTask {
         None
     }
 
-    pub(super) fn dead_lettered(&mut self, delivery: &mut Delivery, offset: i64) -> Option<Phase> {
+    /// The stop at a rejected record, once everything before it is durable: until then an earlier
+    /// one may be rejected too, and the stop names the first. Nothing more is offered meanwhile.
+    pub(super) fn stop_at_reject(&self, delivery: &Delivery) -> Option<Phase> {
+        let Reject { offset, code, message } = delivery.stopping.as_ref()?;
+        let is_first = self.backlog.head().is_none_or(|head| head.record.offset >= *offset);
+        // One before it that goes on failing must not hide what only an operator can end.
+        let is_stuck = delivery.trouble.borrow().as_ref().is_some_and(|t| t.exhausted);
+        (is_first || is_stuck).then(|| {
+            let message = format!("offset {offset} can never be delivered: {code}: {message}");
+            let since = self.shared.control_offset();
+            Phase::Held(Hold::stopped("rejected_record", message, Some(*offset), since))
+        })
+    }
+
+    /// Deals with what was rejected while something else was waited for.
+    pub(super) fn settle_rejects(&mut self, delivery: &mut Delivery) -> Option<Phase> {
+        while delivery.blocked.is_none() {
+            let reject = delivery.rejects.pop_front()?;
+            if let Some(phase) = self.reject(delivery, reject) {
+                return Some(phase);
+            }
+        }
+        None
+    }
+
+    pub(super) fn dead_lettered(&mut self, delivery: &mut Delivery, offset: i64) {
         let order = std::sync::atomic::Ordering::Relaxed;
         self.shared.status.dead_lettered.fetch_add(1, order);
         let was_pushed = match self.backlog.find(offset) {
@@ -78,10 +101,6 @@ impl PartitionTask {
         if was_pushed && !delivery.writer.settle(offset) {
             self.offer_again(delivery);
         }
-        match delivery.rejects.pop_front() {
-            Some(reject) => self.reject(delivery, reject),
-            None => None,
-        }
     }
 
     pub(super) fn rejected(
@@ -89,19 +108,13 @@ impl PartitionTask {
         delivery: &mut Delivery,
         offset: Option<i64>,
         error: SinkError,
-    ) -> Option<Phase> {
+    ) {
         let SinkError { code, message, .. } = error;
         let offset = offset.or_else(|| self.culprit(delivery));
-        let Some(offset) = offset else {
-            self.offer_again(delivery);
-            return None;
-        };
-        let reject = Reject { offset, code, message };
-        if delivery.blocked.is_some() {
-            delivery.rejects.push_back(reject);
-            return None;
+        match offset {
+            Some(offset) => delivery.rejects.push_back(Reject { offset, code, message }),
+            None => self.offer_again(delivery),
         }
-        self.reject(delivery, reject)
     }
 
     /// The only record of a rejected batch; otherwise the next batches are half as large.

@@ -51,7 +51,10 @@ pub(super) struct Delivery {
     pub(super) trouble: watch::Receiver<Trouble>,
     decoder: Decoder,
     pub(super) blocked: Option<Blocked>,
+    /// Rejected records that are not dealt with yet.
     pub(super) rejects: VecDeque<Reject>,
+    /// The first rejected record at which the partition is going to stop.
+    pub(super) stopping: Option<Reject>,
     /// Records and bytes in the open batch, and since when.
     open: Open,
     /// End of the batch in flight.
@@ -139,6 +142,7 @@ impl PartitionTask {
             decoder: Decoder::new(self.shared.json.clone()),
             blocked: None,
             rejects: VecDeque::new(),
+            stopping: None,
             open: Open::default(),
             in_flight: None,
             halving: None,
@@ -165,6 +169,9 @@ impl PartitionTask {
 
     /// Offers what can be offered and flushes what is due. `true`: there is more to offer at once.
     fn pump(&mut self, delivery: &mut Delivery) -> Result<bool, Phase> {
+        if let Some(phase) = self.settle_rejects(delivery) {
+            return Err(phase);
+        }
         let mut turns = 0;
         // A skip that comes during a turn counts from the next one on.
         let control = self.control.borrow().state.clone();
@@ -175,15 +182,17 @@ impl PartitionTask {
             }
             turns += 1;
         }
-        if delivery.is_due(self.backlog.is_offered() && self.chunks.is_empty()) {
+        let idle = self.backlog.is_offered() && self.chunks.is_empty();
+        if delivery.is_due(idle || delivery.stopping.is_some()) {
             self.flush(delivery);
         }
         self.flush_position(delivery);
-        Ok(turns == TURN)
+        self.stop_at_reject(delivery).map_or(Ok(turns == TURN), Err)
     }
 
     fn can_offer(&mut self, delivery: &mut Delivery) -> bool {
         delivery.blocked.is_none()
+            && delivery.stopping.is_none()
             && !self.backlog.is_offered()
             && (!delivery.is_full() || self.flush(delivery))
             && delivery.writer.has_room()
@@ -260,7 +269,7 @@ impl PartitionTask {
                 hold.report.offset = self.backlog.to_offer().map(|entry| entry.record.offset);
                 return Some(Phase::Held(hold));
             }
-            Unblocked::DeadLettered(offset, Ok(())) => return self.dead_lettered(delivery, offset),
+            Unblocked::DeadLettered(offset, Ok(())) => self.dead_lettered(delivery, offset),
             Unblocked::DeadLettered(offset, Err(error)) => {
                 let until = Instant::now() + 10 * RETRY_PAUSE;
                 let mut hold =
@@ -280,6 +289,8 @@ impl PartitionTask {
         }
         delivery.open = Open::default();
         delivery.in_flight = None;
+        // Met again when it is offered again.
+        delivery.stopping = None;
         self.backlog.rewind();
     }
 
@@ -318,7 +329,10 @@ impl PartitionTask {
                 self.durable(delivery, next);
                 None
             }
-            Progress::Rejected { offset, error } => self.rejected(delivery, offset, error),
+            Progress::Rejected { offset, error } => {
+                self.rejected(delivery, offset, error);
+                None
+            }
             Progress::Moved => {
                 tracing::info!(tp = %self.question.tp, "the sink's record moved; reading it again");
                 Some(Phase::Resolving)
@@ -358,7 +372,7 @@ impl PartitionTask {
     /// Ends: what is with the sink is finished, the rest is left to the next owner.
     async fn finish(&mut self, mut delivery: Delivery, grace: Duration, lost: bool) -> Phase {
         let deadline = Instant::now() + grace;
-        if lost || delivery.trouble.borrow().is_some() {
+        if lost || delivery.stopping.is_some() || delivery.trouble.borrow().is_some() {
             return Phase::Ended;
         }
         loop {
