@@ -11,7 +11,7 @@ use cdc_shared::offset::{Position, TopicPartition};
 use super::plan::commit_counts;
 use crate::fleet::Fleet;
 use crate::ports::kafka::{Cluster, CommittedOffsets, KafkaTrouble, TopicFacts, ask};
-use crate::watermark::{SinkWatermarks, WatermarkStore};
+use crate::watermark::{SinkWatermarks, WatermarkStore, rule};
 
 /// The watermarks of one sink, or why they cannot be read.
 type SinkProgress = Result<SinkWatermarks, String>;
@@ -29,7 +29,8 @@ pub struct Observation {
     pub committed: CommittedOffsets,
     /// By sink.
     pub watermarks: BTreeMap<String, SinkProgress>,
-    /// Positions taken from the commits of the sinks' groups, to be put into the store.
+    /// Positions taken from the commits of the sinks' groups, further than the store's, to be put
+    /// into it.
     pub rebuilt: Vec<(String, Vec<(TopicPartition, Position)>)>,
 }
 
@@ -105,7 +106,10 @@ pub async fn observe(
     Ok(observation)
 }
 
-/// Fills watermarks that a readable store does not have from the commits of the sinks' groups.
+/// Fills and moves watermarks that a readable store has not, or not so far, from the commits of the
+/// sinks' groups. They count for the same: a worker commits only what is durable. So P does not
+/// stand still while no heartbeat comes (an emptied store, workers that report to a coordinator
+/// that does not lead).
 async fn rebuild(
     config: &PipelineConfig,
     cluster: &Arc<Cluster>,
@@ -116,23 +120,21 @@ async fn rebuild(
     let sinks: Vec<String> = observation.watermarks.keys().cloned().collect();
     for sink in sinks {
         let Some(Ok(known)) = observation.watermarks.get(&sink) else { continue };
-        let missing: Vec<TopicPartition> = observation
+        let counted: Vec<TopicPartition> = observation
             .partitions()
             .into_iter()
             .filter(|tp| members.contains(&(sink.clone(), tp.topic.to_string())))
-            .filter(|tp| !known.contains_key(tp))
             .collect();
-        if missing.is_empty() {
-            continue;
-        }
         let group = config.sink_group(&sink);
-        let committed = ask(cluster, move |cluster| cluster.committed(&group, &missing)).await?;
+        let committed = ask(cluster, move |cluster| cluster.committed(&group, &counted)).await?;
         let found: Vec<(TopicPartition, Position)> = committed
             .into_iter()
             .filter_map(|(tp, committed)| {
                 let position = Position::from_commit(committed.next.get(), &committed.metadata)?;
                 let live = &observation.topics.get(tp.topic.as_ref())?.id;
-                commit_counts(&position, control.rewind(&sink, &tp), live).then_some((tp, position))
+                let counts = commit_counts(&position, control.rewind(&sink, &tp), live)
+                    && rule::advance(known.get(&tp), &position);
+                counts.then_some((tp, position))
             })
             .collect();
         if let Some(Ok(known)) = observation.watermarks.get_mut(&sink) {
