@@ -3,9 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here is the test's")]
 
+mod away;
 mod bad_input;
+mod between;
 mod crash;
+mod groups;
 mod happy;
 mod holds;
+mod leader;
 mod records;
 mod secure;
+mod start;
