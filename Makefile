@@ -41,7 +41,8 @@ test-integration: ## Tests on the stack: Kafka, Connect, the whole platform
 	$(STACK) test-transform
 	$(CARGO) build --workspace --bins
 	$(WITH_STACK) $(CARGO) test --package cdc-worker --test kafka
-	$(WITH_STACK) $(CARGO) test --package cdc-tests
+	# Most of them wait most of the time: more at once than there are cores.
+	$(WITH_STACK) $(CARGO) test --package cdc-tests -- --test-threads 4
 
 lint: packages ## Formats, clippy, documentation, scripts, YAML, the JSON Schema
 	tests/lint

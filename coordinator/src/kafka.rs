@@ -65,6 +65,8 @@ pub struct Committed {
 pub struct NextRecord {
     /// When the broker or the producer says it was made, Unix ms.
     pub timestamp_ms: Option<i64>,
+    /// Its value.
+    pub value: Option<Vec<u8>>,
 }
 
 /// Committed offsets of some partitions; those without are missing.
@@ -313,7 +315,8 @@ impl Cluster {
             match client.poll(left) {
                 Some(Ok(message)) => {
                     let timestamp_ms = message.timestamp().to_millis();
-                    return Ok(Some(NextRecord { timestamp_ms }));
+                    let value = message.payload().map(<[u8]>::to_vec);
+                    return Ok(Some(NextRecord { timestamp_ms, value }));
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok(None),
                 Some(Err(cause)) if is_transient(&cause) => {}

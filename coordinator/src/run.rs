@@ -55,7 +55,7 @@ pub async fn run(
         store,
         cluster,
         group: GroupTicker::default(),
-        lag: LagMonitor::default(),
+        lag: LagMonitor::new(&config.kafka)?,
         probes: Probes::new(&config)?,
         metrics: Metrics::default(),
         leading: AtomicBool::new(false),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -19,8 +19,12 @@ use crate::wait;
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn config() -> ClientConfig {
+    config_at(Stack::get().kafka())
+}
+
+fn config_at(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", Stack::get().kafka());
+    config.set("bootstrap.servers", brokers);
     config
 }
 
@@ -34,14 +38,19 @@ fn options() -> AdminOptions {
 
 /// Creates a topic, waiting for the end of a namesake's deletion.
 pub async fn create_topic(topic: &str, partitions: i32) {
-    let admin = admin();
+    create_topic_at(Stack::get().kafka(), topic, partitions).await;
+    wait_for_leaders(topic, partitions).await;
+}
+
+/// Creates a topic of other brokers.
+pub async fn create_topic_at(brokers: &str, topic: &str, partitions: i32) {
+    let admin: AdminClient<DefaultClientContext> = config_at(brokers).create().unwrap();
     let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
     wait::until("the topic is created", wait::SOON, async || {
         let answer = admin.create_topics([&new], &options()).await.unwrap();
         answer.into_iter().next().unwrap().map_err(|(topic, code)| format!("{topic}: {code}"))
     })
     .await;
-    wait_for_leaders(topic, partitions).await;
 }
 
 async fn wait_for_leaders(topic: &str, partitions: i32) {
@@ -130,6 +139,22 @@ pub fn committed_all(group: &str, topic: &str, partitions: i32) -> Vec<(i32, i64
     elements.iter().filter_map(|e| Some((e.partition(), offset(e.offset())?))).collect()
 }
 
+/// Commits for a group that has no members, as a consumer that assigns its partitions itself does.
+pub fn commit(group: &str, topic: &str, offsets: &[(i32, i64)]) {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in offsets {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*offset)).unwrap();
+    }
+    group_reader(group).commit(&list, CommitMode::Sync).unwrap();
+}
+
+/// The assignment protocol that the members of a classic group agreed on; empty for a group of
+/// another kind.
+pub fn classic_protocol(group: &str) -> String {
+    let list = reader().fetch_group_list(Some(group), TIMEOUT).unwrap();
+    list.groups().first().map(|group| group.protocol().to_owned()).unwrap_or_default()
+}
+
 /// First offset and end of a partition.
 pub fn bounds(topic: &str, partition: i32) -> (i64, i64) {
     reader().fetch_watermarks(topic, partition, TIMEOUT).unwrap()
@@ -175,14 +200,19 @@ pub struct Producer(BaseProducer);
 
 impl Default for Producer {
     fn default() -> Self {
-        let mut config = config();
-        config.set("enable.idempotence", "true").set("linger.ms", "2");
-        config.set("message.max.bytes", "20000000");
-        Self(config.create().unwrap())
+        Self::at(Stack::get().kafka())
     }
 }
 
 impl Producer {
+    /// Of other brokers.
+    pub fn at(brokers: &str) -> Self {
+        let mut config = config_at(brokers);
+        config.set("enable.idempotence", "true").set("linger.ms", "2");
+        config.set("message.max.bytes", "20000000");
+        Self(config.create().unwrap())
+    }
+
     /// Queues one record.
     pub fn send(&self, topic: &str, partition: i32, key: Option<&[u8]>, value: Option<&[u8]>) {
         let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(partition);

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "support of tests: a failure here is a test's failure")]
 
+pub mod acl;
 pub mod kafka;
 pub mod mysql;
 pub mod pipeline;
@@ -13,5 +14,7 @@ pub mod process;
 pub mod proxy;
 pub mod receiver;
 pub mod record;
+pub mod redis;
 pub mod stack;
 pub mod wait;
+pub mod wire;

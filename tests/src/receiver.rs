@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::wait;
@@ -29,7 +30,7 @@ pub struct Delivery {
     pub partition: i32,
     /// `metadata.offset`.
     pub offset: i64,
-    /// The status it was answered with.
+    /// The status it was answered with; 0: taken and not answered (yet).
     pub status: u16,
     /// All headers.
     pub headers: HeaderMap,
@@ -47,6 +48,7 @@ type Answer = Arc<dyn Fn(&Delivery) -> u16 + Send + Sync>;
 struct Inner {
     deliveries: Mutex<Vec<Delivery>>,
     answer: Mutex<Answer>,
+    mute: watch::Sender<bool>,
 }
 
 /// The receiver. It stops listening when it is dropped.
@@ -62,6 +64,7 @@ impl Receiver {
         let inner = Inner {
             deliveries: Mutex::default(),
             answer: Mutex::new(Arc::new(|_: &Delivery| 204)),
+            mute: watch::Sender::new(false),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -87,6 +90,11 @@ impl Receiver {
     /// Chooses the status of every further answer.
     pub fn answer(&self, answer: impl Fn(&Delivery) -> u16 + Send + Sync + 'static) {
         *self.inner.answer.lock().unwrap() = Arc::new(answer);
+    }
+
+    /// Takes requests without answering them; unmuted, it answers those whose sender still waits.
+    pub fn mute(&self, mute: bool) {
+        self.inner.mute.send_replace(mute);
     }
 
     /// Refuses connections from now on.
@@ -187,8 +195,18 @@ async fn take(State(inner): State<Arc<Inner>>, headers: HeaderMap, body: Bytes) 
         body,
     };
     let answer = inner.answer.lock().unwrap().clone();
-    delivery.status = answer(&delivery);
-    let status = delivery.status;
-    inner.deliveries.lock().unwrap().push(delivery);
+    let status = answer(&delivery);
+    let mut mute = inner.mute.subscribe();
+    let is_mute = *mute.borrow_and_update();
+    delivery.status = if is_mute { 0 } else { status };
+    let place = {
+        let mut deliveries = inner.deliveries.lock().unwrap();
+        deliveries.push(delivery);
+        deliveries.len() - 1
+    };
+    // Dropped here when its sender hangs up.
+    if is_mute && mute.wait_for(|mute| !mute).await.is_ok() {
+        inner.deliveries.lock().unwrap()[place].status = status;
+    }
     StatusCode::from_u16(status).unwrap()
 }

@@ -66,6 +66,49 @@ impl Stack {
     }
 }
 
+/// A broker of a test's own that knows only the classic group protocol, as brokers before Kafka 4
+/// do. It ends when this is dropped.
+#[derive(Debug)]
+pub struct ClassicBroker {
+    dir: tempfile::TempDir,
+    ports: [u16; 4],
+}
+
+impl ClassicBroker {
+    /// Starts it and waits until it is ready.
+    pub fn start() -> Self {
+        let dir = tempfile::Builder::new().prefix("cdc-e2e-kafka-").tempdir().unwrap();
+        let broker = Self { dir, ports: [(); 4].map(|()| free_port()) };
+        broker.stack("up");
+        broker
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[0])
+    }
+
+    fn stack(&self, command: &str) {
+        let names = ["KAFKA", "KAFKA_CONTROLLER", "KAFKA_SSL", "KAFKA_SASL_SSL"];
+        let ports = names.iter().zip(self.ports);
+        let status = std::process::Command::new(workspace().join("deploy/local/stack"))
+            .args([command, "kafka"])
+            .env("CDC_LOCAL_DIR", self.dir.path())
+            .env("CDC_LOCAL_KAFKA_GROUP_PROTOCOLS", "classic")
+            .env("CDC_LOCAL_KAFKA_READY_SECONDS", "180")
+            .envs(ports.map(|(name, port)| (format!("CDC_LOCAL_{name}_PORT"), port.to_string())))
+            .status()
+            .unwrap();
+        assert!(status.success() || command == "down", "stack {command} kafka: {status}");
+    }
+}
+
+impl Drop for ClassicBroker {
+    fn drop(&mut self) {
+        self.stack("down");
+    }
+}
+
 /// The root of the checkout.
 pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()

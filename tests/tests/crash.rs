@@ -15,9 +15,8 @@ use cdc_tests::postgres;
 use cdc_tests::process::Process;
 use cdc_tests::receiver::Receiver;
 use cdc_tests::record::Schemas;
-use cdc_tests::stack::free_port;
+use cdc_tests::redis::Redis;
 use cdc_tests::wait::{check, until};
-use serde_json::json;
 
 const PARTITIONS: i32 = 4;
 const KEYS: i64 = 40;
@@ -79,8 +78,7 @@ async fn check_p(pipeline: &Pipeline, receiver: &Receiver) {
 struct Fleet<'p> {
     pipeline: &'p Pipeline,
     coordinator: Process,
-    redis: Process,
-    redis_arguments: Vec<String>,
+    redis: Redis,
     /// Two workers of each sink; `Some` while frozen: until when.
     workers: Vec<(&'static str, Process, Option<Instant>)>,
 }
@@ -138,17 +136,11 @@ impl Fleet<'_> {
                 "kill -9 of the coordinator".to_owned()
             }
             _ => {
-                self.redis.kill();
-                self.redis = redis(self.pipeline, &self.redis_arguments);
+                self.redis.start_again();
                 "kill -9 of Redis with its data".to_owned()
             }
         }
     }
-}
-
-fn redis(pipeline: &Pipeline, arguments: &[String]) -> Process {
-    let log = pipeline.dir().join("redis.log");
-    Process::start("redis-server".as_ref(), arguments, log)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,19 +148,12 @@ async fn nothing_is_lost_or_doubled_whatever_is_killed() {
     let mut random = fastrand::Rng::with_seed(seed());
     let receiver = Receiver::start().await;
     let mut pipeline = Pipeline::new("crash");
-    let port = free_port().to_string();
-    pipeline.config["coordinator"]["watermark_store"] = json!("redis");
-    pipeline.config["redis"] = json!({"url": format!("redis://127.0.0.1:{port}")});
+    let redis = Redis::start(&mut pipeline);
     pipeline.webhook("wh", &receiver.url()).events("ev").await;
     let (schemas, topic) = (pipeline.topics(PARTITIONS).await, pipeline.topic());
-    let redis_arguments: Vec<String> =
-        ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-            .map(ToOwned::to_owned)
-            .into();
     let sinks = ["wh", "wh", "ev", "ev"];
     let mut fleet = Fleet {
-        redis: redis(&pipeline, &redis_arguments),
-        redis_arguments,
+        redis,
         coordinator: pipeline.serve(),
         workers: sinks.map(|sink| (sink, pipeline.worker(sink), None)).into(),
         pipeline: &pipeline,

@@ -1,13 +1,16 @@
 //! What stops a partition by name, what holds the pipeline's offsets, and the ways out.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use cdc_tests::kafka::{self, Producer};
 use cdc_tests::pipeline::Pipeline;
 use cdc_tests::postgres;
+use cdc_tests::proxy::Proxy;
 use cdc_tests::receiver::{Delivery, Receiver};
 use cdc_tests::record::{Schemas, register_topic};
+use cdc_tests::redis::Redis;
 use cdc_tests::stack::{Stack, unique};
 use cdc_tests::wait::{SOON, check, stays, until};
 use serde_json::json;
@@ -69,6 +72,77 @@ async fn a_rejected_record_stops_its_partition_and_skip_passes_exactly_it() {
     expected.remove(&(0, 3));
     receiver.has(&expected).await;
     pipeline.committed(0, 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_rejected_records_the_first_one_stops_the_partition() {
+    let receiver = Receiver::start().await;
+    // 4 is refused at once, 2 only at its third attempt.
+    let attempts = AtomicU32::new(0);
+    receiver.answer(move |delivery| match delivery.offset {
+        2 if attempts.fetch_add(1, Ordering::Relaxed) < 2 => 503,
+        2 | 4 => 422,
+        _ => 204,
+    });
+    let mut pipeline = Pipeline::new("first");
+    pipeline.webhook("wh", &receiver.url());
+    pipeline.sink_mut("wh")["on_reject"] = json!("stop");
+    let (schemas, topic) = (pipeline.topics(1).await, pipeline.topic());
+    fill(&topic, schemas, 0, 0..6);
+    let _coordinator = pipeline.serve();
+    let _worker = pipeline.worker("wh");
+    let hold = pipeline.held("wh", "rejected_record").await;
+    assert_eq!(hold["offset"], 2, "{hold}");
+    pipeline.committed(0, 2).await;
+    let skip = ["skip", "FILE", "--sink", "wh", "--topic", &topic, "--partition", "0"];
+    pipeline.command(&[&skip[..], &["--offset", "2"]].concat()).await;
+    until("it stops at the next one", SOON, async || {
+        let hold = pipeline.held("wh", "rejected_record").await;
+        check(hold["offset"] == 4, hold)
+    })
+    .await;
+    pipeline.command(&[&skip[..], &["--offset", "4"]].concat()).await;
+    pipeline.committed(0, 6).await;
+    receiver.check_promise();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_rejected_while_a_schema_is_fetched_is_dead_lettered_all_the_same() {
+    let stack = Stack::get();
+    let (base, path) = stack.registry().split_once("/apis/").unwrap();
+    let registry = Proxy::start(base, None).await;
+    let receiver = Receiver::start().await;
+    receiver.answer(|delivery| if delivery.offset == 1 { 422 } else { 204 });
+    let mut pipeline = Pipeline::new("slowreg");
+    pipeline.webhook("wh", &receiver.url());
+    pipeline.config["kafka"]["schema_registry_url"] =
+        json!(format!("{}/apis/{path}", registry.address()));
+    let (schemas, topic) = (pipeline.topics(1).await, pipeline.topic());
+    let other = register_topic(&format!("{topic}2")).await;
+    assert_ne!(other.value, schemas.value);
+    let _coordinator = pipeline.serve();
+    let worker = pipeline.worker("wh");
+    fill(&topic, schemas, 0, 0..1);
+    receiver.has(&offsets(0, 0..1)).await;
+    receiver.mute(true);
+    registry.hide(Some(("/schemas/ids/", 503)));
+    fill(&topic, schemas, 0, 1..2);
+    fill(&topic, other, 0, 2..3);
+    until("one is under way and the schema of the next is waited for", SOON, async || {
+        let log = worker.output();
+        check(receiver.deliveries().len() == 2 && log.contains("registry_unavailable"), log)
+    })
+    .await;
+    receiver.mute(false);
+    until("the first one is refused", SOON, async || {
+        let got = receiver.deliveries()[1].status;
+        check(got == 422, got)
+    })
+    .await;
+    registry.hide(None);
+    pipeline.committed(0, 3).await;
+    receiver.has(&BTreeSet::from([(0, 0), (0, 2)])).await;
+    assert_eq!(kafka::events(&format!("{topic}.dlq"), 1).len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -298,23 +372,30 @@ async fn a_sink_added_later_takes_p_back_and_a_disabled_one_holds_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_paused_sink_stays_paused_through_a_restart_without_coordinator() {
+async fn a_paused_sink_stays_paused_through_a_restart_without_coordinator_and_redis() {
     let receiver = Receiver::start().await;
     let mut pipeline = Pipeline::new("pause");
-    pipeline.webhook("wh", &receiver.url());
+    let mut redis = Redis::start(&mut pipeline);
+    pipeline.webhook("wh", &receiver.url()).events("ev").await;
     let (schemas, topic) = (pipeline.topics(1).await, pipeline.topic());
     let mut coordinator = pipeline.serve();
-    let mut worker = pipeline.worker("wh");
+    let mut workers = [pipeline.worker("wh"), pipeline.worker("ev")];
     fill(&topic, schemas, 0, 0..2);
     receiver.has(&offsets(0, 0..2)).await;
+    pipeline.committed(0, 2).await;
     pipeline.command(&["pause", "FILE", "--sink", "wh", "--reason", "moving house"]).await;
     pipeline.status("wh", "paused").await;
-    worker.kill();
+    for worker in &mut workers {
+        worker.kill();
+    }
     coordinator.kill();
+    redis.kill();
     fill(&topic, schemas, 0, 2..5);
-    let worker = pipeline.worker("wh");
+    let [webhook, events] = ["wh", "ev"].map(|sink| pipeline.worker(sink));
+    // The other sink needs neither of them.
+    pipeline.has_rows(&offsets(0, 0..5), SOON).await;
     until("the worker has its partition", SOON, async || {
-        check(worker.output().contains("pipeline.partitions_assigned"), worker.output())
+        check(webhook.output().contains("pipeline.partitions_assigned"), webhook.output())
     })
     .await;
     stays("the sink stays paused", Duration::from_secs(3), async || {
@@ -322,10 +403,21 @@ async fn a_paused_sink_stays_paused_through_a_restart_without_coordinator() {
         check(got == 2, got)
     })
     .await;
+    // An operator needs no Redis; P does, and waits.
     let _coordinator = pipeline.serve();
     pipeline.status("wh", "paused").await;
     pipeline.command(&["resume", "FILE", "--sink", "wh"]).await;
     receiver.has(&offsets(0, 0..5)).await;
+    until("health tells of Redis", SOON, async || {
+        let health = pipeline.health().await?;
+        check(health["redis"]["state"] == "down", health.to_string())
+    })
+    .await;
+    assert_eq!(kafka::committed(&pipeline.group(), &topic, 0), Some(2));
+    redis.start_again();
+    pipeline.committed(0, 5).await;
+    assert_eq!(receiver.deliveries().len(), 5, "nothing came twice");
+    assert!(!events.output().contains("partition stopped"), "{}", events.output());
 }
 
 #[tokio::test(flavor = "multi_thread")]

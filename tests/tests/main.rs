@@ -3,12 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here is the test's")]
 
+mod away;
 mod bad_input;
+mod between;
 mod control;
 mod crash;
+mod groups;
 mod happy;
 mod holds;
+mod leader;
 mod mysql;
 mod records;
 mod secure;
 mod signals;
+mod start;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use cdc_tests::kafka::Producer;
+use cdc_tests::acl::{May, On, Rights};
+use cdc_tests::kafka::{self, Producer};
 use cdc_tests::pipeline::Pipeline;
 use cdc_tests::postgres;
 use cdc_tests::receiver::Receiver;
@@ -131,4 +132,135 @@ async fn a_wrong_password_for_the_target_is_waited_out_and_told() {
     pipeline.sink_mut("ev")["postgres"]["password"] = right;
     let _worker = pipeline.worker("ev");
     pipeline.has_rows(&expected, SOON).await;
+}
+
+/// Kafka as a user without any right but those given.
+fn role(user: &str) -> Value {
+    let stack = Stack::get();
+    json!({
+        "bootstrap_servers": stack.value("KAFKA_SASL_SSL_BOOTSTRAP_SERVERS"),
+        "security_protocol": "sasl_ssl",
+        "sasl": {
+            "mechanism": "PLAIN",
+            "username": user,
+            "password": stack.value("KAFKA_ROLE_PASSWORD"),
+        },
+        "tls": {"ca_file": stack.value("TLS_CA")},
+    })
+}
+
+fn become_role(pipeline: &mut Pipeline, user: &str) {
+    for (name, value) in role(user).as_object().unwrap() {
+        pipeline.config["kafka"][name] = value.clone();
+    }
+}
+
+/// The list in the README, word by word.
+fn least_rights(pipeline: &Pipeline) -> Rights {
+    use May::{Create, Describe, DescribeConfigs, Read, Write};
+    let (topic, group) = (pipeline.topic(), pipeline.group());
+    let (dlq, control) = (format!("{topic}.dlq"), format!("{group}.control"));
+    let (wh, ev) = (pipeline.sink_group("wh"), pipeline.sink_group("ev"));
+    let signal = format!("__debezium-signal.{}", pipeline.id);
+    let planned = [
+        topic.clone(),
+        dlq.clone(),
+        control.clone(),
+        signal.clone(),
+        format!("__debezium-heartbeat.{}", pipeline.id),
+        format!("__debezium-notification.{}", pipeline.id),
+    ];
+    let mut rights = Rights::default();
+    for planned in &planned {
+        rights.give("cdc_deploy", &[(On::Topic(planned), &[Create, DescribeConfigs])]);
+    }
+    rights.give(
+        "cdc_deploy",
+        &[
+            (On::Topic(&signal), &[Read]),
+            (On::Group(&format!("{group}.~signal")), &[Read]),
+            (On::Group(&group), &[Describe]),
+        ],
+    );
+    rights.give(
+        "cdc_coordinator",
+        &[
+            (On::Topic(&topic), &[Read]),
+            (On::Topic(&control), &[Read, Write]),
+            (On::TransactionalId(&control), &[Describe, Write]),
+            (On::Group(&group), &[Read]),
+            (On::Group(&format!("{group}.~coordinator")), &[Read]),
+            (On::Group(&wh), &[Read]),
+            (On::Group(&ev), &[Read]),
+        ],
+    );
+    rights.give(
+        "cdc_worker",
+        &[
+            (On::Topic(&topic), &[Read]),
+            (On::Topic(&control), &[Read]),
+            (On::Topic(&dlq), &[Write]),
+            (On::Group(&wh), &[Read]),
+            (On::Group(&ev), &[Read]),
+        ],
+    );
+    rights
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_process_does_its_work_with_the_least_rights_in_kafka() {
+    let receiver = Receiver::start().await;
+    let refused = json!({"id": 1});
+    receiver.answer(move |delivery| if delivery.key == refused { 422 } else { 204 });
+    let mut pipeline = Pipeline::new("acl");
+    pipeline.webhook("wh", &receiver.url()).events("ev").await;
+    pipeline.config["kafka"]["topics"] = json!({"partitions": 1});
+    let (id, user) = (pipeline.id.clone(), Stack::get().value("SOURCE_USER"));
+    let create = format!(
+        "CREATE SCHEMA {id} AUTHORIZATION {user}; SET ROLE {user};
+         CREATE TABLE {id}.t (id bigint PRIMARY KEY, name text);"
+    );
+    let source = postgres::source().await;
+    source.batch_execute(&create).await.unwrap();
+
+    become_role(&mut pipeline, "cdc_deploy");
+    let refused = pipeline.cdc(&["deploy", "FILE"]).await;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(77), "without any right: {said}");
+    let _rights = least_rights(&pipeline);
+    pipeline.cdc_ok(&["deploy", "FILE"]).await;
+    let again = pipeline.cdc_ok(&["deploy", "FILE"]).await;
+    assert!(again.contains("unchanged"), "{again}");
+
+    become_role(&mut pipeline, "cdc_coordinator");
+    let coordinator = pipeline.serve();
+    // It has read its file.
+    until("the coordinator listens", SOON, async || {
+        check(coordinator.output().contains("coordinator listens"), coordinator.output())
+    })
+    .await;
+    become_role(&mut pipeline, "cdc_worker");
+    let workers = [pipeline.worker("wh"), pipeline.worker("ev")];
+    let insert = format!("INSERT INTO {id}.t VALUES ($1, 'x')");
+    for id in 0..3_i64 {
+        source.execute(&insert, &[&id]).await.unwrap();
+    }
+    let topic = pipeline.topic();
+    until("rows, events and the dead letter have come", SOON, async || {
+        let letters = kafka::events(&format!("{topic}.dlq"), 1).len();
+        let counts = (pipeline.rows().await.len(), receiver.acknowledged().len(), letters);
+        check(counts == (3, 2, 1), counts)
+    })
+    .await;
+    let end = kafka::bounds(&topic, 0).1;
+    pipeline.committed(0, end).await;
+    pipeline.command(&["pause", "FILE", "--sink", "wh"]).await;
+    pipeline.status("wh", "paused").await;
+    pipeline.command(&["resume", "FILE", "--sink", "wh"]).await;
+    pipeline.status("wh", "running").await;
+    for process in [&coordinator, &workers[0], &workers[1]] {
+        let log = process.output();
+        let refusal = log.lines().find(|line| line.to_lowercase().contains("authoriz"));
+        assert_eq!(refusal, None);
+    }
 }

@@ -104,9 +104,10 @@ impl Worker {
         let sink_id = self.sink_config.sink_id.clone();
         let sink = open(&self.config, &self.sink_config)
             .map_err(|error| Failure::Sink { sink_id: sink_id.clone(), error: Box::new(error) })?;
-        let control =
-            ControlFollower::start(&self.config.kafka, &self.config.group_id, self.last.clone())
-                .map_err(|error| setting(&error))?;
+        let (kafka, group_id) = (&self.config.kafka, &self.config.group_id);
+        let group = self.config.sink_group(&sink_id);
+        let control = ControlFollower::start(kafka, group_id, &group, self.last.clone())
+            .map_err(|error| setting(&error))?;
         let coordinator = CoordinatorClient::new(&self.config).map_err(|error| setting(&error))?;
         let (reporter, replies) = Reporter::new(
             coordinator.clone(),
@@ -122,9 +123,8 @@ impl Worker {
         let (events, source_events) = mpsc::channel(64);
         let (source, thread) = consumer::start(&self.source_options(), &self.status, events)
             .map_err(|error| setting(&error))?;
-        let registry = Registry::new(&self.config.kafka).map_err(|error| setting(&error))?;
-        let group = self.config.sink_group(&sink_id);
-        let probe = Probe::new(&self.config.kafka, &group).map_err(|error| setting(&error))?;
+        let registry = Registry::new(kafka).map_err(|error| setting(&error))?;
+        let probe = Probe::new(kafka, &group).map_err(|error| setting(&error))?;
         let retry = policy(&self.sink_config.retry);
         let shared = Arc::new(Shared {
             json: Arc::new(json_options(&self.config, &self.sink_config)),
@@ -148,7 +148,7 @@ impl Worker {
             sink_id: sink_id.clone(),
         });
         self.watch_control(control);
-        let supervisor = Supervisor::new(shared, source_events, fatal_events, false);
+        let supervisor = Supervisor::new(shared, source_events, fatal_events);
         let outcome = self.supervise(supervisor, stops, drain).await;
         if outcome.is_ok() {
             // The thread ends after its last commit.
@@ -169,7 +169,6 @@ impl Worker {
             max_records: self.config.max_buffered_messages as usize,
             max_bytes: self.config.max_buffered_bytes,
             grace: self.config.drain().min(Duration::from_secs(20)),
-            begin_outside: false,
         }
     }
 

@@ -11,8 +11,7 @@ use cdc_shared::offset::{Position, TopicPartition};
 use super::plan::commit_counts;
 use crate::fleet::Fleet;
 use crate::kafka::{Cluster, CommittedOffsets, KafkaTrouble, TopicFacts, ask};
-use crate::watermark::rule::advance;
-use crate::watermark::{SinkWatermarks, WatermarkStore};
+use crate::watermark::{SinkWatermarks, WatermarkStore, rule};
 
 /// The watermarks of one sink, or why they cannot be read.
 type SinkProgress = Result<SinkWatermarks, String>;
@@ -30,7 +29,8 @@ pub struct Observation {
     pub committed: CommittedOffsets,
     /// By sink.
     pub watermarks: BTreeMap<String, SinkProgress>,
-    /// Positions taken from the commits of the sinks' groups, to be put into the store.
+    /// Positions taken from the commits of the sinks' groups, further than the store's, to be put
+    /// into it.
     pub rebuilt: Vec<(String, Vec<(TopicPartition, Position)>)>,
 }
 
@@ -106,7 +106,7 @@ pub async fn observe(
         watermarks,
         rebuilt: Vec::new(),
     };
-    rebuild(config, cluster, fleet, control, members, &mut observation).await?;
+    rebuild(config, cluster, control, members, &mut observation).await?;
     // Last: a position that was read after its log's end would seem to lie beyond it.
     let (partitions, group) = (observation.partitions(), config.group_id.clone());
     (observation.ends, observation.committed) = ask(cluster, move |cluster| {
@@ -116,14 +116,13 @@ pub async fn observe(
     Ok(observation)
 }
 
-/// Fills watermarks that a readable store does not have from the commits of the sinks' groups.
-///
-/// For a sink without live workers the commits are asked always: the store may be older than they
-/// are (Redis was away when the sink last moved, or was restored), and nobody reports again.
+/// Fills and moves watermarks that a readable store has not, or not so far, from the commits of the
+/// sinks' groups. They count for the same: a worker commits only what is durable. So P does not
+/// stand still while no heartbeat comes (an emptied store, workers that report to a coordinator
+/// that does not lead).
 async fn rebuild(
     config: &PipelineConfig,
     cluster: &Arc<Cluster>,
-    fleet: &Fleet,
     control: &ControlState,
     members: &Members,
     observation: &mut Observation,
@@ -131,25 +130,20 @@ async fn rebuild(
     let sinks: Vec<String> = observation.watermarks.keys().cloned().collect();
     for sink in sinks {
         let Some(Ok(known)) = observation.watermarks.get(&sink) else { continue };
-        let idle = fleet.live(&sink, observation.begun).is_empty();
-        let asked: Vec<TopicPartition> = observation
+        let counted: Vec<TopicPartition> = observation
             .partitions()
             .into_iter()
             .filter(|tp| members.contains(&(sink.clone(), tp.topic.to_string())))
-            .filter(|tp| idle || !known.contains_key(tp))
             .collect();
-        if asked.is_empty() {
-            continue;
-        }
         let group = config.sink_group(&sink);
-        let committed = ask(cluster, move |cluster| cluster.committed(&group, &asked)).await?;
+        let committed = ask(cluster, move |cluster| cluster.committed(&group, &counted)).await?;
         let found: Vec<(TopicPartition, Position)> = committed
             .into_iter()
             .filter_map(|(tp, committed)| {
                 let position = Position::from_commit(committed.next.get(), &committed.metadata)?;
                 let live = &observation.topics.get(tp.topic.as_ref())?.id;
                 let counts = commit_counts(&position, control.rewind(&sink, &tp), live)
-                    && advance(observation.position(&sink, &tp), &position);
+                    && rule::advance(known.get(&tp), &position);
                 counts.then_some((tp, position))
             })
             .collect();

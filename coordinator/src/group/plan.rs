@@ -190,7 +190,8 @@ pub fn missing_records(
 }
 
 /// A mark covers the partitions from 0 that all have a position in the topic as it is: one beyond
-/// it is new, and begins at its log's start.
+/// it is new, and begins at its log's start. So there is none before every partition that is there
+/// has begun, by `start` of the sink: one that takes longer than the others is not new.
 fn started_mark(
     sink: &str,
     topic: &str,
@@ -208,7 +209,7 @@ fn started_mark(
     let covered = control
         .started(sink, topic)
         .filter(|shape| shape.topic_id == facts.id)
-        .map_or(0, |shape| shape.partitions);
+        .map_or((facts.partitions - 1).max(0), |shape| shape.partitions);
     (begun > covered).then(|| {
         Change::put(ControlRecord::Started {
             sink: sink.to_owned(),

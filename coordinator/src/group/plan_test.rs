@@ -122,17 +122,21 @@ fn what_is_missing_is_written_once() {
 fn a_mark_covers_only_what_has_begun_in_this_topic() {
     let mut control = ControlState::default();
     let at = position(0, "a", 0);
-    let mut step = |positions: &[(i32, Position)]| {
-        let seen = observation(3, 100, &[("wh", positions)]);
+    let mut step = |partitions: i32, positions: &[(i32, Position)]| {
+        let seen = observation(partitions, 100, &[("wh", positions)]);
         let changes = missing_records(&members(&["wh"]), &seen, &control, 1);
         apply(&mut control, &changes);
         control.started("wh", "t").map(|shape| shape.partitions)
     };
-    assert_eq!(step(&[(1, at.clone())]), None);
-    assert_eq!(step(&[(0, position(0, "old", 4)), (1, at.clone())]), None);
-    assert_eq!(step(&[(0, at.clone()), (1, at.clone())]), Some(2));
-    assert_eq!(step(&[(0, at.clone())]), Some(2), "a mark does not shrink");
-    assert_eq!(step(&[(0, at.clone()), (1, at.clone()), (2, at)]), Some(3));
+    let all = [(0, at.clone()), (1, at.clone()), (2, at.clone())];
+    assert_eq!(step(0, &[]), None);
+    assert_eq!(step(2, &[(1, at.clone())]), None);
+    assert_eq!(step(2, &[(0, position(0, "old", 4)), (1, at.clone())]), None);
+    assert_eq!(step(2, &all[..1]), None, "one that takes longer to begin is not new");
+    assert_eq!(step(2, &all[..2]), Some(2));
+    assert_eq!(step(2, &all[..1]), Some(2), "a mark does not shrink");
+    assert_eq!(step(4, &all[..2]), Some(2), "two are new");
+    assert_eq!(step(4, &all), Some(3));
 }
 
 proptest! {

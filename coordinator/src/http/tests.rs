@@ -76,7 +76,7 @@ async fn running(tokens: TokenConfig) -> Running {
         store: Arc::new(MemoryStore::default()),
         cluster: Cluster::new(&config.kafka, &config.group_id).unwrap(),
         group: GroupTicker::default(),
-        lag: LagMonitor::default(),
+        lag: LagMonitor::new(&config.kafka).unwrap(),
         probes: Probes::new(&config).unwrap(),
         metrics: Metrics::default(),
         leading: AtomicBool::new(true),

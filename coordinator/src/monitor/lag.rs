@@ -8,9 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use cdc_shared::avro::{CellBuf, frame};
 use cdc_shared::clock::unix_ms;
-use cdc_shared::config::seconds;
+use cdc_shared::config::{KafkaConfig, seconds};
 use cdc_shared::offset::TopicPartition;
+use cdc_shared::registry::{Registry, RegistryError, Schema};
+use cdc_shared::tls::TlsError;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -63,20 +66,31 @@ pub struct LagReport {
 struct Found {
     position: i64,
     end: i64,
-    /// When the record was made, Unix ms; `None` when there is no record up to `end`, only marks
-    /// of transactions.
+    /// When the source committed it, Unix ms; `None` when there is no record up to `end`, only
+    /// marks of transactions.
     made_ms: Option<i64>,
+    /// Whether another look at the same record would tell nothing new.
+    sure: bool,
 }
 
 type FoundRecords = BTreeMap<TopicPartition, Vec<Found>>;
 
 /// The lag monitor.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LagMonitor {
+    registry: Registry,
     found: Mutex<Arc<FoundRecords>>,
 }
 
 impl LagMonitor {
+    /// For records whose schemas are in the registry of `kafka`.
+    ///
+    /// # Errors
+    /// When the registry's TLS files cannot be used.
+    pub fn new(kafka: &KafkaConfig) -> Result<Self, TlsError> {
+        Ok(Self { registry: Registry::new(kafka)?, found: Mutex::default() })
+    }
+
     /// The lag by the latest look.
     pub fn report(&self, view: &GroupView, workers: &[Worker], now_ms: i64) -> LagReport {
         let Some(seen) = &view.seen else { return LagReport::default() };
@@ -127,7 +141,9 @@ impl LagMonitor {
         let mut reads = 0;
         for (tp, position, end) in behind(seen, view, workers) {
             let known = old.get(&tp).into_iter().flatten().find(|found| {
-                found.position == position && (found.made_ms.is_some() || found.end == end)
+                found.position == position
+                    && found.sure
+                    && (found.made_ms.is_some() || found.end == end)
             });
             if let Some(known) = known {
                 new.entry(tp).or_default().push(*known);
@@ -139,9 +155,13 @@ impl LagMonitor {
                 });
                 match read.await {
                     Ok(record) => {
-                        let made_ms = record.as_ref().and_then(made_ms);
+                        let (made_ms, sure) = match &record {
+                            Some(record) => made_ms(&self.registry, record).await,
+                            None => (None, true),
+                        };
                         if record.is_none() || made_ms.is_some() {
-                            new.entry(tp).or_default().push(Found { position, end, made_ms });
+                            let found = Found { position, end, made_ms, sure };
+                            new.entry(tp).or_default().push(found);
                         }
                     }
                     Err(error) => tracing::debug!(%tp, %error, "read the next record"),
@@ -152,10 +172,23 @@ impl LagMonitor {
     }
 }
 
-/// When a record was made, as its Kafka timestamp has it: the time at which the connector wrote
-/// it, which is later than the source's commit only by the connector's own delay.
-fn made_ms(record: &NextRecord) -> Option<i64> {
-    record.timestamp_ms.filter(|at| *at > 0)
+/// When the source committed a change, as its envelope has it. What is no change, or cannot be
+/// decoded, was made when the connector wrote it, which Kafka's timestamp tells. `false`: that is
+/// the answer only because the registry does not answer.
+async fn made_ms(registry: &Registry, record: &NextRecord) -> (Option<i64>, bool) {
+    let written = record.timestamp_ms.filter(|at| *at > 0);
+    let Some(Ok((id, datum))) = record.value.as_deref().map(frame) else { return (written, true) };
+    match tokio::time::timeout(READ_TIMEOUT, registry.schema(id)).await {
+        Ok(Ok(schema)) => (source_ms(&schema, datum).or(written), true),
+        Err(_) | Ok(Err(RegistryError::Unavailable { .. })) => (written, false),
+        Ok(Err(_)) => (written, true),
+    }
+}
+
+fn source_ms(schema: &Schema, datum: &[u8]) -> Option<i64> {
+    let mut cells = CellBuf::new();
+    let root = schema.plan.decode(datum, &mut cells).ok()?;
+    schema.kind.envelope()?.envelope(root, &cells).ok()?.source_ts_ms()
 }
 
 /// Positions behind the end whose next record no live worker has told: partition, position, end.

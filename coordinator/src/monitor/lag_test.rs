@@ -7,6 +7,11 @@ use crate::health::tests::{heartbeat, worker};
 use crate::kafka::{Committed, TopicFacts};
 use crate::watermark::rule::tests::position;
 
+fn monitor() -> LagMonitor {
+    cdc_shared::tls::install_crypto();
+    LagMonitor::new(&KafkaConfig::default()).unwrap()
+}
+
 fn view(positions: &[(i32, i64)], ends: &[i64]) -> GroupView {
     let tp = |p| TopicPartition::new("t", p);
     let watermarks = positions.iter().map(|(p, at)| (tp(*p), position(0, "id", *at))).collect();
@@ -29,7 +34,7 @@ fn view(positions: &[(i32, i64)], ends: &[i64]) -> GroupView {
 
 #[test]
 fn lag_counts_from_the_watermark_to_the_end() {
-    let monitor = LagMonitor::default();
+    let monitor = monitor();
     let report = monitor.report(&view(&[(0, 5), (1, 8)], &[10, 8, 4]), &[], 0);
     let sink = &report.sinks[0];
     assert_eq!(sink.total_lag, Some(5));
@@ -42,7 +47,7 @@ fn lag_counts_from_the_watermark_to_the_end() {
 
 #[test]
 fn caught_up_is_no_second_behind() {
-    let report = LagMonitor::default().report(&view(&[(0, 10)], &[10]), &[], 0);
+    let report = monitor().report(&view(&[(0, 10)], &[10]), &[], 0);
     assert_eq!((report.sinks[0].total_lag, report.sinks[0].seconds), (Some(0), Some(0.0)));
 }
 
@@ -53,15 +58,15 @@ fn seconds_are_the_age_of_the_oldest_waiting_record() {
     beat.partitions[1].next_source_ms = Some(4_000);
     let workers = [worker(beat)];
     let view = view(&[(0, 5), (1, 5)], &[10, 10]);
-    let seconds = |now| LagMonitor::default().report(&view, &workers, now).sinks[0].seconds;
+    let seconds = |now| monitor().report(&view, &workers, now).sinks[0].seconds;
     assert_eq!(seconds(10_000), Some(6.0));
     assert_eq!(seconds(1_000), Some(0.0), "clocks differ, lag is never negative");
 }
 
 #[test]
 fn only_marks_of_transactions_are_no_lag() {
-    let monitor = LagMonitor::default();
-    let found = Found { position: 5, end: 10, made_ms: None };
+    let monitor = monitor();
+    let found = Found { position: 5, end: 10, made_ms: None, sure: true };
     *monitor.found.lock().unwrap() = Arc::new([(TopicPartition::new("t", 0), vec![found])].into());
     let lag = |end| monitor.report(&view(&[(0, 5)], &[end]), &[], 0).sinks[0].total_lag;
     assert_eq!(lag(10), Some(0));

@@ -288,6 +288,10 @@ format_kafka() {
 }
 
 kafka_properties() {
+  local user roles=""
+  for user in "${ROLE_USERS[@]}"; do
+    roles+=" user_$user=\"$ROLE_PASSWORD\""
+  done
   cat <<TEXT
 process.roles=broker,controller
 node.id=1
@@ -320,6 +324,10 @@ group.consumer.min.session.timeout.ms=1000
 group.consumer.min.heartbeat.interval.ms=500
 group.consumer.session.timeout.ms=10000
 group.consumer.heartbeat.interval.ms=2000
+# Everybody may do everything, except the users that exist to try rights.
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS;User:$SECURE_USER;User:CN=$SECURE_USER
+${CDC_LOCAL_KAFKA_GROUP_PROTOCOLS:+group.coordinator.rebalance.protocols=$CDC_LOCAL_KAFKA_GROUP_PROTOCOLS}
 ssl.keystore.type=PEM
 ssl.keystore.location=$DATA/tls/server.pem
 ssl.truststore.type=PEM
@@ -329,7 +337,7 @@ sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512,PLAIN
 listener.name.sasl_ssl.sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512,PLAIN
 listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
-listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_$SECURE_USER="$SECURE_PASSWORD";
+listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_$SECURE_USER="$SECURE_PASSWORD"$roles;
 TEXT
 }
 

@@ -27,6 +27,9 @@ MYSQL_ADMIN_USER=cdc_admin
 MYSQL_ADMIN_PASSWORD=cdc_admin_password
 SECURE_USER=cdc_secure
 SECURE_PASSWORD=cdc_secure_password
+# Users of Kafka without any right of their own, for trying what each process needs.
+ROLE_USERS=(cdc_worker cdc_coordinator cdc_deploy)
+ROLE_PASSWORD=cdc_role_password
 
 load_settings() {
   ROOT=$(cd -- "$HERE/../.." && pwd)
@@ -91,6 +94,7 @@ CDC_LOCAL_KAFKA_SSL_BOOTSTRAP_SERVERS=127.0.0.1:$CDC_LOCAL_KAFKA_SSL_PORT
 CDC_LOCAL_KAFKA_SASL_SSL_BOOTSTRAP_SERVERS=127.0.0.1:$CDC_LOCAL_KAFKA_SASL_SSL_PORT
 CDC_LOCAL_KAFKA_SASL_USER=$SECURE_USER
 CDC_LOCAL_KAFKA_SASL_PASSWORD=$SECURE_PASSWORD
+CDC_LOCAL_KAFKA_ROLE_PASSWORD=$ROLE_PASSWORD
 CDC_LOCAL_REGISTRY_ADDRESS=http://127.0.0.1:$CDC_LOCAL_REGISTRY_PORT
 CDC_LOCAL_REGISTRY_URL=http://127.0.0.1:$CDC_LOCAL_REGISTRY_PORT/apis/ccompat/v7
 CDC_LOCAL_REGISTRY_CONVERTER_URL=http://127.0.0.1:$CDC_LOCAL_REGISTRY_PORT/apis/registry/v2
@@ -103,6 +107,7 @@ CDC_LOCAL_TLS_CA=$DATA/tls/ca.crt
 CDC_LOCAL_TLS_CLIENT_CERT=$DATA/tls/client.crt
 CDC_LOCAL_TLS_CLIENT_KEY=$DATA/tls/client.key
 TEXT
+  [[ -z ${KAFKA_JARS:-} ]] || printf 'CDC_LOCAL_KAFKA_JARS=%s\n' "$KAFKA_JARS"
 }
 
 print_env() {

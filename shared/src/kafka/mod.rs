@@ -59,14 +59,27 @@ pub fn consumer_config(kafka: &KafkaConfig, group: &str) -> ClientConfig {
     config
 }
 
+/// Settings that only a member of a classic group may bring.
+const CLASSIC_ONLY: [&str; 4] = [
+    "session.timeout.ms",
+    "heartbeat.interval.ms",
+    "partition.assignment.strategy",
+    "group.protocol.type",
+];
+
 /// The group protocol in librdkafka's words. `Auto` begins with KIP-848 (`consumer`): a broker
 /// without it answers with a fatal error, on which the caller asks again with `auto_fallback`.
 ///
-/// The classic-only settings must not be given for `consumer`: librdkafka refuses the client.
+/// For `consumer` the broker decides what the classic protocol leaves to the client, and librdkafka
+/// refuses a client that brings such settings: so `kafka.properties` may hold them for the time
+/// when the classic protocol is spoken, and here they are left out.
 pub fn set_group_protocol(config: &mut ClientConfig, protocol: GroupProtocol, auto_fallback: bool) {
     match (protocol, auto_fallback) {
         (GroupProtocol::Consumer, _) | (GroupProtocol::Auto, false) => {
             config.set("group.protocol", "consumer");
+            for classic_only in CLASSIC_ONLY {
+                config.remove(classic_only);
+            }
         }
         (GroupProtocol::Classic, _) | (GroupProtocol::Auto, true) => {
             config
@@ -113,5 +126,24 @@ mod tests {
         assert_eq!(get("ssl.ca.location"), "/ca.pem");
         assert_eq!(get("client.id"), "me");
         assert_eq!(get("isolation.level"), "read_committed");
+    }
+
+    #[test]
+    fn classic_settings_do_not_keep_a_client_from_the_newer_protocol() {
+        use rdkafka::consumer::BaseConsumer;
+        let mut kafka = KafkaConfig::default();
+        kafka.properties.insert("session.timeout.ms".into(), "6000".into());
+        kafka.properties.insert("heartbeat.interval.ms".into(), "1000".into());
+        for (protocol, fallback, session) in [
+            (GroupProtocol::Auto, false, None),
+            (GroupProtocol::Consumer, false, None),
+            (GroupProtocol::Auto, true, Some("6000")),
+            (GroupProtocol::Classic, false, Some("6000")),
+        ] {
+            let mut config = consumer_config(&kafka, "g");
+            set_group_protocol(&mut config, protocol, fallback);
+            assert_eq!(config.get("session.timeout.ms"), session, "{protocol:?}");
+            config.create::<BaseConsumer>().unwrap();
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::hold::Hold;
+use super::hold::{Hold, Release};
 use super::partition::{PartitionTask, Phase};
 use super::running::{Delivery, Unblocked, wait};
 use crate::sink::Progress;
@@ -22,17 +22,23 @@ impl Delivery {
 }
 
 impl PartitionTask {
-    /// Whether the next record to offer stands before the one that holds.
+    /// Whether there is a next record to offer, and it stands before the one that holds.
     pub(super) fn is_before_end(&mut self, delivery: &Delivery) -> bool {
-        let next = self.backlog.to_offer().map(|entry| entry.record.offset);
-        delivery.ending.as_ref().is_none_or(|ending| next < ending.report.offset)
+        let Some(next) = self.backlog.to_offer().map(|entry| entry.record.offset) else {
+            return false;
+        };
+        delivery.ending.as_ref().is_none_or(|ending| Some(next) < ending.report.offset)
     }
 
-    /// The hold, once nothing before its record is missing.
+    /// The hold, once nothing before its record is missing. One that only an operator ends is not
+    /// hidden by a record before it that goes on failing.
     pub(super) fn end_of(&mut self, delivery: &mut Delivery) -> Option<Phase> {
-        let offset = delivery.ending.as_ref()?.report.offset;
+        let ending = delivery.ending.as_ref()?;
+        let offset = ending.report.offset;
         let first = self.backlog.head().map(|entry| entry.record.offset);
-        if first < offset && first.is_some() {
+        let is_stuck = ending.release == Release::Operator
+            && delivery.trouble.borrow().as_ref().is_some_and(|trouble| trouble.exhausted);
+        if first < offset && first.is_some() && !is_stuck {
             return None;
         }
         delivery.ending.take().map(Phase::Held)
@@ -51,6 +57,10 @@ impl PartitionTask {
         }
         loop {
             if delivery.has_next_reject() && self.next_reject(&mut delivery).is_some() {
+                return Phase::Ended;
+            }
+            // Nothing passes a record that only an operator lets go on.
+            if delivery.ending.as_ref().is_some_and(|hold| hold.release == Release::Operator) {
                 return Phase::Ended;
             }
             if !delivery.writer.in_flight() {

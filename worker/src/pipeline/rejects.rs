@@ -31,20 +31,17 @@ impl Delivery {
 
 impl PartitionTask {
     /// A record is rejected: to the DLQ, or stop by name. Nothing more is offered until it is
-    /// settled.
+    /// settled. Only called while nothing blocks.
     pub(super) fn reject(&mut self, delivery: &mut Delivery, reject: Reject) -> Option<Phase> {
         let Reject { offset, code, message } = reject;
         tracing::error!(tp = %self.question.tp, offset, code, error = %message,
             "pipeline.sink_write_error");
         let since = self.shared.control_offset();
         if self.shared.on_reject == OnReject::Stop {
+            // Until everything before it is durable an earlier one may be rejected too.
             let message = format!("offset {offset} can never be delivered: {code}: {message}");
-            return Some(Phase::Held(Hold::stopped(
-                "rejected_record",
-                message,
-                Some(offset),
-                since,
-            )));
+            delivery.end_with(Hold::stopped("rejected_record", message, Some(offset), since));
+            return None;
         }
         if self.breaker.rejected() {
             let message =
@@ -93,7 +90,7 @@ impl PartitionTask {
         delivery: &mut Delivery,
         offset: Option<i64>,
         error: SinkError,
-    ) -> Option<Phase> {
+    ) {
         let SinkError { code, message, .. } = error;
         let is_named = offset.is_some();
         let offset = offset.or_else(|| self.culprit(delivery));
@@ -102,12 +99,9 @@ impl PartitionTask {
             // the position would pass this one.
             self.offer_again(delivery);
         }
-        let reject = Reject { offset: offset?, code, message };
-        if delivery.blocked.is_some() {
-            delivery.rejects.push_back(reject);
-            return None;
+        if let Some(offset) = offset {
+            delivery.rejects.push_back(Reject { offset, code, message });
         }
-        self.reject(delivery, reject)
     }
 
     /// The next of several records that were rejected; taken only after the sink was asked for its

@@ -51,6 +51,7 @@ pub(super) struct Delivery {
     pub(super) trouble: watch::Receiver<Trouble>,
     decoder: Decoder,
     pub(super) blocked: Option<Blocked>,
+    /// Rejected records that are not dealt with yet.
     pub(super) rejects: VecDeque<Reject>,
     /// The hold that begins once every record before its own is durable.
     pub(super) ending: Option<Hold>,
@@ -182,7 +183,8 @@ impl PartitionTask {
             }
             turns += 1;
         }
-        if delivery.is_due(self.backlog.is_offered() && self.chunks.is_empty()) {
+        let idle = self.backlog.is_offered() && self.chunks.is_empty();
+        if delivery.is_due(idle || delivery.ending.is_some()) {
             self.flush(delivery);
         }
         self.flush_position(delivery);
@@ -330,7 +332,10 @@ impl PartitionTask {
                 self.durable(delivery, next);
                 None
             }
-            Progress::Rejected { offset, error } => self.rejected(delivery, offset, error),
+            Progress::Rejected { offset, error } => {
+                self.rejected(delivery, offset, error);
+                None
+            }
             Progress::Moved => {
                 tracing::info!(tp = %self.question.tp, "the sink's record moved; reading it again");
                 Some(Phase::Resolving)

@@ -25,6 +25,18 @@ async fn hold_of(
     }
 }
 
+/// Else the loop turns as fast as it can for as long as nothing comes.
+#[tokio::test]
+async fn a_partition_with_nothing_to_offer_rests() {
+    let (mut task, bench) = Bench::new(Choice::default()).await;
+    let mut delivery = task.start(&position(0));
+    assert!(matches!(task.pump(&mut delivery), Ok(false)), "nothing came yet");
+    bench.feed(0, &[KNOWN]).await;
+    let chunk = task.chunks.recv().await.unwrap();
+    task.take(chunk);
+    assert!(matches!(task.pump(&mut delivery), Ok(false)), "all was offered");
+}
+
 #[tokio::test]
 async fn nothing_passes_a_rejected_row_that_the_dead_letter_queue_does_not_have() {
     let (task, mut bench) = Bench::new(Choice::batches(1, Duration::from_millis(1))).await;
@@ -150,9 +162,9 @@ async fn what_the_sink_took_between_two_rejects_counts_before_the_second() {
     task.fetch(KNOWN).await;
     assert!(task.pump(&mut delivery).is_ok());
     for offset in [0, 2] {
-        let error = refusal();
-        assert!(task.rejected(&mut delivery, Some(offset), error).is_none());
+        task.rejected(&mut delivery, Some(offset), refusal());
     }
+    assert!(task.next_reject(&mut delivery).is_none());
     delivery.blocked = None;
     task.dead_lettered(&mut delivery, 0);
     let durable = Progress::Durable(next(2));

@@ -49,19 +49,19 @@ pub struct Supervisor {
     events: mpsc::Receiver<SourceEvent>,
     fatal: mpsc::Receiver<SinkError>,
     running: HashMap<TopicPartition, Running>,
-    outside: bool,
+    /// Whether the worker stays outside the group; `None` until the control topic was read: a
+    /// worker of a stopped sink must not join it even for a moment.
+    outside: Option<bool>,
 }
 
 impl Supervisor {
-    /// A supervisor for what the consumer thread says in `events`. `outside`: the worker has not
-    /// joined the group, because its sink is stopped.
+    /// A supervisor for what the consumer thread says in `events`.
     pub fn new(
         shared: Arc<Shared>,
         events: mpsc::Receiver<SourceEvent>,
         fatal: mpsc::Receiver<SinkError>,
-        outside: bool,
     ) -> Self {
-        Self { shared, events, fatal, running: HashMap::new(), outside }
+        Self { shared, events, fatal, running: HashMap::new(), outside: None }
     }
 
     /// Runs until `stop`, then leaves the group, which ends every task within the drain time.
@@ -191,7 +191,7 @@ impl Supervisor {
         }
     }
 
-    /// A stopped sink leaves the group and stays up; a resumed one joins again.
+    /// A stopped sink leaves the group, or does not join it, and stays up; a resumed one joins.
     fn heed_directive(&mut self) {
         let control = self.shared.control.borrow().clone();
         if !control.complete {
@@ -201,14 +201,19 @@ impl Supervisor {
         let directive =
             directive_in_force(&control.state, reply.as_ref(), &self.shared.sink_id, None);
         let outside = directive.state == DirectiveState::Stop;
-        if outside == self.outside {
+        if self.outside == Some(outside) {
             return;
         }
-        self.outside = outside;
+        let before = self.outside.replace(outside);
         self.shared.status.stopped.store(outside, Ordering::Relaxed);
-        tracing::info!(outside, reason = %directive.reason, "directive");
-        let command = if outside { SourceCommand::Leave } else { SourceCommand::Join };
-        self.shared.source.send(command);
+        if outside || before.is_some() {
+            tracing::info!(outside, reason = %directive.reason, "directive");
+        }
+        match (outside, before) {
+            (false, _) => self.shared.source.send(SourceCommand::Join),
+            (true, Some(_)) => self.shared.source.send(SourceCommand::Leave),
+            (true, None) => {}
+        }
     }
 }
 

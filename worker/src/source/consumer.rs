@@ -65,7 +65,7 @@ pub enum SourceCommand {
     },
     /// Leave the group (directive `stop`).
     Leave,
-    /// Join it again.
+    /// Join it.
     Join,
     /// Leave and end the thread.
     End,
@@ -105,11 +105,9 @@ pub struct SourceOptions {
     pub max_bytes: u64,
     /// Time for a partition task to finish when its partition is revoked.
     pub grace: Duration,
-    /// Whether the worker begins outside the group (directive `stop`).
-    pub begin_outside: bool,
 }
 
-/// Starts the consumer thread.
+/// Starts the consumer thread, outside the group: [`SourceCommand::Join`] joins it.
 ///
 /// # Errors
 /// When the client cannot be created from the configuration.
@@ -119,7 +117,7 @@ pub fn start(
     events: tokio::sync::mpsc::Sender<SourceEvent>,
 ) -> Result<(SourceHandle, JoinHandle<()>), KafkaError> {
     let (commands, receiver) = mpsc::channel();
-    let mut source = Source {
+    let source = Source {
         consumer: create(options, status, &events, false)?,
         options: options.clone(),
         status: status.clone(),
@@ -129,9 +127,6 @@ pub fn start(
         fallen_back: false,
         ended: false,
     };
-    if !options.begin_outside {
-        source.join();
-    }
     let thread = std::thread::Builder::new()
         .name("kafka-consumer".to_owned())
         .spawn(move || source.run())

@@ -76,17 +76,19 @@ pub struct ControlFollower;
 
 impl ControlFollower {
     /// Starts reading from the topic's beginning. The thread ends with `stop`, or when every
-    /// receiver is gone.
+    /// receiver is gone. `asking`: the group in whose name it asks, which is the sink's, because
+    /// the broker is asked for the right to it.
     ///
     /// # Errors
     /// When the client cannot be made; a Kafka that cannot be reached is waited for.
     pub fn start(
         kafka: &KafkaConfig,
         group_id: &str,
+        asking: &str,
         stop: CancellationToken,
     ) -> Result<watch::Receiver<ControlView>, ControlError> {
         let topic = control_topic(group_id);
-        let config = client_settings(kafka, group_id);
+        let config = client_settings(kafka, asking);
         let consumer = config
             .create_with_context(Quiet)
             .map_err(|cause| ControlError::Client { topic: topic.clone(), cause })?;
@@ -99,9 +101,9 @@ impl ControlFollower {
     }
 }
 
-fn client_settings(kafka: &KafkaConfig, group_id: &str) -> ClientConfig {
+fn client_settings(kafka: &KafkaConfig, asking: &str) -> ClientConfig {
     // librdkafka wants a group's name even of a consumer that only assigns.
-    let mut config = consumer_config(kafka, &format!("{group_id}.~control"));
+    let mut config = consumer_config(kafka, asking);
     config.set("enable.partition.eof", "true").set("queued.max.messages.kbytes", "4096");
     config
 }

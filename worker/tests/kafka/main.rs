@@ -88,7 +88,7 @@ fn plain_producer(kafka: &KafkaConfig) -> BaseProducer {
 }
 
 fn follow(kafka: &KafkaConfig, group: &str) -> watch::Receiver<ControlView> {
-    ControlFollower::start(kafka, group, CancellationToken::new()).unwrap()
+    ControlFollower::start(kafka, group, group, CancellationToken::new()).unwrap()
 }
 
 async fn until(
@@ -146,7 +146,7 @@ async fn what_cannot_be_read_hides_nothing_else() {
 async fn a_stop_ends_the_thread_even_without_kafka() {
     let stop = CancellationToken::new();
     let kafka = kafka_at("127.0.0.1:1".to_owned());
-    let mut view = ControlFollower::start(&kafka, "g", stop.clone()).unwrap();
+    let mut view = ControlFollower::start(&kafka, "g", "g.wh", stop.clone()).unwrap();
     stop.cancel();
     let ended = tokio::time::timeout(DEADLINE, view.changed()).await;
     assert!(ended.expect("the thread ends").is_err(), "its end of the channel is gone");
