@@ -80,6 +80,11 @@ async fn whoever_may_only_look_needs_no_other_secret() {
     pipeline.config["coordinator"]["tokens"] =
         json!({"reader": "r", "operator": "o", "worker": "w"});
     let _coordinator = pipeline.serve();
+    // It has read its file: the next one is the reader's.
+    until("the coordinator answers, if only with a refusal", SOON, async || {
+        pipeline.health().await
+    })
+    .await;
     pipeline.config["source"]["password"] = json!("${NOT_FOR_READERS}");
     pipeline.config["coordinator"]["tokens"] =
         json!({"reader": "r", "operator": "${NOT_FOR_READERS}", "worker": "${NOT_FOR_READERS}"});
