@@ -20,16 +20,23 @@ pub(super) struct Reject {
     pub(super) offset: i64,
     pub(super) code: String,
     pub(super) message: String,
+    /// Set where the partition must stop.
+    pub(super) way_out: Option<String>,
 }
 
 impl PartitionTask {
     /// A record is rejected: to the DLQ, or stop by name. Nothing more is offered until it is
     /// settled.
     pub(super) fn reject(&mut self, delivery: &mut Delivery, reject: Reject) -> Option<Phase> {
-        let Reject { offset, code, message } = reject;
+        let Reject { offset, code, message, way_out } = reject;
         tracing::error!(tp = %self.question.tp, offset, code, error = %message,
             "pipeline.sink_write_error");
         let since = self.shared.control_offset();
+        if let Some(way_out) = way_out {
+            let mut hold = Hold::stopped(&code, message, Some(offset), since);
+            hold.report.way_out = way_out;
+            return Some(Phase::Held(hold));
+        }
         if self.shared.on_reject == OnReject::Stop {
             let message = format!("offset {offset} can never be delivered: {code}: {message}");
             return Some(Phase::Held(Hold::stopped(
@@ -96,7 +103,7 @@ impl PartitionTask {
             self.offer_again(delivery);
             return None;
         };
-        let reject = Reject { offset, code, message };
+        let reject = Reject { offset, code, message, way_out: None };
         if delivery.blocked.is_some() {
             delivery.rejects.push_back(reject);
             return None;
