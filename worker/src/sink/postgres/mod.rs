@@ -20,6 +20,7 @@ mod error;
 mod name;
 mod progress;
 mod prove;
+pub mod replica;
 mod statement;
 mod table;
 mod target;
