@@ -22,6 +22,7 @@ mod flight;
 mod name;
 mod progress;
 mod prove;
+pub mod replica;
 mod statement;
 mod table;
 mod target;
