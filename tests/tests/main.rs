@@ -8,4 +8,5 @@ mod crash;
 mod happy;
 mod holds;
 mod records;
+mod replica;
 mod secure;

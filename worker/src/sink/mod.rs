@@ -151,7 +151,11 @@ impl Rejection {
     }
 
     /// A record that the partition stops at.
-    pub fn stop(code: &'static str, message: impl Into<String>, way_out: impl Into<String>) -> Self {
+    pub fn stop(
+        code: &'static str,
+        message: impl Into<String>,
+        way_out: impl Into<String>,
+    ) -> Self {
         Self { code, message: message.into(), way_out: Some(way_out.into()) }
     }
 }
@@ -164,6 +168,9 @@ pub enum Disposition {
     Retry(Option<std::time::Duration>),
     /// This record, or one of this batch, can never be taken.
     Reject,
+    /// The same, and it must not be given up whatever `on_reject` says: once found, the partition
+    /// stops at it, by the name of the error.
+    RejectAndStop,
     /// The compare-and-set missed.
     Moved,
     /// The sink is over until an operator acts.

@@ -19,10 +19,7 @@ const MAX_APPLICATION_NAME: usize = 63;
 ///
 /// # Errors
 /// TLS files that cannot be used ([`crate::sink::Disposition::Fatal`]).
-pub(super) fn pool(
-    options: &Options,
-    config: &PostgresSinkConfig,
-) -> Result<Pool, SinkError> {
+pub(super) fn pool(options: &Options, config: &PostgresSinkConfig) -> Result<Pool, SinkError> {
     let tls = PostgresTls {
         mode: config.sslmode,
         tls: TlsConfig {
