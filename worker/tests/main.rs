@@ -8,4 +8,5 @@
 
 mod postgres;
 mod support;
+mod types;
 mod webhook;

@@ -7,7 +7,7 @@ use super::enums::local_name;
 use super::pg_type::{Digits, PgType};
 
 /// Debezium's length of a `numeric` without precision, while streaming.
-const UNCONSTRAINED: i64 = 131_089;
+pub(super) const UNCONSTRAINED: i64 = 131_089;
 
 /// The target's type; `None` for a name that says nothing here: domains and types that users made.
 pub(super) fn target_type(source: Source, declared: &Declared) -> Option<PgType> {
@@ -101,6 +101,7 @@ fn mysql(name: &str, declared: &Declared) -> Option<PgType> {
         | "SET" => PgType::Text,
         "BINARY" | "VARBINARY" | "TINYBLOB" | "BLOB" | "MEDIUMBLOB" | "LONGBLOB"
         | "LONG VARBINARY" => PgType::Bytea,
+        "FLOAT" => PgType::Float4,
         "BIT" => match length.unwrap_or(1) {
             1 => PgType::Bool,
             length => PgType::Bit(length),

@@ -49,6 +49,9 @@ fn less_common(codec: &Codec, value: Value<'_, '_>, out: &mut Vec<u8>) -> Result
         (Codec::Float8, Cell::Float(number)) => {
             out.extend_from_slice(&f64::from(number).to_be_bytes());
         }
+        (Codec::Float4, Cell::Double(number)) => {
+            out.extend_from_slice(&narrow(number)?.to_be_bytes());
+        }
         (Codec::Numeric(form, limits), _) => {
             return with_number(*form, value, |number| numeric::write(number, *limits, out));
         }
@@ -91,11 +94,13 @@ fn time(codec: &Codec, cell: Cell<'_>, out: &mut Vec<u8>) -> Option<Result<(), F
             out.extend_from_slice(&micros.to_be_bytes());
             out.extend_from_slice(&west.to_be_bytes());
         }),
-        Codec::IsoInterval | Codec::Duration(_) => interval(codec, cell).map(|interval| {
-            out.extend_from_slice(&interval.micros.to_be_bytes());
-            out.extend_from_slice(&interval.days.to_be_bytes());
-            out.extend_from_slice(&interval.months.to_be_bytes());
-        }),
+        Codec::IsoInterval | Codec::IsoDuration | Codec::Duration(_) => {
+            interval(codec, cell).map(|interval| {
+                out.extend_from_slice(&interval.micros.to_be_bytes());
+                out.extend_from_slice(&interval.days.to_be_bytes());
+                out.extend_from_slice(&interval.months.to_be_bytes());
+            })
+        }
         _ => return None,
     })
 }
@@ -160,7 +165,7 @@ pub(super) fn scalar_text(codec: &Codec, cell: Cell<'_>, out: &mut Vec<u8>) -> R
         (Codec::Timestamptz(clock), cell) => {
             temporal::write_timestamp(stamp(*clock, true, cell)?, true, out);
         }
-        (Codec::IsoInterval | Codec::Duration(_), cell) => {
+        (Codec::IsoInterval | Codec::IsoDuration | Codec::Duration(_), cell) => {
             temporal::write_interval(interval(codec, cell)?, out);
         }
         _ => return Err(Fault::OTHER_KIND),
@@ -174,6 +179,13 @@ pub(super) fn integer(cell: Cell<'_>) -> Result<i64, Fault> {
         Cell::Long(number) => Ok(number),
         _ => Err(Fault::OTHER_KIND),
     }
+}
+
+/// A float that was widened on the way.
+fn narrow(number: f64) -> Result<f32, Fault> {
+    let narrow = number as f32;
+    let same = f64::from(narrow) == number || number.is_nan();
+    if same { Ok(narrow) } else { Err(Fault::TOO_MANY_DIGITS) }
 }
 
 /// Appends text. PostgreSQL's texts end where C's do.
@@ -343,6 +355,9 @@ fn stamp(clock: Clock, zoned: bool, cell: Cell<'_>) -> Result<i64, Fault> {
 fn interval(codec: &Codec, cell: Cell<'_>) -> Result<Interval, Fault> {
     match (codec, cell) {
         (Codec::IsoInterval, Cell::Str(text)) => temporal::parse_interval(text),
+        (Codec::IsoDuration, Cell::Str(text)) => {
+            Ok(Interval { micros: temporal::parse_time(text)?, ..Interval::default() })
+        }
         (Codec::Duration(unit), cell) => {
             let micros = temporal::micros(integer(cell)?, *unit)?;
             Ok(Interval { micros, ..Interval::default() })

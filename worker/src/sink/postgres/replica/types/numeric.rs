@@ -152,7 +152,8 @@ fn write_plain(
     }
     let start = out.len();
     header(0, 0, POSITIVE, behind.len() as u16, out);
-    let mut weight = before.len().div_ceil(4) as i16 - 1;
+    // At most 32 767, and at least −4096.
+    let mut weight = before.len().div_ceil(4) as i32 - 1;
     let first = out.len();
     let (head, rest) = before.split_at(before.len() % 4);
     if !head.is_empty() {
@@ -176,8 +177,8 @@ fn write_plain(
     let groups = (out.len() - first) / 2;
     let (weight, sign) = match groups {
         0 => (0, POSITIVE),
-        _ if decimal.negative => (weight, NEGATIVE),
-        _ => (weight, POSITIVE),
+        _ if decimal.negative => (weight as i16, NEGATIVE),
+        _ => (weight as i16, POSITIVE),
     };
     if let Some(place) = out.get_mut(start..start + 6) {
         let [count, weight, sign] = [groups as u16, weight as u16, sign].map(u16::to_be_bytes);
@@ -289,4 +290,109 @@ pub(super) fn write_text(number: Number<'_>, out: &mut Vec<u8>) -> Result<(), Fa
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Reads the wire form back as text: an independent, plain decoder.
+    fn read(wire: &[u8]) -> String {
+        let parts: Vec<u16> =
+            wire.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+        let (count, weight, sign, shown) = (parts[0], parts[1] as i16, parts[2], parts[3] as usize);
+        assert_eq!(parts.len(), 4 + usize::from(count));
+        match sign {
+            NAN => return "NaN".to_owned(),
+            INFINITY => return "Infinity".to_owned(),
+            MINUS_INFINITY => return "-Infinity".to_owned(),
+            _ => {}
+        }
+        let group = |power: i32| {
+            let at = i32::from(weight) - power;
+            usize::try_from(at).ok().and_then(|at| parts[4..].get(at)).copied().unwrap_or(0)
+        };
+        let before: String = (0..=i32::from(weight.max(0)))
+            .rev()
+            .map(|power| format!("{:04}", group(power)))
+            .collect();
+        let before = before.trim_start_matches('0');
+        let behind: String =
+            (1..=shown.div_ceil(4)).map(|power| format!("{:04}", group(-(power as i32)))).collect();
+        let sign = if sign == NEGATIVE { "-" } else { "" };
+        let before = if before.is_empty() { "0" } else { before };
+        let point = if shown > 0 { "." } else { "" };
+        format!("{sign}{before}{point}{}", &behind[..shown])
+    }
+
+    fn written(text: &str) -> String {
+        let mut out = Vec::new();
+        write(parse(text).unwrap(), None, &mut out).unwrap();
+        read(&out)
+    }
+
+    #[test]
+    fn numbers_in_every_spelling() {
+        for (text, expected) in [
+            ("0", "0"),
+            ("-0.00", "0.00"),
+            ("5.50", "5.50"),
+            ("-0.001", "-0.001"),
+            ("1E+3", "1000"),
+            ("1.5e2", "150"),
+            ("1.2345E2", "123.45"),
+            ("1E-7", "0.0000001"),
+            ("0E-10", "0.0000000000"),
+            ("12345.678E-2", "123.45678"),
+            ("00012345678.9", "12345678.9"),
+            ("NAN", "NaN"),
+            ("POSITIVE_INFINITY", "Infinity"),
+            ("NEGATIVE_INFINITY", "-Infinity"),
+            ("10000", "10000"),
+            ("0.00010000", "0.00010000"),
+        ] {
+            assert_eq!(written(text), expected, "{text}");
+        }
+        for text in ["", "-", ".", "1.2.3", "1e", "1x", "e5", " 1", "NULL"] {
+            assert_eq!(parse(text), Err(Fault::NOT_A_NUMBER), "{text}");
+        }
+        for text in ["1e131073", "1e-16384", "1e2147483647", "1e-2147483648"] {
+            let number = parse(text).unwrap();
+            assert_eq!(write(number, None, &mut Vec::new()), Err(Fault::TOO_MANY_DIGITS), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_thousand_digits_and_the_longest_of_all() {
+        for (before, behind) in [(500, 500), (131_072, 16_383)] {
+            let text = format!("{}.{}", "9".repeat(before), "7".repeat(behind));
+            assert_eq!(written(&text), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn text_comes_back(text in "-?[1-9][0-9]{0,60}(\\.[0-9]{1,40})?") {
+            prop_assert_eq!(written(&text), text);
+        }
+
+        #[test]
+        fn unscaled_bytes_are_the_same_number(number: i128, scale in -90_i32..90, padding in 0_usize..4) {
+            let mut bytes = vec![if number < 0 { 0xff } else { 0 }; padding];
+            bytes.extend(number.to_be_bytes());
+            let mut expected = Vec::new();
+            write_decimal(&bytes, scale, &mut expected).unwrap();
+            let (mut wire, mut text) = (Vec::new(), Vec::new());
+            with_unscaled(&bytes, scale, |number| {
+                write(number, None, &mut wire)?;
+                write_text(number, &mut text)
+            })
+            .unwrap();
+            let expected = String::from_utf8(expected).unwrap();
+            prop_assert_eq!(String::from_utf8(text).unwrap(), expected.clone());
+            prop_assert_eq!(read(&wire), expected);
+        }
+    }
 }

@@ -21,6 +21,12 @@ const END_MICROS: i64 = 9_223_371_331_200_000_000;
 const MOST: i64 = 9_223_372_036_825_200_000;
 const LEAST: i64 = -9_223_372_036_832_400_000;
 
+/// The days around them, which Java's dates of them fall on.
+const JAVA_LAST_FULL_DAY: i64 = 106_751_991_166;
+const JAVA_LAST_DAY: i64 = 106_751_991_168;
+const JAVA_FIRST_DAY: i64 = -106_751_991_169;
+const JAVA_FIRST_FULL_DAY: i64 = -106_751_991_166;
+
 /// A time unit of the connector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
@@ -51,11 +57,12 @@ pub(super) fn micros(number: i64, unit: Unit) -> Result<i64, Fault> {
 }
 
 /// Day number of PostgreSQL. Infinite dates come as its own largest and smallest number moved
-/// to 1970 beyond the range of an int, and in a snapshot as what JDBC makes of the former.
+/// to 1970 beyond the range of an int, and in a snapshot and in arrays as what JDBC makes of them;
+/// all four are days that PostgreSQL's dates cannot reach.
 pub(super) fn date(days: i64) -> Result<i32, Fault> {
     match days {
         -2_147_472_692 | -622_191_234 => Ok(i32::MAX),
-        -2_147_472_691 => Ok(i32::MIN),
+        -2_147_472_691 | -625_821_272 => Ok(i32::MIN),
         days => {
             let day = days.checked_sub(EPOCH_DAYS).ok_or(Fault::OUT_OF_RANGE)?;
             if (FIRST_DAY..=LAST_DAY).contains(&day) {
@@ -109,7 +116,11 @@ pub(super) fn parse_date(text: &str) -> Result<i32, Fault> {
     let days = reader.date()?;
     reader.offset()?;
     reader.end()?;
-    date(days)
+    match days {
+        JAVA_FIRST_DAY..=JAVA_FIRST_FULL_DAY => Ok(i32::MIN),
+        JAVA_LAST_FULL_DAY..=JAVA_LAST_DAY => Ok(i32::MAX),
+        days => date(days),
+    }
 }
 
 /// `13:05:09.5`, with `Z` behind it (`IsoTime`).
@@ -427,5 +438,104 @@ fn push_number(number: u64, least: usize, out: &mut Vec<u8>) {
     }
     if let Some(digits) = out.get_mut(start..) {
         digits.reverse();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn infinities_and_the_ends_of_the_range() {
+        assert_eq!(date(-2_147_472_692), Ok(i32::MAX));
+        assert_eq!(date(-622_191_234), Ok(i32::MAX));
+        assert_eq!(date(-2_147_472_691), Ok(i32::MIN));
+        assert_eq!(date(-625_821_272), Ok(i32::MIN));
+        assert_eq!(timestamp(MOST, Unit::Micros), Ok(i64::MAX));
+        assert_eq!(timestamp(LEAST / 1000, Unit::Millis), Ok(i64::MIN));
+        assert_eq!(timestamp(i64::MAX, Unit::Nanos), Ok(i64::MAX));
+        assert_eq!(parse_timestamp("infinity", true), Ok(i64::MAX));
+        assert_eq!(parse_timestamp("+292278994-08-16T23:00:00Z", true), Ok(i64::MAX));
+        assert_eq!(parse_date("5874897-12-31").map(i64::from), Ok(LAST_DAY));
+        assert_eq!(parse_date("5874898-01-01"), Err(Fault::OUT_OF_RANGE));
+        assert_eq!(parse_date("-4713-11-24Z").map(i64::from), Ok(FIRST_DAY));
+        assert_eq!(parse_date("-4713-11-23"), Err(Fault::OUT_OF_RANGE));
+        assert_eq!(parse_timestamp("294276-12-31T23:59:59.999999Z", true), Ok(END_MICROS - 1));
+        assert_eq!(parse_timestamp("294277-01-01T00:00:00Z", true), Err(Fault::OUT_OF_RANGE));
+        assert_eq!(time(86_400_000, Unit::Millis), Ok(DAY_MICROS));
+        assert_eq!(time(-1, Unit::Micros), Err(Fault::OUT_OF_RANGE));
+        assert_eq!(micros(1, Unit::Nanos), Err(Fault::FINER_THAN_MICROS));
+    }
+
+    #[test]
+    fn texts_that_are_no_times() {
+        for text in ["", "2024-02-30", "2024-13-01", "24-01-01", "2024-1-1", "2024-01-01x"] {
+            assert_eq!(parse_date(text), Err(Fault::MALFORMED), "{text}");
+        }
+        for text in
+            ["2024-01-01", "2024-01-01T1:00:00Z", "2024-01-01T00:61:00Z", "2024-01-01T00:00"]
+        {
+            assert_eq!(parse_timestamp(text, true), Err(Fault::MALFORMED), "{text}");
+        }
+        assert_eq!(parse_timetz("13:05:09.1234567Z"), Err(Fault::FINER_THAN_MICROS));
+        assert_eq!(parse_timetz("13:05:09.123456000Z"), Ok((47_109_123_456, 0)));
+        assert_eq!(parse_timetz("13:05:09.5-05:30"), Ok((47_109_500_000, 19_800)));
+        for text in ["", "P", "1D", "P1H", "PT1D", "PT1.5H", "P1"] {
+            let refused = parse_interval(text).is_err() || text == "P";
+            assert!(refused, "{text}");
+        }
+    }
+
+    #[test]
+    fn intervals_keep_their_parts() {
+        let interval = parse_interval("P-1Y-2M3DT-4H-5M-6.000001S").unwrap();
+        assert_eq!(interval, Interval { micros: -14_706_000_001, days: 3, months: -14 });
+        assert_eq!(text(|out| write_interval(interval, out)), "-14 mons 3 days -04:05:06.000001");
+        assert_eq!(parse_interval("P99999999999D"), Err(Fault::OUT_OF_RANGE));
+        let hours = parse_interval("PT2147483647H").unwrap();
+        assert_eq!(hours.micros, 2_147_483_647 * 3_600_000_000);
+    }
+
+    #[test]
+    fn years_before_christ_have_their_letters() {
+        let ides = parse_date("-0043-03-15").unwrap();
+        assert_eq!(text(|out| write_date(ides, out)), "0044-03-15 BC");
+        let noon = parse_timestamp("-0043-03-15T12:00:00.5Z", true).unwrap();
+        assert_eq!(
+            text(|out| write_timestamp(noon, true, out)),
+            "0044-03-15 12:00:00.500000+00 BC"
+        );
+        assert_eq!(text(|out| write_timetz(47_109_000_000, -7200, out)), "13:05:09+02:00:00");
+    }
+
+    proptest! {
+        #[test]
+        fn dates_agree_with_a_calendar_library(days in -719_528_i64..=2_932_896) {
+            let expected = jiff::civil::Date::new(1970, 1, 1).unwrap() + jiff::Span::new().days(days);
+            let day = date(days).unwrap();
+            prop_assert_eq!(parse_date(&expected.to_string()), Ok(day));
+        }
+
+        #[test]
+        fn instants_agree_with_a_calendar_library(
+            micros in -62_135_596_800_000_000_i64..253_402_000_000_000_000,
+        ) {
+            let instant = jiff::Timestamp::from_microsecond(micros).unwrap().to_string();
+            prop_assert_eq!(parse_timestamp(&instant, true), timestamp(micros, Unit::Micros));
+        }
+
+        #[test]
+        fn days_and_dates_are_one_to_one(days in FIRST_DAY..=LAST_DAY) {
+            let (year, month, day) = civil_from_days(days);
+            prop_assert_eq!(days_from_civil(year, month, day), days);
+        }
     }
 }

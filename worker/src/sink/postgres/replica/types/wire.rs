@@ -95,7 +95,7 @@ impl Wire {
             Codec::Timetz => Self::Timetz,
             Codec::Timestamp(_) => Self::Timestamp,
             Codec::Timestamptz(_) => Self::Timestamptz,
-            Codec::IsoInterval | Codec::Duration(_) => Self::Interval,
+            Codec::IsoInterval | Codec::IsoDuration | Codec::Duration(_) => Self::Interval,
             Codec::Uuid | Codec::UuidBytes => Self::Uuid,
             Codec::Json => Self::Json,
             Codec::Jsonb | Codec::JsonbOfMap => Self::Jsonb,
