@@ -13,7 +13,7 @@ use crate::support::postgres::Cluster;
 /// What the old rows of the source have, for each column whose stated default is taken: the
 /// connector's word is compared with it on a server. `d_quote` and `d_concat` are the two that
 /// cannot be told apart.
-const TAKEN: [(&str, &str); 33] = [
+const TAKEN: [(&str, &str); 34] = [
     ("d_text", "hello"),
     ("d_quote", "it"),
     ("d_back", "a\\b"),
@@ -40,6 +40,7 @@ const TAKEN: [(&str, &str); 33] = [
     ("d_json", "{\"a\": 1}"),
     ("d_jsonb", "{\"a\": 1}"),
     ("d_mood", "ok"),
+    ("d_moodq", "it's \"fine\""),
     ("d_bit", "1"),
     ("d_bit8", "10110001"),
     ("d_xml", "<a/>"),
@@ -50,12 +51,13 @@ const TAKEN: [(&str, &str); 33] = [
 ];
 
 /// What may stand for an expression.
-const REFUSED: [&str; 22] = [
+const REFUSED: [&str; 23] = [
     "d_boole",
     "d_boolf",
     "d_dinf",
     "d_empty",
     "d_intz",
+    "d_jsonq",
     "d_lower",
     "d_md5",
     "d_now",
@@ -86,7 +88,7 @@ async fn a_stated_default_is_taken_unless_it_may_stand_for_an_expression() {
     let (_, admin) = Cluster::shared().database().await;
     admin.batch_execute("SET timezone = 'UTC'").await.unwrap();
     let mut taken = BTreeMap::new();
-    let mut refused = Vec::new();
+    let mut refused: Vec<String> = Vec::new();
     for column in columns(&plan) {
         let Ok(ty) = ColumnType::of(&plan, column, &TypeOptions::default()) else { continue };
         match default_sql(&ty, &plan, column) {
@@ -98,7 +100,7 @@ async fn a_stated_default_is_taken_unless_it_may_stand_for_an_expression() {
                 );
                 admin.batch_execute(&table).await.unwrap();
                 let row = admin.query_one("SELECT format('%s', c) FROM x", &[]).await.unwrap();
-                let text = row.get::<_, String>(0).replace("t", "t");
+                let text = row.get::<_, String>(0);
                 admin.batch_execute("DROP TABLE x").await.unwrap();
                 taken.insert(column.name.clone(), text);
             }
@@ -121,11 +123,12 @@ async fn the_source_catalog_knows_what_old_rows_have() {
     admin
         .batch_execute(
             "CREATE TABLE d (id int); INSERT INTO d VALUES (1); \
+             ALTER TABLE d ADD d_random float8 DEFAULT random(); \
              ALTER TABLE d ADD d_quote text DEFAULT 'it''s', ADD d_empty text DEFAULT '', \
                  ADD d_concat text DEFAULT 'a' || 'b', ADD d_tznow timestamptz DEFAULT now(), \
                  ADD d_arr int[] DEFAULT '{1,2}', ADD d_boolf bool DEFAULT false, \
                  ADD d_tinf timestamp DEFAULT 'infinity', ADD d_text text, ADD d_int4 int, \
-                 ADD d_random float8 DEFAULT random(), ADD d_bytea bytea DEFAULT '\\x00ff'; \
+                 ADD d_bytea bytea DEFAULT '\\x00ff'; \
              ALTER TABLE d ALTER d_int4 SET DEFAULT 5",
         )
         .await
@@ -139,6 +142,7 @@ async fn the_source_catalog_knows_what_old_rows_have() {
         let found = SourceDefault { missing: row.get(0), expression: row.get(1) };
         sqls.insert(column.name.clone(), found.of_old_rows(&ty));
     }
+    sqls.remove("id");
     for name in ["d_random", "d_int4"] {
         // Each row has its own; and: set later, which a rewritten table hides.
         assert!(sqls.remove(name).unwrap().is_err(), "{name}");
@@ -149,5 +153,5 @@ async fn the_source_catalog_knows_what_old_rows_have() {
         assert!(admin.query_one(&same, &[]).await.unwrap().get::<_, bool>(0), "{name}: {sql}");
     }
     assert_eq!(sqls.remove("d_text").unwrap(), Ok(None));
-    assert_eq!(sqls.len(), 9, "{:?}", sqls.keys());
+    assert_eq!(sqls.len(), 8, "{:?}", sqls.keys());
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cdc_worker::sink::postgres::replica::types::{BinaryForm, EnumHandling, TypeOptions};
+use cdc_worker::sink::postgres::replica::types::{EnumHandling, TypeOptions};
 
 use super::recorded::{Mirrored, Recording};
 
@@ -78,7 +78,7 @@ fn check(recording: &Recording, mirrored: &Mirrored, expected: &Expected<'_>) {
 #[tokio::test]
 async fn every_value_arrives_with_the_modes_that_deploy_sets() {
     let recording = Recording::read(include_str!("recorded/postgres-deploy.json"));
-    let mirrored = recording.mirror(&TypeOptions::default(), &EXTENSIONS).await;
+    let mirrored = recording.mirror(&recording.options(), &EXTENSIONS).await;
     let expected = Expected {
         types: &[("c_price", "numeric(12,2)"), ("c_stamp", "timestamp without time zone")],
         changed: &[
@@ -97,7 +97,7 @@ async fn every_value_arrives_with_the_modes_that_deploy_sets() {
 #[tokio::test]
 async fn without_the_extensions_the_nearest_types_hold_the_values() {
     let recording = Recording::read(include_str!("recorded/postgres-deploy.json"));
-    let mirrored = recording.mirror(&TypeOptions::default(), &[]).await;
+    let mirrored = recording.mirror(&recording.options(), &[]).await;
     for (name, wanted) in
         [("c_hstore", "jsonb"), ("a_hstore", "jsonb[]"), ("c_citext", "text"), ("c_ltree", "text")]
     {
@@ -116,7 +116,7 @@ async fn without_the_extensions_the_nearest_types_hold_the_values() {
 async fn enums_can_be_made_in_the_target() {
     let recording = Recording::read(include_str!("recorded/postgres-deploy.json"));
     let enums = EnumHandling::Create { schema: "public".into(), table: "t".into() };
-    let options = TypeOptions { enums, ..TypeOptions::default() };
+    let options = TypeOptions { enums, ..recording.options() };
     let mirrored = recording.mirror(&options, &EXTENSIONS).await;
     let source = recording.texts();
     for name in ["c_mood", "c_mixed", "c_colour", "a_mood"] {
@@ -132,8 +132,7 @@ async fn enums_can_be_made_in_the_target() {
 #[tokio::test]
 async fn precise_decimals_adaptive_times_maps_and_base64_arrive() {
     let recording = Recording::read(include_str!("recorded/postgres-precise-adaptive.json"));
-    let options = TypeOptions { binary: BinaryForm::Base64, ..TypeOptions::default() };
-    let mirrored = recording.mirror(&options, &EXTENSIONS).await;
+    let mirrored = recording.mirror(&recording.options(), &EXTENSIONS).await;
     let expected = Expected {
         types: &[("c_price", "numeric(12,2)"), ("c_stamp", "timestamp(3) without time zone")],
         // Zeros behind the point are lost where the column has no scale.
@@ -147,8 +146,7 @@ async fn precise_decimals_adaptive_times_maps_and_base64_arrive() {
 #[tokio::test]
 async fn what_doubles_and_numeric_intervals_have_lost_is_refused_and_texts_arrive() {
     let recording = Recording::read(include_str!("recorded/postgres-double-isostring.json"));
-    let options = TypeOptions { binary: BinaryForm::Hex, ..TypeOptions::default() };
-    let mirrored = recording.mirror(&options, &EXTENSIONS).await;
+    let mirrored = recording.mirror(&recording.options(), &EXTENSIONS).await;
     let expected = Expected {
         refused: &[
             "a_numeric",
@@ -169,8 +167,7 @@ async fn what_doubles_and_numeric_intervals_have_lost_is_refused_and_texts_arriv
 #[tokio::test]
 async fn times_that_connect_has_cut_are_refused() {
     let recording = Recording::read(include_str!("recorded/postgres-string-connect.json"));
-    let options = TypeOptions { binary: BinaryForm::Base64UrlSafe, ..TypeOptions::default() };
-    let mirrored = recording.mirror(&options, &EXTENSIONS).await;
+    let mirrored = recording.mirror(&recording.options(), &EXTENSIONS).await;
     let expected = Expected {
         refused: &["a_ts", "c_time", "c_ts"],
         types: &[("c_price", "numeric(12,2)"), ("c_stamp", "timestamp(3) without time zone")],
@@ -182,7 +179,7 @@ async fn times_that_connect_has_cut_are_refused() {
 #[tokio::test]
 async fn nanoseconds_arrive() {
     let recording = Recording::read(include_str!("recorded/postgres-nanoseconds.json"));
-    let mirrored = recording.mirror(&TypeOptions::default(), &EXTENSIONS).await;
+    let mirrored = recording.mirror(&recording.options(), &EXTENSIONS).await;
     let expected = Expected {
         types: &[("c_price", "numeric(12,2)"), ("c_stamp", "timestamp without time zone")],
         changed: &[(2, "a_numeric", "{1.5,NULL,-0.001}")],

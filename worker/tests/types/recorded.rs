@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cdc_shared::avro::{CellBuf, Column, Plan, frame};
+use cdc_shared::config::{SourceConfig, SourceType};
 use cdc_worker::sink::postgres::replica::types::{
-    ColumnType, TargetTypes, TypeOptions, Unmappable,
+    ColumnType, EnumHandling, TargetTypes, TypeOptions, Unmappable,
 };
 use serde::Deserialize;
 use tokio_postgres::Client;
@@ -16,8 +17,9 @@ use crate::support::postgres::Cluster;
 /// One recording.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Recording {
+    source: SourceType,
     /// Debezium's settings.
-    pub(crate) mode: BTreeMap<String, String>,
+    mode: BTreeMap<String, String>,
     /// The source's types by column.
     pub(crate) types: BTreeMap<String, String>,
     columns: Vec<String>,
@@ -29,13 +31,22 @@ pub(crate) struct Recording {
 /// Text of a value by row and column.
 pub(crate) type Texts = BTreeMap<(i64, String), Option<String>>;
 
+/// The type of each column, or why it has none.
+pub(crate) type Types = BTreeMap<String, Result<ColumnType, Unmappable>>;
+
+/// Values that were refused: row, column, code.
+pub(crate) type Refused = BTreeSet<(i64, String, &'static str)>;
+
+/// Encoded values of each column.
+type Elements = BTreeMap<String, Vec<Option<Vec<u8>>>>;
+
 /// What became of a recording.
 #[derive(Debug)]
 pub(crate) struct Mirrored {
     /// The type of each column, or why it has none.
-    pub(crate) types: BTreeMap<String, Result<ColumnType, Unmappable>>,
+    pub(crate) types: Types,
     /// Values that were refused: row, column, code.
-    pub(crate) refused: BTreeSet<(i64, String, &'static str)>,
+    pub(crate) refused: Refused,
     /// The mirror's text of each value.
     pub(crate) texts: Texts,
 }
@@ -44,6 +55,13 @@ impl Recording {
     /// Reads one.
     pub(crate) fn read(json: &str) -> Self {
         serde_json::from_str(json).unwrap()
+    }
+
+    /// As the pipeline would have them whose connector made the recording.
+    pub(crate) fn options(&self) -> TypeOptions {
+        let mut source = SourceConfig { source_type: self.source, ..SourceConfig::default() };
+        source.connector_properties.0.extend(self.mode.clone());
+        TypeOptions::new(&source, EnumHandling::Text, TargetTypes::default())
     }
 
     /// The source's text of each value.
@@ -86,10 +104,10 @@ impl Recording {
     fn encode(
         &self,
         plans: &BTreeMap<i32, Plan>,
-        types: &BTreeMap<String, Result<ColumnType, Unmappable>>,
-    ) -> (BTreeMap<String, Vec<Option<Vec<u8>>>>, BTreeSet<(i64, String, &'static str)>) {
+        types: &Types,
+    ) -> (BTreeMap<String, Vec<Option<Vec<u8>>>>, Refused) {
         let mut columns: BTreeMap<String, Vec<Option<Vec<u8>>>> = BTreeMap::new();
-        let mut refused = BTreeSet::new();
+        let mut refused = Refused::new();
         for record in &self.records {
             let record = unhex(record);
             let (id, datum) = frame(&record).unwrap();
@@ -104,16 +122,14 @@ impl Recording {
                 let Ok(ty) = &types[&column.name] else { continue };
                 let elements = columns.entry(column.name.clone()).or_default();
                 let mut element = Vec::new();
-                elements.push(match value.is_null() {
-                    true => None,
-                    false => match ty.encode(value, &mut element) {
-                        Ok(()) => Some(element),
-                        Err(rejection) => {
-                            refused.insert((id, column.name.clone(), rejection.code));
-                            None
-                        }
-                    },
-                });
+                if value.is_null() {
+                    elements.push(None);
+                } else if let Err(rejection) = ty.encode(value, &mut element) {
+                    refused.insert((id, column.name.clone(), rejection.code));
+                    elements.push(None);
+                } else {
+                    elements.push(Some(element));
+                }
             }
         }
         (columns, refused)
@@ -138,11 +154,8 @@ pub(crate) fn columns(plan: &Plan) -> &[Column] {
 }
 
 /// The snapshot's schema and the stream's differ in words; they must not in types.
-fn same_in_all(
-    plans: &BTreeMap<i32, Plan>,
-    options: &TypeOptions,
-) -> BTreeMap<String, Result<ColumnType, Unmappable>> {
-    let mut types: BTreeMap<String, Result<ColumnType, Unmappable>> = BTreeMap::new();
+fn same_in_all(plans: &BTreeMap<i32, Plan>, options: &TypeOptions) -> Types {
+    let mut types = Types::new();
     for plan in plans.values() {
         for column in columns(plan) {
             let ty = ColumnType::of(plan, column, options);
@@ -182,14 +195,7 @@ async fn create(admin: &Client, types: &BTreeMap<String, Result<ColumnType, Unma
     }
 }
 
-async fn insert(
-    admin: &Client,
-    types: &BTreeMap<String, Result<ColumnType, Unmappable>>,
-    columns: BTreeMap<String, Vec<Option<Vec<u8>>>>,
-) {
-    for (position, (name, _)) in columns.iter().enumerate() {
-        assert_eq!(position < 1600, true, "{name}");
-    }
+async fn insert(admin: &Client, types: &Types, columns: Elements) {
     let mut names = Vec::new();
     let mut selected = Vec::new();
     let mut arrays = Vec::new();
@@ -214,10 +220,7 @@ async fn insert(
     admin.execute(&sql, &parameters).await.unwrap();
 }
 
-async fn read_back(
-    admin: &Client,
-    types: &BTreeMap<String, Result<ColumnType, Unmappable>>,
-) -> Texts {
+async fn read_back(admin: &Client, types: &Types) -> Texts {
     admin
         .batch_execute(
             "SET timezone = 'UTC'; SET datestyle = 'ISO'; SET intervalstyle = 'postgres'",

@@ -111,7 +111,9 @@ fn mysql(name: &str, declared: &Declared) -> Option<PgType> {
         "DATETIME" => PgType::Timestamp(clock),
         "TIMESTAMP" => PgType::Timestamptz(clock),
         "YEAR" => PgType::Int4,
-        "JSON" => PgType::Json,
+        // A binary form without text of its own: the connector writes it one way in the snapshot
+        // and another while streaming.
+        "JSON" => PgType::Jsonb,
         "UUID" => PgType::Uuid,
         "INET4" | "INET6" => PgType::Plain("inet"),
         _ => return None,

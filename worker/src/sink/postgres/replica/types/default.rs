@@ -9,7 +9,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use cdc_shared::avro::{Cell, Column, Plan};
+use cdc_shared::avro::{Cell, Column, Plan, Semantic};
 use cdc_shared::config::SourceType as Source;
 use serde_json::Value as Json;
 
@@ -59,7 +59,11 @@ pub fn default_sql(
     }
     let mut text = Vec::new();
     write(&ty.codec, &json, form, &mut text).map_err(|_| refused(None))?;
-    let text = String::from_utf8(text).map_err(|_| refused(None))?;
+    let mut text = String::from_utf8(text).map_err(|_| refused(None))?;
+    if plan.ty(column.node).semantic == Semantic::Enum {
+        // Debezium leaves the quotes of a label doubled as they stand in the expression.
+        text = text.replace("''", "'");
+    }
     let stated = ty.constant(&text);
     if may_stand_in(ty, &text) { Err(refused(Some(stated))) } else { Ok(Some(stated)) }
 }
@@ -137,6 +141,12 @@ fn write(codec: &Codec, json: &Json, form: Form, out: &mut Vec<u8>) -> Result<()
         }
         (_, Json::Number(number)) => {
             scalar_text(codec, Cell::Long(number.as_i64().ok_or(Fault::MALFORMED)?), out)
+        }
+        // Cut off at its first quote.
+        (Codec::Json | Codec::Jsonb, Json::String(text))
+            if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() =>
+        {
+            Err(Fault::MALFORMED)
         }
         (_, Json::String(text)) => scalar_text(codec, Cell::Str(text), out),
         (_, Json::Bool(bit)) => scalar_text(codec, Cell::Bool(*bit), out),

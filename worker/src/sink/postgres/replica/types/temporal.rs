@@ -21,11 +21,10 @@ const END_MICROS: i64 = 9_223_371_331_200_000_000;
 const MOST: i64 = 9_223_372_036_825_200_000;
 const LEAST: i64 = -9_223_372_036_832_400_000;
 
-/// The days around them, which Java's dates of them fall on.
-const JAVA_LAST_FULL_DAY: i64 = 106_751_991_166;
-const JAVA_LAST_DAY: i64 = 106_751_991_168;
-const JAVA_FIRST_DAY: i64 = -106_751_991_169;
-const JAVA_FIRST_FULL_DAY: i64 = -106_751_991_166;
+/// Java's dates of them lie beyond these: in the year 292278994, and in 292275055 BC, which is
+/// 292269055 BC in the Julian calendar, and may have lost its BC.
+const JAVA_INFINITY_DAYS: i64 = 106_750_000_000;
+const JAVA_MINUS_INFINITY_DAYS: i64 = 100_000_000_000;
 
 /// A time unit of the connector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,8 +116,8 @@ pub(super) fn parse_date(text: &str) -> Result<i32, Fault> {
     reader.offset()?;
     reader.end()?;
     match days {
-        JAVA_FIRST_DAY..=JAVA_FIRST_FULL_DAY => Ok(i32::MIN),
-        JAVA_LAST_FULL_DAY..=JAVA_LAST_DAY => Ok(i32::MAX),
+        JAVA_INFINITY_DAYS.. => Ok(i32::MAX),
+        days if days.abs() >= JAVA_MINUS_INFINITY_DAYS => Ok(i32::MIN),
         days => date(days),
     }
 }
@@ -464,6 +463,10 @@ mod tests {
         assert_eq!(timestamp(i64::MAX, Unit::Nanos), Ok(i64::MAX));
         assert_eq!(parse_timestamp("infinity", true), Ok(i64::MAX));
         assert_eq!(parse_timestamp("+292278994-08-16T23:00:00Z", true), Ok(i64::MAX));
+        assert_eq!(parse_date("+292278994-08-17Z"), Ok(i32::MAX));
+        assert_eq!(parse_date("-292269054-12-02Z"), Ok(i32::MIN));
+        assert_eq!(parse_date("+292269055-12-02Z"), Ok(i32::MIN));
+        assert_eq!(parse_date("-292275055-05-16Z"), Ok(i32::MIN));
         assert_eq!(parse_date("5874897-12-31").map(i64::from), Ok(LAST_DAY));
         assert_eq!(parse_date("5874898-01-01"), Err(Fault::OUT_OF_RANGE));
         assert_eq!(parse_date("-4713-11-24Z").map(i64::from), Ok(FIRST_DAY));
