@@ -112,8 +112,7 @@ impl Codec {
             (PgType::Bool, Kind::Boolean, _) => Self::Bool,
             (PgType::Int2, _, _) if integer => Self::Int2,
             (PgType::Int4, _, _) if integer => Self::Int4,
-            (PgType::Int8, _, _) if integer => Self::Int8,
-            (PgType::Plain("oid"), _, _) if integer => Self::Int8,
+            (PgType::Int8 | PgType::Plain("oid"), _, _) if integer => Self::Int8,
             // MySQL's FLOAT(7,3) comes as a double.
             (PgType::Float4, Kind::Float | Kind::Double, _) => Self::Float4,
             (PgType::Float8, Kind::Float | Kind::Double, _) => Self::Float8,

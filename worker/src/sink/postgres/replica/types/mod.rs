@@ -19,6 +19,7 @@ mod fault;
 mod fit;
 mod geometry;
 mod inferred;
+mod iso;
 mod numeric;
 mod options;
 mod pg_type;

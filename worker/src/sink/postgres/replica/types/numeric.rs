@@ -18,10 +18,10 @@ const NAN: u16 = 0xc000;
 const INFINITY: u16 = 0xd000;
 const MINUS_INFINITY: u16 = 0xf000;
 
-/// A number, or what is none.
+/// A number, infinite ones and "not a number" among them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Number<'d> {
-    NotANumber,
+    Nan,
     Infinity,
     MinusInfinity,
     Finite(Decimal<'d>),
@@ -67,7 +67,7 @@ pub(super) fn parse(text: &str) -> Result<Number<'_>, Fault> {
 fn special(text: &str) -> Option<Number<'static>> {
     let is = |names: &[&str]| names.iter().any(|name| text.eq_ignore_ascii_case(name));
     if is(&["NAN"]) {
-        Some(Number::NotANumber)
+        Some(Number::Nan)
     } else if is(&["POSITIVE_INFINITY", "Infinity", "inf"]) {
         Some(Number::Infinity)
     } else if is(&["NEGATIVE_INFINITY", "-Infinity", "-inf"]) {
@@ -90,7 +90,7 @@ pub(super) fn write(
 ) -> Result<(), Fault> {
     let sign = match number {
         Number::Finite(decimal) => return write_finite(decimal, limits, out),
-        Number::NotANumber => NAN,
+        Number::Nan => NAN,
         Number::Infinity => INFINITY,
         Number::MinusInfinity => MINUS_INFINITY,
     };
@@ -202,17 +202,16 @@ fn hold(before: &[u8], behind: &[u8], limits: Digits) -> Result<(), Fault> {
     let scale = i64::from(limits.scale);
     let most_before = i64::from(limits.precision) - scale;
     let zeros = |digits: &[u8]| digits.iter().all(|digit| *digit == b'0');
-    let rounded = match usize::try_from(limits.scale) {
-        Ok(scale) => behind.get(scale..).is_some_and(|beyond| !zeros(beyond)),
-        Err(_) => {
-            let kept = before.len().saturating_sub(limits.scale.unsigned_abs() as usize);
-            !zeros(behind) || before.get(kept..).is_some_and(|beyond| !zeros(beyond))
-        }
+    let rounded = if let Ok(scale) = usize::try_from(limits.scale) {
+        behind.get(scale..).is_some_and(|beyond| !zeros(beyond))
+    } else {
+        let kept = before.len().saturating_sub(limits.scale.unsigned_abs() as usize);
+        !zeros(behind) || before.get(kept..).is_some_and(|beyond| !zeros(beyond))
     };
     // With a scale above the precision the first digits behind the point must be zeros.
     let leading = usize::try_from(-most_before).unwrap_or(0).min(behind.len());
-    let fits = before.len() as i64 <= most_before.max(0)
-        && behind.get(..leading).is_some_and(|leading| zeros(leading));
+    let fits =
+        before.len() as i64 <= most_before.max(0) && behind.get(..leading).is_some_and(zeros);
     if rounded || !fits { Err(Fault::TOO_MANY_DIGITS) } else { Ok(()) }
 }
 
@@ -255,7 +254,7 @@ pub(super) fn with_integer<T>(
     }
     // A scale within the room is a place for the point; any other one is an exponent.
     let (point, exponent) = match usize::try_from(scale) {
-        Ok(scale) if scale <= ROOM - 1 => (ROOM - scale, 0),
+        Ok(scale) if scale < ROOM => (ROOM - scale, 0),
         _ => (ROOM, scale.checked_neg().ok_or(Fault::TOO_MANY_DIGITS)?),
     };
     let exponent = if integer == 0 { exponent.min(0) } else { exponent };
@@ -267,7 +266,7 @@ pub(super) fn with_integer<T>(
 /// Appends a number as PostgreSQL reads it.
 pub(super) fn write_text(number: Number<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
     match number {
-        Number::NotANumber => out.extend_from_slice(b"NaN"),
+        Number::Nan => out.extend_from_slice(b"NaN"),
         Number::Infinity => out.extend_from_slice(b"Infinity"),
         Number::MinusInfinity => out.extend_from_slice(b"-Infinity"),
         Number::Finite(decimal) if decimal.exponent != 0 => {
@@ -314,13 +313,12 @@ mod tests {
             let at = i32::from(weight) - power;
             usize::try_from(at).ok().and_then(|at| parts[4..].get(at)).copied().unwrap_or(0)
         };
-        let before: String = (0..=i32::from(weight.max(0)))
-            .rev()
-            .map(|power| format!("{:04}", group(power)))
-            .collect();
+        let digits = |powers: &mut dyn Iterator<Item = i32>| {
+            powers.map(|power| format!("{:04}", group(power))).collect::<Vec<_>>().concat()
+        };
+        let before = digits(&mut (0..=i32::from(weight.max(0))).rev());
         let before = before.trim_start_matches('0');
-        let behind: String =
-            (1..=shown.div_ceil(4)).map(|power| format!("{:04}", group(-(power as i32)))).collect();
+        let behind = digits(&mut (1..=shown.div_ceil(4)).map(|power| -(power as i32)));
         let sign = if sign == NEGATIVE { "-" } else { "" };
         let before = if before.is_empty() { "0" } else { before };
         let point = if shown > 0 { "." } else { "" };

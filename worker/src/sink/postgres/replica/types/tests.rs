@@ -7,13 +7,14 @@ use serde_json::{Value as Json, json};
 use super::*;
 
 /// A record with one field `c`, of the Avro type given.
-fn plan(ty: Json) -> Plan {
+fn plan(ty: &Json) -> Plan {
     let schema = json!({"type": "record", "name": "Row", "fields": [{"name": "c", "type": ty}]});
     Plan::compile(1, &schema.to_string(), &[] as &[(&str, &str)]).unwrap()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "a schema is written where it is used")]
 fn of(ty: Json, options: &TypeOptions) -> Result<ColumnType, Unmappable> {
-    let plan = plan(ty);
+    let plan = plan(&ty);
     ColumnType::of(&plan, &plan.columns(plan.root())[0], options)
 }
 
@@ -226,8 +227,8 @@ fn extensions_and_versions_of_the_target_decide() {
 fn enums_are_made_on_demand() {
     let mut ty = avro("string", &format!("{DATA}Enum"), ("\"AUX\".\"MOOD\"", None, None));
     ty["connect.parameters"]["allowed"] = "sad,it's".into();
-    let make = || EnumHandling::Create { schema: "s".into(), table: "t".into() };
-    let options = TypeOptions { enums: make(), ..TypeOptions::default() };
+    let create = || EnumHandling::Create { schema: "s".into(), table: "t".into() };
+    let options = TypeOptions { enums: create(), ..TypeOptions::default() };
     let column = of(ty.clone(), &options).unwrap();
     assert_eq!(column.cast(), "::\"s\".\"mood\"");
     let made = column.enum_type().unwrap();
@@ -279,6 +280,8 @@ fn an_existing_column_is_the_same_wider_narrower_or_another() {
         (&text, "character varying", Fit::Holds),
         (&text, "character varying(40)", Fit::Widen),
         (&text, "jsonb", Fit::No),
+        (&column(("JSONB", None, None)), "json", Fit::Holds),
+        (&column(("JSON", None, None)), "jsonb", Fit::No),
         // Nobody but the user knows what is behind a domain.
         (&free, "text", Fit::Same),
         (&free, "numeric(12,2)", Fit::Holds),
@@ -296,8 +299,9 @@ fn an_existing_column_is_the_same_wider_narrower_or_another() {
     assert_eq!((checked.wire, checked.cast()), (Wire::Numeric, ""));
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "a schema is written where it is used")]
 fn encoded(ty: Json, datum: &[u8], source: Source) -> Result<Vec<u8>, &'static str> {
-    let plan = plan(ty);
+    let plan = plan(&ty);
     let column = ColumnType::of(&plan, &plan.columns(plan.root())[0], &from(source)).unwrap();
     let mut cells = CellBuf::new();
     let root = plan.decode(datum, &mut cells).unwrap();
