@@ -7,6 +7,7 @@
 
 pub mod acl;
 pub mod kafka;
+pub mod mirror;
 pub mod mysql;
 pub mod pipeline;
 pub mod postgres;

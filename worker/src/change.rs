@@ -37,6 +37,27 @@ impl Operation {
     }
 }
 
+/// Which half of a change of the primary key a record is: Debezium sends a delete and a create,
+/// linked by headers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyChange {
+    /// The delete of the old key; the row goes on under another.
+    From,
+    /// The create of the new key; values that did not change may be missing.
+    To,
+}
+
+impl KeyChange {
+    /// By a header's name.
+    pub fn of_header(name: &str) -> Option<Self> {
+        match name {
+            "__debezium.newkey" => Some(Self::From),
+            "__debezium.oldkey" => Some(Self::To),
+            _ => None,
+        }
+    }
+}
+
 /// One change, between its decoding and its encoding for the sink.
 #[derive(Debug)]
 pub struct Change<'a> {
@@ -48,6 +69,8 @@ pub struct Change<'a> {
     pub key_bytes: Option<&'a [u8]>,
     /// What happened.
     pub operation: Operation,
+    /// Set on the two halves of a change of the primary key.
+    pub key_change: Option<KeyChange>,
     /// The decoded key.
     pub key: Option<Value<'a, 'a>>,
     /// The decoded value; `None` for a tombstone.
@@ -97,5 +120,5 @@ impl Change<'_> {
 }
 
 fn rejected(error: JsonError) -> Rejection {
-    Rejection { code: "no_json_form", message: error.to_string() }
+    Rejection::new("no_json_form", error.to_string())
 }

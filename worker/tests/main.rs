@@ -7,5 +7,7 @@
 )]
 
 mod postgres;
+mod replica;
 mod support;
+mod types;
 mod webhook;

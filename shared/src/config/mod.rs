@@ -49,9 +49,9 @@ pub use retry::{OnExhausted, RetryConfig};
 pub use schema::editor_schema;
 pub use secret::{HIDDEN, Secret};
 pub use sink::{
-    HttpMethod, IcebergConfig, IcebergWriteMode, Int64Json, OnReject, Operation,
-    PostgresSinkConfig, PostgresWriteMode, SinkConfig, SinkType, SnapshotDelivery, SslMode,
-    StartPosition, TemporalJson, WebhookConfig, WebhookJsonConfig,
+    Consistency, EnumHandling, HttpMethod, IcebergConfig, IcebergWriteMode, Int64Json, OnReject,
+    Operation, PostgresSinkConfig, PostgresWriteMode, SinkConfig, SinkType, SnapshotDelivery,
+    SslMode, StartPosition, TemporalJson, TruncateHandling, WebhookConfig, WebhookJsonConfig,
 };
 pub use source::{
     SignalChannel, SnapshotMode, SourceConfig, SourceSslConfig, SourceSslMode, SourceType,

@@ -12,7 +12,7 @@ use cdc_shared::json::JsonOptions;
 use cdc_shared::offset::SchemaIds;
 use cdc_shared::registry::{Registry, Schema};
 
-use crate::change::{Change, Operation};
+use crate::change::{Change, KeyChange, Operation};
 use crate::sink::Rejection;
 use crate::source::record::Record;
 
@@ -126,10 +126,8 @@ impl<'m> Framed<'m> {
             None => Ok(None),
             Some(bytes) => {
                 let (id, datum) = frame(bytes).map_err(|error| {
-                    Outcome::Rejected(Rejection {
-                        code: "bad_frame",
-                        message: format!("the {name} is not in the registry's format: {error}"),
-                    })
+                    let message = format!("the {name} is not in the registry's format: {error}");
+                    Outcome::Rejected(Rejection::new("bad_frame", message))
                 })?;
                 let schema = registry.cached(id).ok_or(Outcome::NeedsSchema(id))?;
                 Ok(Some((schema, datum)))
@@ -159,17 +157,16 @@ fn decode<'m>(
         ValueSchema::Other => {
             let name = value_schema.plan.name().unwrap_or("without a name").to_owned();
             let message = format!("the value's schema ({name}) is no change event of Debezium's");
-            return Err(Rejection { code: "not_an_envelope", message });
+            return Err(Rejection::new("not_an_envelope", message));
         }
         _ => return Ok(Outcome::Passed),
     };
-    let root = value_schema.plan.decode(value, value_cells).map_err(|error| Rejection {
-        code: "bad_value",
-        message: format!("the value cannot be decoded: {error}"),
+    let root = value_schema.plan.decode(value, value_cells).map_err(|error| {
+        Rejection::new("bad_value", format!("the value cannot be decoded: {error}"))
     })?;
     let envelope = envelope_plan
         .envelope(root, value_cells)
-        .map_err(|error| Rejection { code: "bad_envelope", message: error.to_string() })?;
+        .map_err(|error| Rejection::new("bad_envelope", error.to_string()))?;
     let Some(operation) = Operation::of(envelope.op()) else { return Ok(Outcome::Passed) };
     let source_ms = envelope.source_ts_ms();
     if !filter.wants(operation) {
@@ -181,6 +178,7 @@ fn decode<'m>(
         timestamp_ms: record.timestamp_ms,
         key_bytes: record.key(),
         operation,
+        key_change: record.headers().iter().find_map(|(name, _)| KeyChange::of_header(name)),
         key,
         envelope: Some(envelope),
         json,
@@ -201,6 +199,7 @@ fn tombstone<'m>(
         timestamp_ms: record.timestamp_ms,
         key_bytes: record.key(),
         operation: Operation::Tombstone,
+        key_change: None,
         key,
         envelope: None,
         json,
@@ -213,9 +212,8 @@ fn decode_key<'c, 'm>(
     cells: &'c mut CellBuf<'m>,
 ) -> Result<Option<Value<'c, 'm>>, Rejection> {
     let Some((schema, datum)) = &framed.key else { return Ok(None) };
-    let root = schema.plan.decode(datum, cells).map_err(|error| Rejection {
-        code: "bad_key",
-        message: format!("the key cannot be decoded: {error}"),
+    let root = schema.plan.decode(datum, cells).map_err(|error| {
+        Rejection::new("bad_key", format!("the key cannot be decoded: {error}"))
     })?;
     Ok(Some(schema.plan.view(root, cells)))
 }

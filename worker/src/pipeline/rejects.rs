@@ -12,7 +12,7 @@ use super::dlq::DeadLetter;
 use super::hold::Hold;
 use super::partition::{PartitionTask, Phase};
 use super::running::{Delivery, Unblocked};
-use crate::sink::SinkError;
+use crate::sink::{Disposition, SinkError};
 
 /// A record that the sink will never take.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(super) struct Reject {
     pub(super) offset: i64,
     pub(super) code: String,
     pub(super) message: String,
+    /// Set where the partition must stop.
+    pub(super) way_out: Option<String>,
 }
 
 impl Delivery {
@@ -33,10 +35,16 @@ impl PartitionTask {
     /// A record is rejected: to the DLQ, or stop by name. Nothing more is offered until it is
     /// settled. Only called while nothing blocks.
     pub(super) fn reject(&mut self, delivery: &mut Delivery, reject: Reject) -> Option<Phase> {
-        let Reject { offset, code, message } = reject;
+        let Reject { offset, code, message, way_out } = reject;
         tracing::error!(tp = %self.question.tp, offset, code, error = %message,
             "pipeline.sink_write_error");
         let since = self.shared.control_offset();
+        if let Some(way_out) = way_out {
+            let mut hold = Hold::stopped(&code, message, Some(offset), since);
+            hold.report.way_out = way_out;
+            delivery.end_with(hold);
+            return None;
+        }
         if self.shared.on_reject == OnReject::Stop {
             // Until everything before it is durable an earlier one may be rejected too.
             let message = format!("offset {offset} can never be delivered: {code}: {message}");
@@ -91,7 +99,8 @@ impl PartitionTask {
         offset: Option<i64>,
         error: SinkError,
     ) {
-        let SinkError { code, message, .. } = error;
+        let SinkError { code, message, hint, disposition, .. } = error;
+        let way_out = hint.filter(|_| disposition == Disposition::RejectAndStop);
         let is_named = offset.is_some();
         let offset = offset.or_else(|| self.culprit(delivery));
         if !is_named {
@@ -100,7 +109,7 @@ impl PartitionTask {
             self.offer_again(delivery);
         }
         if let Some(offset) = offset {
-            delivery.rejects.push_back(Reject { offset, code, message });
+            delivery.rejects.push_back(Reject { offset, code, message, way_out });
         }
     }
 

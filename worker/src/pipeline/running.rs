@@ -239,8 +239,8 @@ impl PartitionTask {
                 self.backlog.offered();
             }
             Outcome::NeedsSchema(id) => delivery.blocked = Some(self.fetch(id)),
-            Outcome::Rejected(Rejection { code, message }) => {
-                let reject = Reject { offset, code: code.to_owned(), message };
+            Outcome::Rejected(Rejection { code, message, way_out }) => {
+                let reject = Reject { offset, code: code.to_owned(), message, way_out };
                 return self.reject(delivery, reject);
             }
         }
@@ -345,6 +345,8 @@ impl PartitionTask {
                 if let Some(hint) = error.hint {
                     hold.report.way_out = format!("{hint}, then cdc resume --sink ID");
                 }
+                // The way out may be a correction of the sink's own record.
+                hold.resolve = self.shared.sink.keeps_position();
                 Some(Phase::Held(hold))
             }
             Progress::Fatal(error) => {

@@ -139,6 +139,25 @@ pub struct Rejection {
     pub code: &'static str,
     /// What is wrong, with column and type, never the value.
     pub message: String,
+    /// Set where the record must not be given up, whatever `on_reject` says: the partition stops by
+    /// the name `code`, and this is what ends it.
+    pub way_out: Option<String>,
+}
+
+impl Rejection {
+    /// A record that `on_reject` decides about.
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), way_out: None }
+    }
+
+    /// A record that the partition stops at.
+    pub fn stop(
+        code: &'static str,
+        message: impl Into<String>,
+        way_out: impl Into<String>,
+    ) -> Self {
+        Self { code, message: message.into(), way_out: Some(way_out.into()) }
+    }
 }
 
 /// What to do about an error; decided in one exhaustive function per sink.
@@ -149,6 +168,9 @@ pub enum Disposition {
     Retry(Option<std::time::Duration>),
     /// This record, or one of this batch, can never be taken.
     Reject,
+    /// The same, and it must not be given up whatever `on_reject` says: once found, the partition
+    /// stops at it, by the name of the error.
+    RejectAndStop,
     /// The compare-and-set missed.
     Moved,
     /// The sink is over until an operator acts.

@@ -84,7 +84,7 @@ async fn missing_permissions_and_read_only_servers_are_named() {
 
     // A schema where it may not create.
     let other =
-        PostgresSinkConfig { target_table: "elsewhere.events".to_owned(), ..config.clone() };
+        PostgresSinkConfig { target_table: Some("elsewhere.events".to_owned()), ..config.clone() };
     let error = failure(&other).await;
     assert_eq!(error.code, "sqlstate_42501");
     assert!(error.hint.unwrap().contains("CREATE TABLE"));

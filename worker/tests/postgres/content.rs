@@ -62,6 +62,7 @@ fn push_row(
         offset,
         timestamp_ms: 0,
         key_bytes: with_key.then_some(&key),
+        key_change: None,
         operation: Operation::Create,
         key: with_key.then(|| key_plan.view(key_root, &key_cells)),
         envelope: Some(envelope_plan.envelope(root, &value_cells).unwrap()),

@@ -97,6 +97,7 @@ fn change(offset: i64, operation: Operation) -> Change<'static> {
         offset,
         timestamp_ms: 0,
         key_bytes: Some(b"key"),
+        key_change: None,
         operation,
         key: None,
         envelope: None,

@@ -34,7 +34,7 @@ async fn refused(create: &str) -> SinkError {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_and_schema_are_made_when_absent() {
-    let (_, admin) = proven(|c| c.target_table = r#""Lake".events"#.to_owned()).await;
+    let (_, admin) = proven(|c| c.target_table = Some(r#""Lake".events"#.to_owned())).await;
     let sql = "SELECT string_agg(column_name || ' ' || data_type, ', ' ORDER BY ordinal_position) \
                FROM information_schema.columns WHERE table_schema = 'Lake' AND table_name = $1";
     let columns: String = admin.query_one(sql, &[&"events"]).await.unwrap().get(0);

@@ -185,6 +185,7 @@ pub(crate) fn change(offset: i64, key: Option<&[u8]>, operation: Operation) -> C
         offset,
         timestamp_ms: 0,
         key_bytes: key,
+        key_change: None,
         operation,
         key: None,
         envelope: None,

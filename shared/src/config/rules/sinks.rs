@@ -10,8 +10,8 @@ use super::{Findings, source};
 use crate::config::shape::nearest;
 use crate::config::sink::RESERVED_HEADERS;
 use crate::config::{
-    OnReject, Operation, PipelineConfig, PostgresSinkConfig, PostgresWriteMode, SinkConfig,
-    SinkType, SnapshotDelivery, SslMode, WebhookConfig,
+    Consistency, OnReject, Operation, PipelineConfig, PostgresSinkConfig, PostgresWriteMode,
+    SinkConfig, SinkType, SnapshotDelivery, SslMode, TruncateHandling, WebhookConfig,
 };
 
 /// Longest identifier that PostgreSQL keeps whole, in bytes.
@@ -31,7 +31,7 @@ pub(super) fn check(config: &PipelineConfig, findings: &mut Findings<'_>) {
         if sections(sink, &path, findings) {
             match (&sink.webhook, &sink.postgres, &sink.iceberg) {
                 (Some(webhook), ..) => webhook_rules(webhook, &format!("{path}.webhook"), findings),
-                (_, Some(postgres), _) => postgres_rules(sink, postgres, &path, findings),
+                (_, Some(postgres), _) => postgres_rules(config, sink, postgres, &path, findings),
                 (_, _, Some(_)) if sink.enabled => {
                     let message = "the iceberg sink is not built yet: set enabled: false";
                     findings.error(&format!("{path}.sink_type"), message);
@@ -142,19 +142,22 @@ fn signing_secret(secret: &str) -> Result<(), String> {
 }
 
 fn postgres_rules(
+    config: &PipelineConfig,
     sink: &SinkConfig,
     postgres: &PostgresSinkConfig,
     sink_path: &str,
     findings: &mut Findings<'_>,
 ) {
     let path = format!("{sink_path}.postgres");
-    if postgres.write_mode == PostgresWriteMode::Replica && sink.enabled {
-        let message = "replica is not built yet: use events, or set enabled: false";
-        findings.error(&format!("{path}.write_mode"), message);
+    let target = format!("{path}.target_table");
+    match postgres.write_mode {
+        PostgresWriteMode::Events => {
+            findings.check(&target, table_identifier(postgres.target_table()));
+        }
+        PostgresWriteMode::Replica => replica_rules(config, sink, postgres, &path, findings),
     }
-    findings.check(&format!("{path}.target_table"), table_identifier(&postgres.target_table));
     findings.check(&format!("{path}.progress_table"), table_identifier(&postgres.progress_table));
-    if postgres.progress_table == postgres.target_table {
+    if postgres.progress_table == postgres.target_table() {
         findings.error(&format!("{path}.progress_table"), "must not be the target table");
     }
     let certificate = ("ssl_cert_file", postgres.ssl_cert_file.is_some());
@@ -165,6 +168,51 @@ fn postgres_rules(
     {
         findings.error(&format!("{path}.sslmode"), "disable leaves the ssl files without effect");
     }
+}
+
+fn replica_rules(
+    config: &PipelineConfig,
+    sink: &SinkConfig,
+    postgres: &PostgresSinkConfig,
+    path: &str,
+    findings: &mut Findings<'_>,
+) {
+    let tables = if sink.tables.is_empty() { &config.source.tables } else { &sink.tables };
+    findings.check(
+        &format!("{path}.target_table"),
+        mirror_name(postgres.target_table(), tables.len() == 1),
+    );
+    if postgres.consistency == Consistency::Transaction && sink.enabled {
+        let message = "transaction is not built yet: use eventual, or set enabled: false";
+        findings.error(&format!("{path}.consistency"), message);
+    }
+    let partitions = config.kafka.topics.partitions;
+    if postgres.truncate == TruncateHandling::Apply && partitions != 1 {
+        let message = format!(
+            "apply needs kafka.topics.partitions: 1, which is {partitions}: with more, the order of \
+             a truncate and the changes around it is not known; use stop or ignore"
+        );
+        findings.error(&format!("{path}.truncate"), message);
+    }
+    if sink.on_reject == Some(OnReject::Dlq) {
+        let message = "with dlq a rejected change leaves its row in the mirror as it was";
+        findings.warning(&format!("{path}.write_mode"), message);
+    }
+}
+
+/// A pattern for the names of mirrors.
+fn mirror_name(pattern: &str, one_table: bool) -> Result<(), String> {
+    let plain = pattern.replace("{schema}", "s").replace("{table}", "t");
+    if let Some(brace) = plain.find(['{', '}']) {
+        let rest = plain.get(brace..).unwrap_or_default();
+        return Err(format!("`{rest}`: only {{schema}} and {{table}} are replaced"));
+    }
+    if !pattern.contains("{table}") && !one_table {
+        return Err(format!(
+            "`{pattern}` would be the mirror of every table: write {{table}} into it"
+        ));
+    }
+    table_identifier(&plain)
 }
 
 /// `table` or `schema.table`, with identifiers that PostgreSQL does not cut.

@@ -5,7 +5,9 @@ mod postgres;
 mod webhook;
 
 pub use iceberg::{IcebergConfig, IcebergWriteMode};
-pub use postgres::{PostgresSinkConfig, PostgresWriteMode, SslMode};
+pub use postgres::{
+    Consistency, EnumHandling, PostgresSinkConfig, PostgresWriteMode, SslMode, TruncateHandling,
+};
 pub(super) use webhook::RESERVED_HEADERS;
 pub use webhook::{HttpMethod, Int64Json, TemporalJson, WebhookConfig, WebhookJsonConfig};
 

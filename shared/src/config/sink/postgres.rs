@@ -25,11 +25,21 @@ pub struct PostgresSinkConfig {
     pub username: String,
     /// The user's password.
     pub password: Secret,
-    /// Table that gets the events, `schema.table`.
+    /// Where it is written, `schema.table`: with `write_mode: events` the table of the events
+    /// (default `public.cdc_events`), with `replica` the pattern of the mirrors' names (default
+    /// `{schema}.{table}`, the names at the source; MySQL's schema is the database).
     #[schemars(length(min = 1))]
-    pub target_table: String,
+    pub target_table: Option<String>,
     /// What is written.
     pub write_mode: PostgresWriteMode,
+    /// What a TRUNCATE at the source does (`replica`).
+    pub truncate: TruncateHandling,
+    /// Whether a schema that is missing in the target is created (`replica`).
+    pub create_schema: bool,
+    /// What the source's enums become (`replica`).
+    pub enums: EnumHandling,
+    /// What becomes visible together (`replica`).
+    pub consistency: Consistency,
     /// Most records in one transaction.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub batch_size: u32,
@@ -66,9 +76,19 @@ pub struct PostgresSinkConfig {
     #[schemars(range(min = 1, max = 86_400_000))]
     pub idle_in_transaction_timeout_ms: u32,
     /// Table for the sink's own record of its progress, in the schema of `target_table` unless it
-    /// names one.
+    /// names one (in `public` where that schema is the source's).
     #[schemars(length(min = 1))]
     pub progress_table: String,
+}
+
+impl PostgresSinkConfig {
+    /// `target_table`, or the mode's default.
+    pub fn target_table(&self) -> &str {
+        self.target_table.as_deref().unwrap_or(match self.write_mode {
+            PostgresWriteMode::Events => "public.cdc_events",
+            PostgresWriteMode::Replica => "{schema}.{table}",
+        })
+    }
 }
 
 impl Default for PostgresSinkConfig {
@@ -79,8 +99,12 @@ impl Default for PostgresSinkConfig {
             database: String::new(),
             username: "cdc_user".to_owned(),
             password: Secret::from("cdc_password"),
-            target_table: "public.cdc_events".to_owned(),
+            target_table: None,
             write_mode: PostgresWriteMode::Events,
+            truncate: TruncateHandling::Stop,
+            create_schema: true,
+            enums: EnumHandling::Text,
+            consistency: Consistency::Eventual,
             batch_size: 1000,
             batch_max_bytes: 8 * 1024 * 1024,
             flush_interval_ms: 100,
@@ -106,8 +130,43 @@ pub enum PostgresWriteMode {
     /// One row per event.
     #[default]
     Events,
-    /// A typed mirror of the source's tables. Not built yet.
+    /// A typed mirror of the source's tables.
     Replica,
+}
+
+/// What a TRUNCATE at the source does to the mirror.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TruncateHandling {
+    /// The partition stops by name.
+    #[default]
+    Stop,
+    /// Nothing: the mirror keeps its rows.
+    Ignore,
+    /// The mirror is emptied; only for topics of one partition, where the order is known.
+    Apply,
+}
+
+/// What the source's enums become.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EnumHandling {
+    /// Columns of type text.
+    #[default]
+    Text,
+    /// Enum types of the same name, created in the target.
+    Create,
+}
+
+/// What becomes visible together in the mirror.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Consistency {
+    /// The batches of each partition.
+    #[default]
+    Eventual,
+    /// Whole transactions of the source. Not built yet.
+    Transaction,
 }
 
 /// What is demanded of a connection, as `libpq` names it.

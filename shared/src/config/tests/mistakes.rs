@@ -146,8 +146,20 @@ const SETTINGS: &[(&str, &str)] = &[
         "p.yaml:11: sinks[1].sink_type: the iceberg sink is not built yet: set enabled: false",
     ),
     (
-        "  - sink_id: db\n    sink_type: postgres\n    postgres: {database: d, write_mode: replica}",
-        "p.yaml:12: sinks[1].postgres.write_mode: replica is not built yet: use events, or set enabled: false",
+        "  - sink_id: db\n    sink_type: postgres\n    postgres: {database: d, write_mode: replica, consistency: transaction}",
+        "p.yaml:12: sinks[1].postgres.consistency: transaction is not built yet: use eventual, or set enabled: false",
+    ),
+    (
+        "  - sink_id: db\n    sink_type: postgres\n    postgres: {database: d, write_mode: replica, truncate: apply}",
+        "p.yaml:12: sinks[1].postgres.truncate: apply needs kafka.topics.partitions: 1, which is 4: with more, the order of a truncate and the changes around it is not known; use stop or ignore",
+    ),
+    (
+        "  - sink_id: db\n    sink_type: postgres\n    postgres: {database: d, write_mode: replica, target_table: 'm.{topic}'}",
+        "p.yaml:12: sinks[1].postgres.target_table: `{topic}`: only {schema} and {table} are replaced",
+    ),
+    (
+        "  - sink_id: db\n    sink_type: postgres\n    postgres: {database: d, write_mode: replica, target_table: m.all}\n    tables: [public.a, public.b]",
+        "p.yaml:12: sinks[1].postgres.target_table: `m.all` would be the mirror of every table: write {table} into it",
     ),
     (
         "  - sink_id: db\n    sink_type: postgres\n    postgres: {database: d, target_table: a.b.c}",

@@ -161,28 +161,23 @@ pub(super) struct IsJsonb {
 /// Refuses what a column can never hold.
 fn storable(json: &[u8], is_jsonb: bool) -> Result<(), Rejection> {
     if json.len() > MAX_FIELD_BYTES {
-        return Err(Rejection {
-            code: "value_too_long",
-            message: format!(
-                "the event has {} bytes as JSON, a PostgreSQL field holds 1 GB",
-                json.len()
-            ),
-        });
+        let message =
+            format!("the event has {} bytes as JSON, a PostgreSQL field holds 1 GB", json.len());
+        return Err(Rejection::new("value_too_long", message));
     }
     if is_jsonb && has_nul_escape(json) {
-        return Err(Rejection {
-            code: "nul_character",
-            message: "a text has a NUL character, which jsonb cannot hold; a column of type text \
-                      or json takes it"
-                .to_owned(),
-        });
+        return Err(Rejection::new(
+            "nul_character",
+            "a text has a NUL character, which jsonb cannot hold; a column of type text or json \
+             takes it",
+        ));
     }
     Ok(())
 }
 
 /// Whether JSON text has the escape `\u0000`, which `jsonb` cannot store (its texts end up as
 /// PostgreSQL texts, and those cannot hold NUL).
-fn has_nul_escape(json: &[u8]) -> bool {
+pub(super) fn has_nul_escape(json: &[u8]) -> bool {
     const ESCAPE: &[u8] = b"u0000";
     let mut rest = json;
     while let Some(backslash) = rest.iter().position(|byte| *byte == b'\\') {

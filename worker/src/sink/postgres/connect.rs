@@ -7,7 +7,7 @@ use deadpool_postgres::{
 };
 use tokio_postgres::SimpleQueryMessage;
 
-use super::config::EventsOptions;
+use super::config::Options;
 use super::error;
 use super::name::quote;
 use crate::sink::SinkError;
@@ -19,10 +19,7 @@ const MAX_APPLICATION_NAME: usize = 63;
 ///
 /// # Errors
 /// TLS files that cannot be used ([`crate::sink::Disposition::Fatal`]).
-pub(super) fn pool(
-    options: &EventsOptions,
-    config: &PostgresSinkConfig,
-) -> Result<Pool, SinkError> {
+pub(super) fn pool(options: &Options, config: &PostgresSinkConfig) -> Result<Pool, SinkError> {
     let tls = PostgresTls {
         mode: config.sslmode,
         tls: TlsConfig {
@@ -59,19 +56,20 @@ fn application_name(sink_id: &str) -> String {
 /// Settings of each session, in one round trip; the answer says whether the server takes writes.
 ///
 /// `synchronous_commit` is only touched where it is off: then "durable" would be a lie.
-fn session_settings(options: &EventsOptions) -> String {
+fn session_settings(options: &Options) -> String {
     format!(
         "SET idle_in_transaction_session_timeout = {idle}; SET lock_timeout = {lock}; \
          SET statement_timeout = {statement}; SET search_path = {schema}, public; \
          SET client_min_messages = warning; \
-         SET default_transaction_isolation = 'read committed'; \
+         SET default_transaction_isolation = 'read committed'; {session}\
          SELECT pg_catalog.set_config('synchronous_commit', 'on', false) \
          WHERE pg_catalog.current_setting('synchronous_commit') = 'off'; \
          SELECT pg_catalog.current_setting('transaction_read_only')",
         idle = options.idle_timeout.as_millis(),
         lock = options.lock_timeout.as_millis(),
         statement = options.statement_timeout.as_millis(),
-        schema = quote(&options.target.schema),
+        schema = quote(&options.search_schema),
+        session = options.session.iter().map(|set| format!("SET {set}; ")).collect::<String>(),
     )
 }
 
@@ -96,7 +94,7 @@ mod tests {
     #[test]
     fn a_pool_needs_no_server() {
         let config = PostgresSinkConfig::default();
-        let options = EventsOptions::new("p", "s", &config).unwrap();
+        let options = Options::new("p", "s", &config, "public").unwrap();
         assert_eq!(pool(&options, &config).unwrap().status().max_size, 4);
     }
 
@@ -107,7 +105,7 @@ mod tests {
             ssl_ca_file: Some("/nowhere/ca.pem".into()),
             ..PostgresSinkConfig::default()
         };
-        let options = EventsOptions::new("p", "s", &config).unwrap();
+        let options = Options::new("p", "s", &config, "public").unwrap();
         let error = pool(&options, &config).unwrap_err();
         assert!(error.message.contains("/nowhere/ca.pem"), "{}", error.message);
     }

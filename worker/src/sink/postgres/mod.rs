@@ -16,14 +16,19 @@
 mod batch;
 mod config;
 mod connect;
+mod database;
 mod error;
+mod flight;
 mod name;
 mod progress;
 mod prove;
+pub mod replica;
 mod statement;
 mod table;
 mod target;
 mod writer;
+
+pub use self::replica::PostgresReplica;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +38,6 @@ use cdc_shared::config::PostgresSinkConfig;
 use cdc_shared::offset::{Position, TopicPartition};
 
 use self::config::EventsOptions;
-use self::progress::Step;
 use self::target::Target;
 use self::writer::EventsWriter;
 use super::{BatchLimits, PartitionWriter, Sink, SinkError, retry};
@@ -76,21 +80,8 @@ impl Sink for PostgresEvents {
     }
 
     async fn read_position(&self, tp: &TopicPartition) -> Result<Option<Position>, SinkError> {
-        let mut connection =
-            self.target.connection(&format!("reading the position of {tp}")).await?;
-        match connection.read(tp).await {
-            Err(error) if error.code == "sqlstate_42P01" => {
-                let table = &self.target.options.progress;
-                if prove::find(&mut connection, table).await?.is_some() {
-                    return Err(error);
-                }
-                // Gone is absent: the partition's start rule tells a first start from a loss.
-                tracing::warn!(table = %table, partition = %tp, at = %self.target.options.place,
-                    "the progress table is gone");
-                Ok(None)
-            }
-            answer => answer,
-        }
+        let doing = format!("reading the position of {tp}");
+        self.target.database.connection(&doing).await?.read_or_absent(tp).await
     }
 
     async fn replace_position(
@@ -100,15 +91,7 @@ impl Sink for PostgresEvents {
         new: &Position,
     ) -> Result<bool, SinkError> {
         let doing = format!("writing the position of {tp}");
-        let mut connection = self.target.connection(&doing).await?;
-        let options = &self.target.options;
-        if let Some(expected) = expected {
-            return connection.step(&Step::new(options, tp, expected, new)).await;
-        }
-        let insert = async |client: &mut deadpool_postgres::Object| {
-            progress::insert(client, options, tp, new).await
-        };
-        connection.run(&doing, insert).await
+        self.target.database.connection(&doing).await?.replace(tp, expected, new).await
     }
 
     fn writer(
@@ -121,6 +104,6 @@ impl Sink for PostgresEvents {
     }
 
     fn batch_limits(&self) -> BatchLimits {
-        self.target.options.limits
+        self.target.options.common.limits
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Longest identifier that PostgreSQL keeps (`NAMEDATALEN` less one); it cuts longer ones silently.
-const MAX_IDENTIFIER_BYTES: usize = 63;
+pub(super) const MAX_IDENTIFIER_BYTES: usize = 63;
 
 /// A table with its schema. `Display` quotes both, ready for a statement.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,12 +94,22 @@ fn quoted_identifier(mut text: &str) -> Result<(String, &str), String> {
 fn plain_identifier(text: &str) -> Result<(String, &str), String> {
     let end = text.find('.').unwrap_or(text.len());
     let (name, rest) = text.split_at(end);
-    let starts = |c: char| c.is_ascii_alphabetic() || c == '_' || !c.is_ascii();
-    let goes_on = |c: char| starts(c) || c.is_ascii_digit() || c == '$';
-    if name.starts_with(|c| !starts(c)) || !name.chars().all(goes_on) {
+    if name.starts_with(|c: char| !starts(c)) {
         return Err(format!("{name} needs double quotes: {}", quote(name)));
     }
-    Ok((name.to_ascii_lowercase(), rest))
+    Ok((unquoted(name)?, rest))
+}
+
+fn starts(c: char) -> bool {
+    c.is_ascii_alphabetic() || c == '_' || !c.is_ascii()
+}
+
+/// A part of a name that stands without quotes.
+pub(super) fn unquoted(part: &str) -> Result<String, String> {
+    if !part.chars().all(|c| starts(c) || c.is_ascii_digit() || c == '$') {
+        return Err(format!("{part} needs double quotes: {}", quote(part)));
+    }
+    Ok(part.to_ascii_lowercase())
 }
 
 #[cfg(test)]

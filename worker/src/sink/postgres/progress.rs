@@ -7,7 +7,7 @@ use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::config::EventsOptions;
+use super::config::Options;
 use super::name::TableName;
 use super::table::{self, Found, Refusal, Wanted};
 
@@ -94,7 +94,7 @@ impl<'s> From<&'s Position> for Numbers<'s> {
 impl<'s> Step<'s> {
     /// A move of the record of `tp`.
     pub(super) fn new(
-        options: &'s EventsOptions,
+        options: &'s Options,
         tp: &'s TopicPartition,
         from: &'s Position,
         to: &'s Position,
@@ -107,6 +107,19 @@ impl<'s> Step<'s> {
             from: from.into(),
             to: to.into(),
         }
+    }
+
+    /// `$1` to `$7`: which record, and what it is expected to be.
+    pub(super) fn expectation(&self) -> [&(dyn ToSql + Sync); 7] {
+        [
+            &self.pipeline,
+            &self.sink,
+            &self.topic,
+            &self.partition,
+            &self.from.next,
+            &self.from.incarnation,
+            &self.from.topic_id,
+        ]
     }
 
     /// `$1` to `$12` of the compare-and-set.
@@ -131,7 +144,7 @@ impl<'s> Step<'s> {
 /// Reads the record of `tp`; the inner `Err` says why the row is none of ours.
 pub(super) async fn read(
     client: &ClientWrapper,
-    options: &EventsOptions,
+    options: &Options,
     tp: &TopicPartition,
 ) -> Result<Option<Result<Position, String>>, tokio_postgres::Error> {
     let sql = format!(
@@ -167,7 +180,7 @@ fn position(row: &Row) -> Result<Result<Position, String>, tokio_postgres::Error
 /// Writes the first record of `tp`; `false` when there is one.
 pub(super) async fn insert(
     client: &ClientWrapper,
-    options: &EventsOptions,
+    options: &Options,
     tp: &TopicPartition,
     new: &Position,
 ) -> Result<bool, tokio_postgres::Error> {
@@ -202,7 +215,7 @@ pub(super) async fn insert(
 /// Whether the sink has a record of any partition.
 pub(super) async fn any(
     client: &ClientWrapper,
-    options: &EventsOptions,
+    options: &Options,
 ) -> Result<bool, tokio_postgres::Error> {
     let sql = format!(
         "SELECT EXISTS (SELECT FROM {} WHERE pipeline_id = $1 AND sink_id = $2)",
@@ -211,10 +224,28 @@ pub(super) async fn any(
     client.query_one(&sql, &[&options.pipeline_id, &options.sink_id]).await?.try_get(0)
 }
 
+/// Whether the sink has a record of another partition of the topic.
+pub(super) async fn has_siblings(
+    client: &ClientWrapper,
+    options: &Options,
+    tp: &TopicPartition,
+) -> Result<bool, tokio_postgres::Error> {
+    let sql = format!(
+        "SELECT EXISTS (SELECT FROM {} WHERE pipeline_id = $1 AND sink_id = $2 AND topic = $3 \
+         AND \"partition\" <> $4)",
+        options.progress
+    );
+    let topic: &str = &tp.topic;
+    client
+        .query_one(&sql, &[&options.pipeline_id, &options.sink_id, &topic, &tp.partition])
+        .await?
+        .try_get(0)
+}
+
 /// Asks whether a first record may be written: runs the insert without a row.
 pub(super) async fn may_insert(
     client: &ClientWrapper,
-    options: &EventsOptions,
+    options: &Options,
 ) -> Result<(), tokio_postgres::Error> {
     let sql = format!(
         "INSERT INTO {table} SELECT * FROM {table} WHERE false ON CONFLICT DO NOTHING",

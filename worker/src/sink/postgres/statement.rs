@@ -4,13 +4,13 @@
 //! own record, and the rows only if it hit. Under READ COMMITTED a second writer waits for the
 //! row of the record, sees what the first made of it, misses, and inserts nothing.
 
-use super::config::EventsOptions;
+use super::config::{EventsOptions, Options};
 use super::name::quote;
 use super::table::{IDENTITY, KEY, Layout, OFFSET, PARTITION, TOPIC, VALUE};
 
 /// Conditions and assignments of the compare-and-set; `$1` to `$12`, in the order of
 /// [`super::progress::Step::parameters`].
-fn compare_and_set(options: &EventsOptions) -> String {
+pub(super) fn compare_and_set(options: &Options) -> String {
     format!(
         "UPDATE {} SET next_offset = $8, incarnation = $9, topic_id = $10, key_schema = $11, \
          value_schema = $12, updated_at = pg_catalog.now() \
@@ -20,8 +20,18 @@ fn compare_and_set(options: &EventsOptions) -> String {
     )
 }
 
+/// Locks the record if it is what it is expected to be; `$1` to `$7` as above.
+pub(super) fn hold(options: &Options) -> String {
+    format!(
+        "SELECT FROM {} WHERE pipeline_id = $1 AND sink_id = $2 AND topic = $3 \
+         AND \"partition\" = $4 AND next_offset = $5 AND incarnation = $6 AND topic_id = $7 \
+         FOR UPDATE",
+        options.progress
+    )
+}
+
 /// Moves the record alone.
-pub(super) fn advance(options: &EventsOptions) -> String {
+pub(super) fn advance(options: &Options) -> String {
     compare_and_set(options)
 }
 
@@ -47,7 +57,7 @@ pub(super) fn write(options: &EventsOptions, layout: &Layout) -> String {
          pg_catalog.unnest($14::pg_catalog.text[]), pg_catalog.unnest($15::pg_catalog.int8[])) \
          AS b(k, v, o) WHERE EXISTS (SELECT FROM moved){conflict}) \
          SELECT pg_catalog.count(*) FROM moved",
-        cas = compare_and_set(options),
+        cas = compare_and_set(&options.common),
         target = options.target,
         key_cast = layout.key_cast,
         value_cast = layout.value_cast,
@@ -62,7 +72,7 @@ mod tests {
 
     fn statement(upsert: bool, key_cast: &'static str, value_cast: &'static str) -> String {
         let config = PostgresSinkConfig {
-            target_table: r#""S"."a""b""#.to_owned(),
+            target_table: Some(r#""S"."a""b""#.to_owned()),
             upsert,
             ..PostgresSinkConfig::default()
         };

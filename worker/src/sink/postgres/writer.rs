@@ -1,16 +1,16 @@
 //! The writer of one partition: one open batch, one in flight.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use cdc_shared::offset::{Position, TopicPartition};
-use tokio::task::JoinHandle;
 
 use super::batch::Batch;
+use super::database::Connection;
+use super::error;
+use super::flight::{Flight, Outcome, answer, repeat};
 use super::progress::Step;
-use super::target::{Connection, Target};
-use super::{error, prove};
+use super::target::Target;
 use crate::change::{Change, Operation};
 use crate::sink::retry::TroubleReporter;
 use crate::sink::{Disposition, PartitionWriter, Progress, Rejection, SinkError};
@@ -25,30 +25,10 @@ pub(super) struct EventsWriter {
     open: Batch,
     /// An empty batch that keeps its memory.
     spare: Batch,
-    flight: Option<Flight>,
+    flight: Option<Flight<Batch>>,
     trouble: TroubleReporter,
     /// Columns that the source left out; the events table has no place for their names.
     unavailable: Vec<String>,
-}
-
-/// A flush under way. Dropping it abandons it; the compare-and-set makes that safe.
-#[derive(Debug)]
-struct Flight {
-    covers: Position,
-    task: JoinHandle<(Batch, Result<Outcome, SinkError>)>,
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// What came of a flush that was not an error.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Outcome {
-    Durable,
-    Moved,
 }
 
 impl EventsWriter {
@@ -69,30 +49,12 @@ impl EventsWriter {
             unavailable: Vec::new(),
         }
     }
-
-    fn answer(&mut self, covers: Position, outcome: Result<Outcome, SinkError>) -> Progress {
-        match outcome {
-            Ok(Outcome::Durable) => {
-                let next = covers.next;
-                self.expected = covers;
-                Progress::Durable(next)
-            }
-            Ok(Outcome::Moved) => Progress::Moved,
-            Err(error) => match error.disposition {
-                Disposition::Reject => Progress::Rejected { offset: None, error },
-                Disposition::Moved => Progress::Moved,
-                Disposition::Stop => Progress::Stop(error),
-                // Retries never leave the retrier.
-                Disposition::Retry(_) | Disposition::Fatal => Progress::Fatal(error),
-            },
-        }
-    }
 }
 
 #[async_trait]
 impl PartitionWriter for EventsWriter {
     fn has_room(&self) -> bool {
-        let limits = self.target.options.limits;
+        let limits = self.target.options.common.limits;
         self.open.rows() < limits.rows && self.open.bytes() < limits.bytes
     }
 
@@ -117,11 +79,10 @@ impl PartitionWriter for EventsWriter {
             covers: covers.clone(),
             trouble: self.trouble.clone(),
         };
-        let task = tokio::spawn(async move {
-            let outcome = job.run(&batch).await;
+        self.flight = Some(Flight::start(covers, async move {
+            let outcome = repeat(&job.trouble, |unsure| job.attempt(&batch, unsure)).await;
             (batch, outcome)
-        });
-        self.flight = Some(Flight { covers, task });
+        }));
     }
 
     fn in_flight(&self) -> bool {
@@ -132,18 +93,18 @@ impl PartitionWriter for EventsWriter {
         let Some(flight) = self.flight.as_mut() else {
             return std::future::pending().await;
         };
-        let ended = (&mut flight.task).await;
+        let ended = flight.ended().await;
         let covers = flight.covers.clone();
         self.flight = None;
         match ended {
             Ok((mut batch, outcome)) => {
-                batch.clear(self.target.options.limits.bytes);
+                batch.clear(self.target.options.common.limits.bytes);
                 self.spare = batch;
-                self.answer(covers, outcome)
+                answer(&mut self.expected, covers, outcome)
             }
             Err(why) => {
                 let why = format!("the flush of {} ended early: {why}", self.tp);
-                Progress::Fatal(error::internal(&self.target.options.place, &why))
+                Progress::Fatal(error::internal(&self.target.database.options.place, &why))
             }
         }
     }
@@ -154,7 +115,7 @@ impl PartitionWriter for EventsWriter {
 
     fn reset(&mut self, position: Position) {
         self.flight = None;
-        self.open.clear(self.target.options.limits.bytes);
+        self.open.clear(self.target.options.common.limits.bytes);
         self.expected = position;
     }
 }
@@ -169,49 +130,29 @@ struct Job {
 }
 
 impl Job {
-    async fn run(&self, batch: &Batch) -> Result<Outcome, SinkError> {
-        // Whether an earlier attempt may have been taken though its answer was lost.
-        let unsure = AtomicBool::new(false);
-        let attempt = || async {
-            let outcome = self.attempt(batch, unsure.load(Ordering::Relaxed)).await;
-            unsure.fetch_or(outcome.is_err(), Ordering::Relaxed);
-            outcome
-        };
-        self.trouble.retrier().run(attempt).await
-    }
-
     async fn attempt(&self, batch: &Batch, unsure: bool) -> Result<Outcome, SinkError> {
-        let mut connection = self.target.connection(&format!("delivering {}", self.tp)).await?;
+        let doing = format!("delivering {}", self.tp);
+        let mut connection = self.target.database.connection(&doing).await?;
         let options = &self.target.options;
-        let step = Step::new(options, &self.tp, &self.expected, &self.covers);
+        let step = Step::new(&options.common, &self.tp, &self.expected, &self.covers);
         let written = match batch.offsets.last() {
             None => connection.step(&step).await,
             Some(last) => {
                 let accepted = self.target.accepted(&mut connection).await?;
                 let misfit = accepted.layout.misfit(&options.target, &self.tp.topic, *last);
                 if let Some(misfit) = misfit {
-                    return Err(self.target.refused(misfit));
+                    return Err(self.target.database.refused(misfit));
                 }
-                connection.write(&accepted, &step, batch).await
+                self.target.write(&mut connection, &accepted, &step, batch).await
             }
         };
         let hit = match written {
             Ok(hit) => hit,
             Err(error) => return Err(self.explain(connection, error, batch).await),
         };
-        if hit {
-            return Ok(Outcome::Durable);
-        }
-        // Missed. After a lost answer the record may be ours.
-        if unsure && let Some(found) = connection.read(&self.tp).await? {
-            let ours = found.next == self.covers.next
-                && found.incarnation == self.covers.incarnation
-                && found.topic_id == self.covers.topic_id;
-            if ours {
-                return Ok(Outcome::Durable);
-            }
-        }
-        Ok(Outcome::Moved)
+        // Missed: after a lost answer the record may be ours.
+        let ours = hit || (unsure && connection.has_arrived(&self.tp, &self.covers).await?);
+        Ok(if ours { Outcome::Durable } else { Outcome::Moved })
     }
 
     /// What a server's refusal means when the tables are looked at again.
@@ -227,7 +168,7 @@ impl Job {
             self.target.forget_table();
         }
         if error.code == "sqlstate_42P01" {
-            return match prove::find(&mut connection, &options.progress).await {
+            return match connection.find(&options.common.progress).await {
                 // Without its record the sink has no position: the reader of it decides.
                 Ok(None) => SinkError { disposition: Disposition::Moved, ..error },
                 _ => error,
@@ -237,14 +178,14 @@ impl Job {
         if error.code == "sqlstate_23505"
             && !options.upsert
             && self.target.last_accepted().is_some_and(|t| !t.layout.identity_indexes.is_empty())
-            && connection.has_any(&self.tp, batch).await.unwrap_or(false)
+            && self.target.has_any(&mut connection, &self.tp, batch).await.unwrap_or(false)
         {
             let why = format!(
                 "{} already has rows of {} at these offsets and is unique over them",
                 options.target, self.tp
             );
             let cure = "set upsert: true, or delete those rows".to_owned();
-            return error::refused(&options.place, "rows_exist", &why, cure);
+            return error::refused(&options.common.place, "rows_exist", &why, cure);
         }
         error
     }

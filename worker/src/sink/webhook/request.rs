@@ -141,6 +141,7 @@ mod tests {
             offset,
             timestamp_ms: 0,
             key_bytes: None,
+            key_change: None,
             operation: Operation::Create,
             key: None,
             envelope: None,
