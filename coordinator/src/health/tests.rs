@@ -44,6 +44,7 @@ pub(crate) fn heartbeat(sink: &str, worker: &str, at: &[(&str, i32, i64)]) -> He
         counters: Counters::default(),
         last_error: None,
         control_offset: 0,
+        tasks: Vec::new(),
     }
 }
 
