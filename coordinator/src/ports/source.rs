@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use cdc_shared::config::{SourceConfig, SourceType};
-use cdc_shared::postgres::{base_config, describe};
-
-use crate::source::source_tls;
+use cdc_shared::postgres::{PostgresTls, base_config, describe};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -30,7 +28,7 @@ pub struct Slot {
 /// One line with the address and the cause.
 pub async fn slot(source: &SourceConfig) -> Result<Option<Slot>, String> {
     let failed = |what: String| format!("source {}:{}: {what}", source.host, source.port);
-    let (mode, tls) = source_tls(source).connector().map_err(|error| failed(error.to_string()))?;
+    let (mode, tls) = PostgresTls::of_source(source).connector().map_err(|error| failed(error.to_string()))?;
     let mut config = base_config(
         &source.host,
         source.port,

@@ -153,6 +153,7 @@ impl Reporter {
             counters: self.status.counters(),
             last_error: self.status.last_error(),
             control_offset: self.control.borrow().state.offset(),
+            tasks: self.status.tasks(),
         }
     }
 }

@@ -26,6 +26,14 @@ pub enum ProbeError {
         /// What came back.
         reason: String,
     },
+    /// Kafka cannot be asked about a topic or a group.
+    #[error("ask Kafka about {about}: {reason}")]
+    About {
+        /// Its name.
+        about: String,
+        /// What came back.
+        reason: String,
+    },
     /// The topic is not there.
     #[error("topic {0} does not exist")]
     NoTopic(Arc<str>),
@@ -42,6 +50,15 @@ pub struct LogFacts {
     pub high: i64,
     /// What group S holds.
     pub committed: Committed,
+}
+
+/// A topic and the ends of its partitions, from 0.
+#[derive(Clone, Debug)]
+pub struct TopicEnds {
+    /// Id of the topic.
+    pub topic_id: TopicId,
+    /// Last stable offset of each.
+    pub high: Vec<i64>,
 }
 
 /// See the module. Cheap to clone.
@@ -71,6 +88,75 @@ impl Probe {
             .map_err(|error| ProbeError::Kafka { tp: tp.clone(), reason: error.to_string() })?
     }
 
+    /// Whether a topic exists.
+    ///
+    /// # Errors
+    /// When Kafka does not answer.
+    pub async fn exists(&self, topic: &str) -> Result<bool, ProbeError> {
+        match self.blocking(topic, Self::id_blocking).await {
+            Ok(_) => Ok(true),
+            Err(ProbeError::NoTopic(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The ends of a topic's partitions.
+    ///
+    /// # Errors
+    /// When Kafka does not answer, or the topic does not exist.
+    pub async fn ends(&self, topic: &str) -> Result<TopicEnds, ProbeError> {
+        self.blocking(topic, Self::ends_blocking).await
+    }
+
+    /// Live members of the group.
+    ///
+    /// # Errors
+    /// When Kafka does not answer.
+    pub async fn members(&self, group: &str) -> Result<Vec<String>, ProbeError> {
+        self.blocking(group, Self::members_blocking).await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        about: &str,
+        ask: fn(&Self, &str) -> Result<T, ProbeError>,
+    ) -> Result<T, ProbeError> {
+        let (probe, name) = (self.clone(), about.to_owned());
+        let answer = tokio::task::spawn_blocking(move || ask(&probe, &name)).await;
+        answer.unwrap_or_else(|error| Err(unanswered(about, &error)))
+    }
+
+    fn id_blocking(&self, topic: &str) -> Result<TopicId, ProbeError> {
+        let mut ids = kafka::topic_ids(self.consumer.client(), &[topic], TIMEOUT)
+            .map_err(|error| unanswered(topic, &error))?;
+        ids.remove(topic).ok_or_else(|| ProbeError::NoTopic(topic.into()))
+    }
+
+    fn ends_blocking(&self, topic: &str) -> Result<TopicEnds, ProbeError> {
+        let topic_id = self.id_blocking(topic)?;
+        let failed = |error: KafkaError| unanswered(topic, &error);
+        let metadata = self.consumer.fetch_metadata(Some(topic), TIMEOUT).map_err(failed)?;
+        let partitions: usize = metadata.topics().iter().map(|t| t.partitions().len()).sum();
+        let high = (0..partitions as i32)
+            .map(|partition| {
+                let bounds = self.consumer.fetch_watermarks(topic, partition, TIMEOUT);
+                bounds.map(|(_, high)| high).map_err(failed)
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(TopicEnds { topic_id, high })
+    }
+
+    fn members_blocking(&self, group: &str) -> Result<Vec<String>, ProbeError> {
+        let list = self
+            .consumer
+            .fetch_group_list(Some(group), TIMEOUT)
+            .map_err(|error| unanswered(group, &error))?;
+        let members = list.groups().iter().flat_map(rdkafka::groups::GroupInfo::members);
+        Ok(members
+            .map(|member| format!("{} at {}", member.client_id(), member.client_host()))
+            .collect())
+    }
+
     fn facts_blocking(&self, tp: &TopicPartition) -> Result<LogFacts, ProbeError> {
         let failed = |reason: String| ProbeError::Kafka { tp: tp.clone(), reason };
         let mut ids = kafka::topic_ids(self.consumer.client(), &[&tp.topic], TIMEOUT)
@@ -97,6 +183,10 @@ impl Probe {
         };
         Ok(LogFacts { topic_id, low, high, committed })
     }
+}
+
+fn unanswered(about: &str, error: &dyn std::fmt::Display) -> ProbeError {
+    ProbeError::About { about: about.to_owned(), reason: error.to_string() }
 }
 
 fn read_commit(offset: Offset, metadata: &str) -> Committed {
