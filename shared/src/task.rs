@@ -267,3 +267,79 @@ pub struct TwoValues {
     /// In the mirror; absent for NULL.
     pub mirror: Option<String>,
 }
+
+impl std::fmt::Display for TaskEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for table in &self.tables {
+            writeln!(f, "{table}")?;
+        }
+        f.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n  way out: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Display for TableReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { table, mirror, rows, .. } = self;
+        write!(f, "{table} and {mirror} at {}: {rows} rows", self.position)?;
+        let counts = [
+            ("missing in the mirror", self.missing),
+            ("extra in the mirror", self.extra),
+            ("with other content", self.changed),
+            ("too restless to compare", self.unsettled),
+            ("with rejected or skipped records", self.given_up),
+            ("put right", self.repaired),
+        ];
+        let told: Vec<(&str, u64)> = counts.into_iter().filter(|(_, count)| *count > 0).collect();
+        if told.is_empty() {
+            f.write_str(", equal")?;
+        }
+        for (what, count) in told {
+            write!(f, ", {count} {what}")?;
+        }
+        if self.settled > 0 {
+            write!(f, " ({} changed meanwhile)", self.settled)?;
+        }
+        if self.cut_short {
+            f.write_str("; the comparison ended early")?;
+        }
+        for note in &self.notes {
+            write!(f, "\n    note: {note}")?;
+        }
+        for difference in &self.differences {
+            write!(f, "\n    {difference}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match self.kind {
+            DifferenceKind::Missing => "missing",
+            DifferenceKind::Extra => "extra",
+            DifferenceKind::Changed => "differs",
+            DifferenceKind::Unsettled => "unsettled",
+            DifferenceKind::GivenUp => "given up",
+        };
+        f.write_str(kind)?;
+        for Field { column, text } in &self.key {
+            write!(f, " {column}={}", shown(text.as_deref()))?;
+        }
+        for (place, ColumnDifference { column, values }) in self.columns.iter().enumerate() {
+            write!(f, "{}{column}", if place == 0 { ": " } else { ", " })?;
+            if let Some(TwoValues { source, mirror }) = values {
+                write!(f, " {} → {}", shown(source.as_deref()), shown(mirror.as_deref()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A text with its control characters escaped, NULL without quotes.
+fn shown(text: Option<&str>) -> String {
+    text.map_or_else(|| "NULL".to_owned(), |text| format!("{text:?}"))
+}

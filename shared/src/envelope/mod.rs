@@ -245,6 +245,11 @@ impl<'a, 'm> Envelope<'a, 'm> {
         transaction.get(self.plan.fields.transaction_id?)?.as_str()
     }
 
+    /// The columns of the table, as [`EnvelopePlan::columns`].
+    pub fn table_columns(&self) -> &'a [Column] {
+        self.plan.columns()
+    }
+
     /// Positions of `before` and `after` in the envelope.
     pub(crate) fn images(&self) -> (Option<usize>, Option<usize>) {
         (self.plan.fields.before, self.plan.fields.after)

@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
-use cdc_shared::config::{Int64Json, PipelineConfig, SinkConfig, SinkType, TemporalJson};
+use cdc_shared::config::{
+    Int64Json, PipelineConfig, PostgresWriteMode, SinkConfig, SinkType, TemporalJson,
+};
 use cdc_shared::envelope::Placeholder;
 use cdc_shared::json::{Int64, JsonOptions, Temporal};
+use cdc_shared::task::TableReport;
 
-use super::postgres::PostgresEvents;
 use super::postgres::verify::{self, TaskFailure};
+use super::postgres::{PostgresEvents, PostgresReplica};
 use super::webhook::WebhookSink;
 use super::{Disposition, Sink, SinkError};
+use crate::task::TaskContext;
 
 /// Builds the sink of an entry of `sinks:`. Nothing is connected yet.
 ///
@@ -18,9 +22,14 @@ use super::{Disposition, Sink, SinkError};
 pub fn open(config: &PipelineConfig, sink: &SinkConfig) -> Result<Arc<dyn Sink>, SinkError> {
     match (sink.sink_type, &sink.webhook, &sink.postgres) {
         (SinkType::Webhook, Some(webhook), _) => Ok(Arc::new(WebhookSink::new(webhook)?)),
-        (SinkType::Postgres, _, Some(postgres)) => {
-            Ok(Arc::new(PostgresEvents::new(&config.pipeline_id, &sink.sink_id, postgres)?))
-        }
+        (SinkType::Postgres, _, Some(postgres)) => match postgres.write_mode {
+            PostgresWriteMode::Events => {
+                Ok(Arc::new(PostgresEvents::new(&config.pipeline_id, &sink.sink_id, postgres)?))
+            }
+            PostgresWriteMode::Replica => {
+                Ok(Arc::new(PostgresReplica::new(config, &sink.sink_id, postgres)?))
+            }
+        },
         (SinkType::Iceberg, ..) => Err(refused("sink_type iceberg is not built yet")),
         (kind, ..) => Err(refused(&format!("section {} is missing", kind.name()))),
     }

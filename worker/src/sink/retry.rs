@@ -40,6 +40,19 @@ impl TroubleReporter {
         (Self { latest, policy, give_up }, reader)
     }
 
+    /// Tells of an operation that waits and is not one of a [`Retrier`]'s series.
+    pub fn tell(&self, error: &SinkError, attempts: u32) {
+        let state = TroubleState {
+            code: error.code.clone(),
+            message: error.message.clone(),
+            attempts,
+            exhausted: attempts >= self.policy.max_attempts,
+        };
+        tracing::warn!(code = %state.code, attempts = state.attempts, error = %state.message,
+            hint = error.hint.as_deref(), "pipeline.sink_write_error");
+        self.latest.send_replace(Some(state));
+    }
+
     /// A new series of attempts.
     pub fn retrier(&self) -> Retrier {
         Retrier { reporter: self.clone(), attempts: 0 }
@@ -90,7 +103,7 @@ impl Retrier {
         };
         self.attempts = self.attempts.saturating_add(1);
         let failures = self.attempts.max(shared);
-        self.report(&error, failures);
+        self.reporter.tell(&error, failures);
         if self.reporter.give_up && self.attempts >= self.reporter.policy.max_attempts {
             return Err(SinkError { disposition: Disposition::Reject, ..error });
         }
@@ -106,17 +119,5 @@ impl Retrier {
     /// The trouble of this series is over.
     pub fn succeeded(&self) {
         self.reporter.latest.send_if_modified(|trouble| trouble.take().is_some());
-    }
-
-    fn report(&self, error: &SinkError, attempts: u32) {
-        let state = TroubleState {
-            code: error.code.clone(),
-            message: error.message.clone(),
-            attempts,
-            exhausted: attempts >= self.reporter.policy.max_attempts,
-        };
-        tracing::warn!(code = %state.code, attempts = state.attempts, error = %state.message,
-            hint = error.hint.as_deref(), "pipeline.sink_write_error");
-        self.reporter.latest.send_replace(Some(state));
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use cdc_shared::config::KafkaConfig;
 use cdc_shared::kafka;
 use cdc_shared::offset::{Position, TopicId, TopicPartition};
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::start_position::Committed;
@@ -108,12 +108,18 @@ impl Probe {
         self.blocking(topic, Self::ends_blocking).await
     }
 
-    /// Live members of the group.
+    /// Whether the group has live members. A broker lets nobody else commit for it, which holds for
+    /// both group protocols: so what it holds for one of these topics is committed again. A group
+    /// that has never committed anything is asked for its members.
     ///
     /// # Errors
     /// When Kafka does not answer.
-    pub async fn members(&self, group: &str) -> Result<Vec<String>, ProbeError> {
-        self.blocking(group, Self::members_blocking).await
+    pub async fn has_members(&self, group: &str, topics: &[String]) -> Result<bool, ProbeError> {
+        let (probe, group, topics) = (self.clone(), group.to_owned(), topics.to_vec());
+        let about = group.clone();
+        let answer =
+            tokio::task::spawn_blocking(move || probe.has_members_blocking(&group, &topics)).await;
+        answer.unwrap_or_else(|error| Err(unanswered(&about, &error)))
     }
 
     async fn blocking<T: Send + 'static>(
@@ -146,15 +152,40 @@ impl Probe {
         Ok(TopicEnds { topic_id, high })
     }
 
-    fn members_blocking(&self, group: &str) -> Result<Vec<String>, ProbeError> {
-        let list = self
-            .consumer
-            .fetch_group_list(Some(group), TIMEOUT)
-            .map_err(|error| unanswered(group, &error))?;
-        let members = list.groups().iter().flat_map(rdkafka::groups::GroupInfo::members);
-        Ok(members
-            .map(|member| format!("{} at {}", member.client_id(), member.client_host()))
-            .collect())
+    fn has_members_blocking(&self, group: &str, topics: &[String]) -> Result<bool, ProbeError> {
+        let failed = |error: KafkaError| unanswered(group, &error);
+        let list = self.consumer.fetch_group_list(Some(group), TIMEOUT).map_err(failed)?;
+        if list.groups().iter().any(|group| !group.members().is_empty()) {
+            return Ok(true);
+        }
+        let mut asked = TopicPartitionList::new();
+        for topic in topics {
+            let ends = match self.ends_blocking(topic) {
+                Ok(ends) => ends,
+                Err(ProbeError::NoTopic(_)) => continue,
+                Err(error) => return Err(error),
+            };
+            asked.add_partition_range(topic, 0, ends.high.len() as i32 - 1);
+        }
+        let held = self.consumer.committed_offsets(asked, TIMEOUT).map_err(failed)?;
+        let mut again = TopicPartitionList::new();
+        for element in held.elements() {
+            if let Offset::Offset(_) = element.offset() {
+                let (topic, partition) = (element.topic(), element.partition());
+                let mut copy = again.add_partition(topic, partition);
+                copy.set_offset(element.offset()).map_err(failed)?;
+                copy.set_metadata(element.metadata());
+                break;
+            }
+        }
+        if again.count() == 0 {
+            return Ok(false);
+        }
+        match self.consumer.commit(&again, CommitMode::Sync) {
+            Ok(()) => Ok(false),
+            Err(error) if is_of_a_member(&error) => Ok(true),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     fn facts_blocking(&self, tp: &TopicPartition) -> Result<LogFacts, ProbeError> {
@@ -183,6 +214,21 @@ impl Probe {
         };
         Ok(LogFacts { topic_id, low, high, committed })
     }
+}
+
+/// The broker's word for a group that has members, of whom we are none.
+fn is_of_a_member(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::UnknownMemberId
+                | Code::IllegalGeneration
+                | Code::RebalanceInProgress
+                | Code::StaleMemberEpoch
+                | Code::UnreleasedInstanceId
+        )
+    )
 }
 
 fn unanswered(about: &str, error: &dyn std::fmt::Display) -> ProbeError {

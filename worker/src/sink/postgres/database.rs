@@ -180,7 +180,7 @@ impl Connection<'_> {
     /// Looks a table up.
     pub(super) async fn find(&mut self, name: &TableName) -> Result<Option<Found>, SinkError> {
         let doing = format!("looking up table {name}");
-        self.run(&doing, async |client| table::find(client, name).await).await
+        self.run(&doing, async |client| table::find(&***client, name).await).await
     }
 
     /// Asks whether records may be written: moves one that cannot exist, inserts none.

@@ -234,6 +234,17 @@ pub(super) fn refused(place: &Place, code: &str, why: &str, cure: String) -> Sin
     }
 }
 
+/// A table that changed while it was written to: the next attempt finds it as it is.
+pub(super) fn changed(place: &Place, table: &str) -> SinkError {
+    SinkError {
+        code: "table_changed".to_owned(),
+        message: format!("writing to {table} at {place}: the table changed meanwhile"),
+        hint: None,
+        disposition: Disposition::Retry(None),
+        source: None,
+    }
+}
+
 /// Settings that cannot work.
 pub(super) fn configuration(place: &Place, why: &str) -> SinkError {
     SinkError {

@@ -22,11 +22,14 @@ mod flight;
 mod name;
 mod progress;
 mod prove;
-pub mod replica;
+mod replica;
 mod statement;
 mod table;
 mod target;
+pub mod verify;
 mod writer;
+
+pub use self::replica::PostgresReplica;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -211,6 +211,24 @@ pub(super) async fn any(
     client.query_one(&sql, &[&options.pipeline_id, &options.sink_id]).await?.try_get(0)
 }
 
+/// Whether the sink has a record of another partition of the topic.
+pub(super) async fn has_siblings(
+    client: &ClientWrapper,
+    options: &Options,
+    tp: &TopicPartition,
+) -> Result<bool, tokio_postgres::Error> {
+    let sql = format!(
+        "SELECT EXISTS (SELECT FROM {} WHERE pipeline_id = $1 AND sink_id = $2 AND topic = $3 \
+         AND \"partition\" <> $4)",
+        options.progress
+    );
+    let topic: &str = &tp.topic;
+    client
+        .query_one(&sql, &[&options.pipeline_id, &options.sink_id, &topic, &tp.partition])
+        .await?
+        .try_get(0)
+}
+
 /// Asks whether a first record may be written: runs the insert without a row.
 pub(super) async fn may_insert(
     client: &ClientWrapper,

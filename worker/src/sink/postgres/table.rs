@@ -4,7 +4,7 @@
 //! columns are read from the catalog and the statement casts to them. Judging is pure
 //! ([`judge`]); reading ([`find`]) is one look at the catalog.
 
-use deadpool_postgres::ClientWrapper;
+use tokio_postgres::GenericClient;
 
 use super::batch::IsJsonb;
 use super::name::{TableName, quote};
@@ -72,6 +72,8 @@ const COLUMNS: [Wanted; 5] = [
 /// A table as the catalog has it.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
+    /// `pg_class.oid`.
+    pub(super) oid: u32,
     /// `pg_class.relkind`.
     pub(super) kind: String,
     /// `pg_class.relpersistence`.
@@ -89,6 +91,8 @@ pub(super) struct Column {
     pub(super) name: String,
     /// Type as a person writes it.
     pub(super) shown: String,
+    /// The same, of a domain the type behind it.
+    pub(super) underlying: String,
     /// `pg_type.typname` of the type, or of what its domain is made of; empty for types that are
     /// not built in.
     pub(super) base: String,
@@ -100,6 +104,8 @@ pub(super) struct Column {
     pub(super) filled: bool,
     /// Whether only the server may fill it.
     pub(super) computed: bool,
+    /// Whether the server computes it from other columns (and does not merely count).
+    pub(super) generated: bool,
 }
 
 /// Why a table is not taken, and the statement that would cure it.
@@ -205,6 +211,28 @@ pub(super) fn judge_columns(
     found: &Found,
     wanted: &[Wanted],
 ) -> Result<(), Refusal> {
+    judge_kind(name, found)?;
+    for want in wanted {
+        judge_column(name, found, want)?;
+    }
+    let ours = |column: &Column| wanted.iter().any(|want| want.name == column.name);
+    match found.columns.iter().find(|c| c.required && !c.filled && !ours(c)) {
+        Some(column) => Err(Refusal {
+            why: format!(
+                "column {} of {name} is NOT NULL without a default, and the sink does not fill it",
+                column.name
+            ),
+            cure: format!("ALTER TABLE {name} ALTER COLUMN {} DROP NOT NULL", quote(&column.name)),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Whether it is a table that keeps its rows.
+///
+/// # Errors
+/// What it is instead.
+pub(super) fn judge_kind(name: &TableName, found: &Found) -> Result<(), Refusal> {
     if !matches!(found.kind.as_str(), "r" | "p") {
         let kind = match found.kind.as_str() {
             "v" | "m" => "a view",
@@ -222,20 +250,7 @@ pub(super) fn judge_columns(
             cure: format!("ALTER TABLE {name} SET LOGGED"),
         });
     }
-    for want in wanted {
-        judge_column(name, found, want)?;
-    }
-    let ours = |column: &Column| wanted.iter().any(|want| want.name == column.name);
-    match found.columns.iter().find(|c| c.required && !c.filled && !ours(c)) {
-        Some(column) => Err(Refusal {
-            why: format!(
-                "column {} of {name} is NOT NULL without a default, and the sink does not fill it",
-                column.name
-            ),
-            cure: format!("ALTER TABLE {name} ALTER COLUMN {} DROP NOT NULL", quote(&column.name)),
-        }),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn judge_column(name: &TableName, found: &Found, want: &Wanted) -> Result<(), Refusal> {
@@ -265,11 +280,11 @@ fn judge_column(name: &TableName, found: &Found, want: &Wanted) -> Result<(), Re
     Ok(())
 }
 
-fn column_of<'f>(found: &'f Found, name: &str) -> Option<&'f Column> {
+pub(super) fn column_of<'f>(found: &'f Found, name: &str) -> Option<&'f Column> {
     found.columns.iter().find(|column| column.name == name)
 }
 
-fn retype(name: &TableName, column: &str, to: &str) -> String {
+pub(super) fn retype(name: &TableName, column: &str, to: &str) -> String {
     let column = quote(column);
     format!("ALTER TABLE {name} ALTER COLUMN {column} TYPE {to} USING {column}::{to}")
 }
@@ -292,7 +307,8 @@ const FIND_COLUMNS: &str = "SELECT a.attname::text, \
     CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END, \
     a.attnotnull OR t.typnotnull, \
     a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL, \
-    a.attgenerated <> '' OR a.attidentity = 'a' \
+    a.attgenerated <> '' OR a.attidentity = 'a', a.attgenerated <> '', \
+    pg_catalog.format_type(b.oid, CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END) \
     FROM pg_catalog.pg_attribute a \
     JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
     JOIN pg_catalog.pg_type b ON b.oid = COALESCE(NULLIF(t.typbasetype, 0), t.oid) \
@@ -308,7 +324,7 @@ const FIND_UNIQUE: &str = "SELECT i.relname::text, ARRAY(SELECT a.attname::text 
 
 /// Looks a table up in the catalog; `None` when there is none of that name.
 pub(super) async fn find(
-    client: &ClientWrapper,
+    client: &impl GenericClient,
     name: &TableName,
 ) -> Result<Option<Found>, tokio_postgres::Error> {
     let Some(table) = client.query_opt(FIND_TABLE, &[&name.schema, &name.table]).await? else {
@@ -329,13 +345,16 @@ pub(super) async fn find(
             required: row.try_get(4)?,
             filled: row.try_get(5)?,
             computed: row.try_get(6)?,
+            generated: row.try_get(7)?,
+            underlying: row.try_get(8)?,
         });
     }
     let mut unique = Vec::new();
     for row in client.query(FIND_UNIQUE, &[&oid]).await? {
         unique.push((row.try_get(0)?, row.try_get(1)?));
     }
-    Ok(Some(Found { kind: table.try_get(1)?, persistence: table.try_get(2)?, columns, unique }))
+    let (kind, persistence) = (table.try_get(1)?, table.try_get(2)?);
+    Ok(Some(Found { oid, kind, persistence, columns, unique }))
 }
 
 #[cfg(test)]
@@ -350,17 +369,20 @@ mod tests {
         Column {
             name: name.to_owned(),
             shown: base.to_owned(),
+            underlying: base.to_owned(),
             base: base.to_owned(),
             max_chars: None,
             required: false,
             filled: false,
             computed: false,
+            generated: false,
         }
     }
 
     fn found() -> Found {
         let types = ["text", "jsonb", "varchar", "int4", "int8"];
         Found {
+            oid: 1,
             kind: "r".to_owned(),
             persistence: "p".to_owned(),
             columns: COLUMNS.iter().zip(types).map(|(c, base)| column(c.name, base)).collect(),

@@ -81,8 +81,6 @@ pub(super) enum Incoming<'c, 'a, 'm> {
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) layout: Arc<Layout>,
-    /// Offset of its first record.
-    pub(super) first: i64,
     arena: Vec<u8>,
     spans: Vec<Span>,
     keys: Vec<u8>,
@@ -95,10 +93,9 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    pub(super) fn new(layout: Arc<Layout>, first: i64) -> Self {
+    pub(super) fn new(layout: Arc<Layout>) -> Self {
         Self {
             layout,
-            first,
             arena: Vec::new(),
             spans: Vec::new(),
             keys: Vec::new(),

@@ -18,7 +18,6 @@ mod settle;
 mod shape;
 mod side;
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,7 +29,7 @@ pub use self::failure::TaskFailure;
 use self::position::Stream;
 use self::side::Side;
 use super::name::TableName;
-use super::replica::naming::{NamePattern, SourceTable};
+use super::replica;
 use crate::task::{Tell, TaskContext};
 
 /// Waits until the sink has applied what the source had committed.
@@ -79,7 +78,7 @@ pub async fn carry_out(
         slot: context.source.slot_name.clone(),
         message_topic: format!("{}.message", config.topic_prefix),
         topics,
-        progress: super::replica::progress_table(sink)?,
+        progress: replica::progress_table(sink).map_err(TaskFailure::failed)?,
         pipeline_id: config.pipeline_id.clone(),
         sink_id: context.sink.sink_id.clone(),
         probe: context.probe.clone(),
@@ -119,12 +118,9 @@ pub async fn compare(
 ) -> Result<(), TaskFailure> {
     let source = Side::source(databases.source).await?;
     let mirror = Side::mirror(databases.sink).await?;
-    let pattern = NamePattern::parse(databases.sink.target_table(), "public")
-        .map_err(|why| TaskFailure::failed(format!("target_table: {why}")))?;
     for table in tables {
         let name = source_name(table)?;
-        let target = pattern
-            .of(&SourceTable { schema: name.schema.clone(), table: name.table.clone() })
+        let target = replica::mirror_of(databases.sink, &name.schema, &name.table)
             .map_err(TaskFailure::failed)?;
         tell.step(&format!("{table}: waiting for the sink to reach the source's position"));
         let position = reach.reach(table, tell).await?;

@@ -168,10 +168,8 @@ impl ColumnType {
 
     #[cold]
     fn rejection(&self, fault: Fault) -> Rejection {
-        Rejection {
-            code: fault.code,
-            message: format!("column {} ({}): {}", self.column, self.sql, fault.what),
-        }
+        let message = format!("column {} ({}): {}", self.column, self.sql, fault.what);
+        Rejection::new(fault.code, message)
     }
 }
 

@@ -1,0 +1,411 @@
+//! One step of a flush, from its first attempt to its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cdc_shared::offset::{Position, TopicPartition};
+use deadpool_postgres::{Object, Transaction};
+use tokio_postgres::types::ToSql;
+
+use super::layout::Layout;
+use super::mirror::Mirrors;
+use super::moved::{Handing, Handover};
+use super::param::ColumnParam;
+use super::segment::{Segment, State, row_missing_text};
+use super::statement::Accepted;
+use crate::sink::postgres::database::Connection;
+use crate::sink::postgres::error;
+use crate::sink::postgres::flight::Outcome;
+use crate::sink::postgres::progress::{self, Step};
+use crate::sink::retry::TroubleReporter;
+use crate::sink::{Disposition, SinkError};
+
+/// Shortest and longest pause before a look whether the other half of a change of the primary key
+/// has come.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// How long a partition waits for another before it says so, and how often then.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// What is written in one transaction.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Nothing but the position.
+    Nothing,
+    /// Rows.
+    Rows(Segment),
+    /// The mirror is emptied.
+    Truncate(Arc<Layout>),
+}
+
+impl Work {
+    fn layout(&self) -> Option<&Arc<Layout>> {
+        match self {
+            Self::Nothing => None,
+            Self::Rows(segment) => Some(&segment.layout),
+            Self::Truncate(layout) => Some(layout),
+        }
+    }
+}
+
+/// See the module.
+pub(super) struct Delivery {
+    pub(super) mirrors: Arc<Mirrors>,
+    pub(super) tp: TopicPartition,
+    pub(super) expected: Position,
+    pub(super) covers: Position,
+    pub(super) trouble: TroubleReporter,
+}
+
+/// What came of a transaction.
+enum Written {
+    Hit,
+    Missed,
+    /// Rolled back: the other half of a change of the primary key is not there yet.
+    TooEarly,
+    /// Rolled back: a row that was to be updated in part is not there.
+    RowMissing,
+}
+
+/// A segment's rows by what is to be done.
+struct Sorted {
+    deleted: Vec<u32>,
+    whole: Vec<u32>,
+    /// Rows that leave the same columns as they are.
+    partial: Vec<(Vec<usize>, Vec<u32>)>,
+    moves: bool,
+}
+
+impl Sorted {
+    fn of(segment: &Segment) -> Self {
+        let mut sorted =
+            Self { deleted: Vec::new(), whole: Vec::new(), partial: Vec::new(), moves: false };
+        for at in segment.sorted() {
+            let Some(row) = segment.rows().get(at as usize) else { continue };
+            sorted.moves |= row.left_by.is_some() || row.reached_by.is_some();
+            if row.state == State::Absent {
+                sorted.deleted.push(at);
+                continue;
+            }
+            let missing =
+                if segment.layout.may_miss_values() { segment.missing(at) } else { Vec::new() };
+            if missing.is_empty() {
+                sorted.whole.push(at);
+            } else if row.reached_by.is_none() {
+                match sorted.partial.iter_mut().find(|(group, _)| *group == missing) {
+                    Some((_, rows)) => rows.push(at),
+                    None => sorted.partial.push((missing, vec![at])),
+                }
+            }
+        }
+        sorted
+    }
+}
+
+fn params<'p>(segment: &'p Segment, rows: &'p [u32], columns: &[usize]) -> Vec<ColumnParam<'p>> {
+    columns.iter().map(|column| ColumnParam { segment, rows, column: *column }).collect()
+}
+
+fn refs<'p>(params: &'p [ColumnParam<'_>]) -> Vec<&'p (dyn ToSql + Sync)> {
+    params.iter().map(|param| param as &(dyn ToSql + Sync)).collect()
+}
+
+impl Delivery {
+    /// One attempt. `unsure`: an earlier one may have been taken though its answer was lost.
+    pub(super) async fn attempt(&self, work: &Work, unsure: bool) -> Result<Outcome, SinkError> {
+        let (mut pause, mut waited, mut told) = (FIRST_PAUSE, Duration::ZERO, 0);
+        loop {
+            match self.try_once(work, unsure).await? {
+                Some(outcome) => return Ok(outcome),
+                None => tokio::time::sleep(pause).await,
+            }
+            waited += pause;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            if waited >= TOLD_EVERY * (told + 1) {
+                told += 1;
+                self.trouble.tell(&self.waiting(), told);
+            }
+        }
+    }
+
+    fn waiting(&self) -> SinkError {
+        SinkError {
+            code: "waiting_for_moved_row".to_owned(),
+            message: format!(
+                "{} has a row under its new key, and the partition of its old key is behind",
+                self.tp
+            ),
+            hint: Some("if that partition is held, see there".to_owned()),
+            disposition: Disposition::Retry(None),
+            source: None,
+        }
+    }
+
+    /// `None`: too early.
+    async fn try_once(&self, work: &Work, unsure: bool) -> Result<Option<Outcome>, SinkError> {
+        let database = &self.mirrors.database;
+        let mut connection = database.connection(&format!("delivering {}", self.tp)).await?;
+        let written = match work.layout() {
+            None => {
+                let step = Step::new(&database.options, &self.tp, &self.expected, &self.covers);
+                connection.step(&step).await.map(|hit| if hit { Written::Hit } else { Written::Missed })
+            }
+            Some(layout) => self.write(&mut connection, work, layout).await,
+        };
+        match written {
+            Ok(Written::Hit) => Ok(Some(Outcome::Durable)),
+            Ok(Written::TooEarly) => Ok(None),
+            Ok(Written::Missed) => self.missed(connection, work, unsure).await.map(Some),
+            Ok(Written::RowMissing) => Err(self.row_missing(work)),
+            Err(error) => Err(self.explain(connection, error).await),
+        }
+    }
+
+    async fn write(
+        &self,
+        connection: &mut Connection<'_>,
+        work: &Work,
+        layout: &Arc<Layout>,
+    ) -> Result<Written, SinkError> {
+        self.check_key(connection, layout).await?;
+        let previous = self.expected.schemas.value;
+        let accepted = self.mirrors.accepted(connection, &self.tp, layout, previous).await?;
+        match work {
+            Work::Nothing => Ok(Written::Missed),
+            Work::Truncate(_) => self.empty(connection, &accepted).await,
+            Work::Rows(segment) => {
+                let sorted = Sorted::of(segment);
+                if sorted.moves || !sorted.partial.is_empty() {
+                    self.several(connection, &accepted, segment, &sorted).await
+                } else {
+                    self.at_once(connection, &accepted, segment, &sorted).await
+                }
+            }
+        }
+    }
+
+    fn doing(segment: &Segment) -> String {
+        format!("writing {} changes to {}", segment.records(), segment.layout.target)
+    }
+
+    /// The common case: one statement.
+    async fn at_once(
+        &self,
+        connection: &mut Connection<'_>,
+        accepted: &Accepted,
+        segment: &Segment,
+        sorted: &Sorted,
+    ) -> Result<Written, SinkError> {
+        let options = &self.mirrors.database.options;
+        let step = Step::new(options, &self.tp, &self.expected, &self.covers);
+        let deleted = params(segment, &sorted.deleted, &accepted.layout.key);
+        let whole = params(segment, &sorted.whole, &accepted.written_columns());
+        let parameters: Vec<_> =
+            step.parameters().into_iter().chain(refs(&deleted)).chain(refs(&whole)).collect();
+        let exchange = async |client: &mut Object| {
+            let statement = client.prepare_cached(&accepted.write).await?;
+            let moved: i64 = client.query_one(&statement, &parameters).await?.try_get(0)?;
+            Ok(if moved == 1 { Written::Hit } else { Written::Missed })
+        };
+        connection.run(&Self::doing(segment), exchange).await
+    }
+
+    /// A transaction of several statements.
+    async fn several(
+        &self,
+        connection: &mut Connection<'_>,
+        accepted: &Accepted,
+        segment: &Segment,
+        sorted: &Sorted,
+    ) -> Result<Written, SinkError> {
+        let exchange = async |client: &mut Object| {
+            let transaction = client.transaction().await?;
+            let written = self.several_in(&transaction, accepted, segment, sorted).await?;
+            finish(transaction, written).await
+        };
+        connection.run(&Self::doing(segment), exchange).await
+    }
+
+    async fn advance(
+        &self,
+        transaction: &Transaction<'_>,
+        accepted: &Accepted,
+    ) -> Result<bool, tokio_postgres::Error> {
+        let options = &self.mirrors.database.options;
+        let step = Step::new(options, &self.tp, &self.expected, &self.covers);
+        let statement = transaction.prepare_cached(&accepted.advance).await?;
+        Ok(transaction.execute(&statement, &step.parameters()).await? == 1)
+    }
+
+    async fn several_in(
+        &self,
+        transaction: &Transaction<'_>,
+        accepted: &Accepted,
+        segment: &Segment,
+        sorted: &Sorted,
+    ) -> Result<Written, tokio_postgres::Error> {
+        if !self.advance(transaction, accepted).await? {
+            return Ok(Written::Missed);
+        }
+        let options = &self.mirrors.database.options;
+        let handing = Handing { options, topic: &self.tp.topic, accepted, segment };
+        if sorted.moves && handing.save(transaction).await? != Handover::Done {
+            return Ok(Written::TooEarly);
+        }
+        let key = &accepted.layout.key;
+        execute(transaction, &accepted.delete(), &params(segment, &sorted.deleted, key)).await?;
+        let whole = params(segment, &sorted.whole, &accepted.written_columns());
+        execute(transaction, &accepted.upsert(), &whole).await?;
+        for (missing, rows) in &sorted.partial {
+            let params = params(segment, rows, &accepted.present(missing));
+            let hit = execute(transaction, &accepted.update(missing), &params).await?;
+            if hit != rows.len() as u64 {
+                return Ok(Written::RowMissing);
+            }
+        }
+        if !sorted.moves {
+            return Ok(Written::Hit);
+        }
+        if handing.waive(transaction).await? != Handover::Done {
+            return Ok(Written::TooEarly);
+        }
+        Ok(match handing.take(transaction).await? {
+            Handover::Done => Written::Hit,
+            Handover::TooEarly => Written::TooEarly,
+            Handover::Lost => Written::RowMissing,
+        })
+    }
+
+    async fn empty(
+        &self,
+        connection: &mut Connection<'_>,
+        accepted: &Accepted,
+    ) -> Result<Written, SinkError> {
+        let target = &accepted.layout.target;
+        if self.has_siblings(connection).await? {
+            let why = format!(
+                "table {} was truncated, and {} has more than one partition: the order of the \
+                 truncate and the changes in the others is not known",
+                accepted.layout.source, self.tp.topic
+            );
+            let cure = format!(
+                "set truncate: ignore (the mirror keeps its rows) or stop, or TRUNCATE {target} by \
+                 hand once every partition has come as far, and skip the record"
+            );
+            let place = &self.mirrors.database.options.place;
+            return Err(error::refused(place, "truncate", &why, cure));
+        }
+        let exchange = async |client: &mut Object| {
+            let transaction = client.transaction().await?;
+            let mut written = Written::Missed;
+            if self.advance(&transaction, accepted).await? {
+                transaction.batch_execute(&format!("TRUNCATE {target}")).await?;
+                written = Written::Hit;
+            }
+            finish(transaction, written).await
+        };
+        connection.run(&format!("emptying {target}"), exchange).await
+    }
+
+    async fn has_siblings(&self, connection: &mut Connection<'_>) -> Result<bool, SinkError> {
+        let options = &self.mirrors.database.options;
+        let exchange =
+            async |client: &mut Object| progress::has_siblings(client, options, &self.tp).await;
+        connection.run(&format!("reading {}", options.progress), exchange).await
+    }
+
+    /// A new schema of the key moves keys to other partitions: their order is not known then.
+    async fn check_key(
+        &self,
+        connection: &mut Connection<'_>,
+        layout: &Layout,
+    ) -> Result<(), SinkError> {
+        let (new, old) = (layout.key_schema_id, self.expected.schemas.key);
+        let Some(old) = old.filter(|old| *old != new) else { return Ok(()) };
+        if !self.has_siblings(connection).await? {
+            return Ok(());
+        }
+        let options = &self.mirrors.database.options;
+        let why = format!(
+            "the key of table {} has a new schema ({old}, now {new}): its rows come in other \
+             partitions than before, and those may not have come as far",
+            layout.source
+        );
+        let cure = format!(
+            "wait until every partition of the topic is held by this or has nothing left (cdc \
+             status), then UPDATE {} SET key_schema = {new} WHERE topic = '{}' AND key_schema = \
+             {old}",
+            options.progress, self.tp.topic
+        );
+        Err(error::refused(&options.place, "key_schema_changed", &why, cure))
+    }
+
+    fn row_missing(&self, work: &Work) -> SinkError {
+        let place = &self.mirrors.database.options.place;
+        let (why, cure) = work.layout().map(|layout| row_missing_text(layout)).unwrap_or_default();
+        error::refused(place, "row_missing", &why, cure)
+    }
+
+    /// The compare-and-set missed.
+    async fn missed(
+        &self,
+        mut connection: Connection<'_>,
+        work: &Work,
+        unsure: bool,
+    ) -> Result<Outcome, SinkError> {
+        // After a lost answer the record may be ours.
+        if unsure && connection.has_arrived(&self.tp, &self.covers).await? {
+            return Ok(Outcome::Durable);
+        }
+        let Some(layout) = work.layout() else { return Ok(Outcome::Moved) };
+        if !connection.has_arrived(&self.tp, &self.expected).await? {
+            return Ok(Outcome::Moved);
+        }
+        // The record is as it was: then the table is another one.
+        self.mirrors.forget(&self.tp.topic);
+        let previous = self.expected.schemas.value;
+        self.mirrors.accepted(&mut connection, &self.tp, layout, previous).await?;
+        let place = &self.mirrors.database.options.place;
+        Err(error::changed(place, &layout.target.to_string()))
+    }
+
+    /// What a server's refusal means when the tables are looked at again.
+    async fn explain(&self, mut connection: Connection<'_>, error: SinkError) -> SinkError {
+        if error.code.starts_with("sqlstate_42") || error.code.starts_with("sqlstate_0A") {
+            // The next attempt, or the one after an operator's resume, judges the table anew.
+            self.mirrors.forget(&self.tp.topic);
+        }
+        if error.code == "sqlstate_42P01" {
+            let progress = &self.mirrors.database.options.progress;
+            return match connection.find(progress).await {
+                // Without its record the sink has no position: the reader of it decides.
+                Ok(None) => SinkError { disposition: Disposition::Moved, ..error },
+                _ => error,
+            };
+        }
+        error
+    }
+}
+
+async fn execute(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    params: &[ColumnParam<'_>],
+) -> Result<u64, tokio_postgres::Error> {
+    if params.first().is_some_and(|param| param.rows.is_empty()) {
+        return Ok(0);
+    }
+    let statement = transaction.prepare_cached(sql).await?;
+    transaction.execute(&statement, &refs(params)).await
+}
+
+async fn finish(
+    transaction: Transaction<'_>,
+    written: Written,
+) -> Result<Written, tokio_postgres::Error> {
+    match written {
+        Written::Hit => transaction.commit().await?,
+        _ => transaction.rollback().await?,
+    }
+    Ok(written)
+}

@@ -1,0 +1,231 @@
+//! The mirrors of a sink: looked up, created and brought up to a layout before its first rows.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cdc_shared::config::{PostgresSinkConfig, TruncateHandling};
+use cdc_shared::offset::TopicPartition;
+use deadpool_postgres::{Object, Transaction};
+
+use super::evolve::{self, Evolution, Obstacle, Recorded};
+use super::layout::{Layout, LayoutOptions};
+use super::record;
+use super::statement::Accepted;
+use crate::sink::SinkError;
+use crate::sink::postgres::config::Options;
+use crate::sink::postgres::database::{Connection, Database};
+use crate::sink::postgres::error;
+use crate::sink::postgres::name::quote;
+use crate::sink::postgres::prove::{CREATE_LOCK, lost};
+use crate::sink::postgres::table::{self, Found};
+
+/// What all writers of a replica sink share.
+#[derive(Debug)]
+pub(super) struct Mirrors {
+    /// Connections.
+    pub(super) database: Database,
+    /// How rows are laid out.
+    pub(super) layouts: LayoutOptions,
+    /// What a truncate does.
+    pub(super) truncate: TruncateHandling,
+    /// Whether missing schemas are created.
+    create_schema: bool,
+    /// Mirrors that are ready, by topic and schemas.
+    ready: Mutex<HashMap<Ready, Arc<Accepted>>>,
+}
+
+/// Topic, value schema, key schema.
+type Ready = (Arc<str>, i32, i32);
+
+/// What became of an attempt to make a mirror ready.
+enum Prepared {
+    Found(Box<Found>),
+    Obstacle(Obstacle),
+    /// It is gone, or was replaced.
+    Gone,
+    Replaced(u32),
+}
+
+impl Mirrors {
+    /// Reads settings and TLS files; connects later.
+    pub(super) fn new(
+        options: Options,
+        layouts: LayoutOptions,
+        config: &PostgresSinkConfig,
+    ) -> Result<Self, SinkError> {
+        Ok(Self {
+            database: Database::new(options, config)?,
+            layouts,
+            truncate: config.truncate,
+            create_schema: config.create_schema,
+            ready: Mutex::default(),
+        })
+    }
+
+    /// The mirror for rows of a layout, brought up to it when this is the first time. `previous`:
+    /// the schema of the partition's rows before these.
+    pub(super) async fn accepted(
+        &self,
+        connection: &mut Connection<'_>,
+        tp: &TopicPartition,
+        layout: &Arc<Layout>,
+        previous: Option<i32>,
+    ) -> Result<Arc<Accepted>, SinkError> {
+        let key = (tp.topic.clone(), layout.schema_id, layout.key_schema_id);
+        // An old schema that comes again is a change of the table like any other.
+        let is_change = previous.is_some_and(|previous| previous != layout.schema_id);
+        if !is_change && let Some(accepted) = self.ready().get(&key) {
+            return Ok(accepted.clone());
+        }
+        let found = self.prepare(connection, tp, layout, previous).await?;
+        let options = &self.database.options;
+        let accepted = Arc::new(Accepted::new(options, layout.clone(), &found));
+        let mut ready = self.ready();
+        // A change of the table makes what was accepted for other schemas stale.
+        ready.retain(|(topic, ..), _| !is_change || *topic != tp.topic);
+        ready.insert(key, accepted.clone());
+        Ok(accepted)
+    }
+
+    /// The topic's mirror may be another by now.
+    pub(super) fn forget(&self, topic: &str) {
+        self.ready().retain(|(ready, ..), _| &**ready != topic);
+    }
+
+    fn ready(&self) -> std::sync::MutexGuard<'_, HashMap<Ready, Arc<Accepted>>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn prepare(
+        &self,
+        connection: &mut Connection<'_>,
+        tp: &TopicPartition,
+        layout: &Layout,
+        previous: Option<i32>,
+    ) -> Result<Found, SinkError> {
+        let options = &self.database.options;
+        let doing = format!("bringing table {} up to its source {}", layout.target, layout.source);
+        let prepared = connection.run(&doing, async |client: &mut Object| {
+            let transaction = client.transaction().await?;
+            let lock = "SELECT pg_catalog.pg_advisory_xact_lock($1)";
+            transaction.execute(lock, &[&CREATE_LOCK]).await?;
+            let prepared = self.prepare_in(&transaction, tp, layout, previous).await?;
+            if matches!(prepared, Prepared::Found(_)) {
+                transaction.commit().await?;
+            } else {
+                transaction.rollback().await?;
+            }
+            Ok(prepared)
+        });
+        let stop = |code: &str, why: &str, cure: String| {
+            Err(error::refused(&options.place, code, why, cure))
+        };
+        match prepared.await.map_err(|why| with_statement(why, layout))? {
+            Prepared::Found(found) => Ok(*found),
+            Prepared::Obstacle(Obstacle { code, why, cure }) => stop(code, &why, cure),
+            Prepared::Gone => Err(lost(options, &layout.target, &evolve::create(layout))),
+            Prepared::Replaced(oid) => {
+                let why = format!(
+                    "table {} is another one than this sink has filled (its oid was {oid})",
+                    layout.target
+                );
+                let cure = format!(
+                    "restore the former table, or rewind the topic to have this one filled. If it \
+                     is the same table, restored from a dump: UPDATE {} SET table_oid = NULL \
+                     WHERE target_schema = '{}' AND target_table = '{}'",
+                    record::table(options),
+                    layout.target.schema,
+                    layout.target.table
+                );
+                stop("table_replaced", &why, cure)
+            }
+        }
+    }
+
+    async fn prepare_in(
+        &self,
+        transaction: &Transaction<'_>,
+        tp: &TopicPartition,
+        layout: &Layout,
+        previous: Option<i32>,
+    ) -> Result<Prepared, tokio_postgres::Error> {
+        let (options, target) = (&self.database.options, &layout.target);
+        let recorded = record::read(transaction, options, tp, target).await?;
+        if let Some(other) = record::other(transaction, options, tp, target).await? {
+            return Ok(Prepared::Obstacle(Obstacle {
+                code: "table_shared",
+                why: format!("table {target} is already the mirror of {other}"),
+                cure: format!(
+                    "give one of them another target_table; if the other is gone for good: DELETE \
+                     FROM {} WHERE target_schema = '{}' AND target_table = '{}'",
+                    record::table(options),
+                    target.schema,
+                    target.table
+                ),
+            }));
+        }
+        let found = table::find(&**transaction, target).await?;
+        let (statements, mut record) = match (&found, &recorded) {
+            (None, Some(_)) => return Ok(Prepared::Gone),
+            (Some(found), Some(Recorded { oid: Some(oid), .. })) if found.oid != *oid => {
+                return Ok(Prepared::Replaced(*oid));
+            }
+            (None, None) => (self.creation(transaction, layout).await?, evolve::first_record(layout)),
+            (Some(found), _) => match evolve::evolve(layout, found, recorded.as_ref(), previous) {
+                Ok(Evolution { statements, record }) => (statements, record),
+                Err(obstacle) => return Ok(Prepared::Obstacle(obstacle)),
+            },
+        };
+        for statement in &statements {
+            tracing::info!(topic = %tp.topic, at = %options.place, statement, "mirror changed");
+            transaction.batch_execute(statement).await?;
+        }
+        let found = if statements.is_empty() {
+            found
+        } else {
+            table::find(&**transaction, target).await?
+        };
+        let Some(found) = found else { return Ok(Prepared::Gone) };
+        record.oid = Some(found.oid);
+        if recorded.as_ref() != Some(&record) {
+            record::write(transaction, options, tp, target, &record).await?;
+        }
+        Ok(Prepared::Found(Box::new(found)))
+    }
+
+    async fn creation(
+        &self,
+        transaction: &Transaction<'_>,
+        layout: &Layout,
+    ) -> Result<Vec<String>, tokio_postgres::Error> {
+        let schema = &layout.target.schema;
+        let exists = "SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1";
+        let mut statements = Vec::new();
+        if self.create_schema && transaction.query_opt(exists, &[schema]).await?.is_none() {
+            statements.push(format!("CREATE SCHEMA {}", quote(schema)));
+        }
+        statements.push(evolve::create(layout));
+        Ok(statements)
+    }
+}
+
+/// Without the right to change tables a person has to: the statement is named.
+fn with_statement(why: SinkError, layout: &Layout) -> SinkError {
+    match why.code.as_str() {
+        "sqlstate_42501" => SinkError {
+            hint: Some(format!(
+                "grant the sink's user CREATE on the schema and ownership of the table, or run: {}",
+                evolve::create(layout)
+            )),
+            ..why
+        },
+        "sqlstate_3F000" => SinkError {
+            hint: Some(format!(
+                "CREATE SCHEMA {}, or set create_schema: true",
+                quote(&layout.target.schema)
+            )),
+            ..why
+        },
+        _ => why,
+    }
+}

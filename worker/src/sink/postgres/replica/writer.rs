@@ -1,0 +1,309 @@
+//! The writer of one partition: one open batch, one flush under way.
+//!
+//! A flush is a row of steps, each a transaction of its own that moves the sink's record up to
+//! where the next one begins. So what a step waits for, or stops at, does not hold back what came
+//! before it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use cdc_shared::avro::Value;
+use cdc_shared::config::TruncateHandling;
+use cdc_shared::envelope::{Envelope, Placeholder};
+use cdc_shared::offset::{NextOffset, Position, SchemaIds, TopicPartition};
+
+use super::deliver::{Delivery, Work};
+use super::layout::{Layout, no_key, source_table};
+use super::mirror::Mirrors;
+use super::segment::{Incoming, Move, Segment};
+use crate::change::{Change, KeyChange, Operation};
+use crate::sink::postgres::error;
+use crate::sink::postgres::flight::{Flight, answer, repeat};
+use crate::sink::retry::TroubleReporter;
+use crate::sink::{PartitionWriter, Progress, Rejection};
+
+/// Most bytes of cells in one batch, whatever `batch_max_bytes` says: a message of the protocol
+/// holds less than 1 GB.
+const MAX_BYTES: usize = 256 << 20;
+
+/// A step of a batch.
+#[derive(Debug)]
+struct Piece {
+    work: Work,
+    /// Offset of its first record.
+    first: i64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct ReplicaWriter {
+    mirrors: Arc<Mirrors>,
+    placeholder: Arc<Placeholder>,
+    tp: TopicPartition,
+    /// The record as last read or written, the value of the next compare-and-set.
+    expected: Position,
+    /// The layout of the latest rows.
+    layout: Option<Arc<Layout>>,
+    open: Vec<Piece>,
+    /// Records in the open batch.
+    records: usize,
+    flight: Option<Flight<()>>,
+    /// Steps of the flush that follow the one in flight, with the positions they reach.
+    waiting: VecDeque<(Work, Position)>,
+    trouble: TroubleReporter,
+}
+
+impl ReplicaWriter {
+    pub(super) fn new(
+        mirrors: Arc<Mirrors>,
+        placeholder: Arc<Placeholder>,
+        tp: TopicPartition,
+        start: Position,
+        trouble: TroubleReporter,
+    ) -> Self {
+        Self {
+            mirrors,
+            placeholder,
+            tp,
+            expected: start,
+            layout: None,
+            open: Vec::new(),
+            records: 0,
+            flight: None,
+            waiting: VecDeque::new(),
+            trouble,
+        }
+    }
+
+    /// The layout of an event, made when its schemas are new.
+    fn layout(
+        &mut self,
+        envelope: &Envelope<'_, '_>,
+        key: Value<'_, '_>,
+    ) -> Result<Arc<Layout>, Rejection> {
+        let ids = (envelope.record().plan().schema_id(), key.plan().schema_id());
+        if let Some(layout) = &self.layout
+            && (layout.schema_id, layout.key_schema_id) == ids
+        {
+            return Ok(layout.clone());
+        }
+        let layout = Layout::of(&self.mirrors.layouts, envelope, key.plan())?;
+        let layout = Arc::new(layout.keyed_by(ids.1));
+        self.layout = Some(layout.clone());
+        Ok(layout)
+    }
+
+    /// The open segment for rows of a layout; a new one where `takes` says no to it.
+    fn segment(
+        &mut self,
+        layout: &Arc<Layout>,
+        offset: i64,
+        takes: impl FnOnce(&Segment) -> bool,
+    ) -> Option<&mut Segment> {
+        let fits = match self.open.last() {
+            Some(Piece { work: Work::Rows(segment), .. }) => {
+                Arc::ptr_eq(&segment.layout, layout) && takes(segment)
+            }
+            _ => false,
+        };
+        if !fits {
+            let segment = Segment::new(layout.clone());
+            self.open.push(Piece { work: Work::Rows(segment), first: offset });
+        }
+        match self.open.last_mut() {
+            Some(Piece { work: Work::Rows(segment), .. }) => Some(segment),
+            _ => None,
+        }
+    }
+
+    fn truncate(&mut self, change: &Change<'_>, envelope: &Envelope<'_, '_>) -> Result<(), Rejection> {
+        let source = source_table(envelope)?;
+        match (self.mirrors.truncate, &self.layout) {
+            (TruncateHandling::Ignore, _) => {
+                tracing::warn!(tp = %self.tp, offset = change.offset, table = %source,
+                    "truncate: ignore, the mirror keeps its rows");
+                Ok(())
+            }
+            // Without a row of it before, the layout comes from the event's own value schema; the
+            // key is not known, but nothing is written by key.
+            (TruncateHandling::Apply, Some(layout)) if layout.source == source => {
+                let work = Work::Truncate(layout.clone());
+                self.open.push(Piece { work, first: change.offset });
+                self.records += 1;
+                Ok(())
+            }
+            (TruncateHandling::Apply, _) => Err(Rejection::stop(
+                "truncate",
+                format!("table {source} was truncated before this worker saw a row of it"),
+                "empty the mirror by hand, then cdc skip the record",
+            )),
+            (TruncateHandling::Stop, _) => Err(Rejection::stop(
+                "truncate",
+                format!("table {source} was truncated at the source"),
+                "set truncate: ignore or apply, or empty the mirror by hand once every partition \
+                 has come as far and cdc skip the record",
+            )),
+        }
+    }
+
+    fn push_row(&mut self, change: &Change<'_>, envelope: &Envelope<'_, '_>) -> Result<(), Rejection> {
+        let (Some(key), Some(bytes)) = (&change.key, change.key_bytes) else {
+            return Err(no_key(&source_table(envelope)?));
+        };
+        let layout = self.layout(envelope, *key)?;
+        let incoming = if change.operation == Operation::Delete {
+            Incoming::Key(key)
+        } else {
+            Incoming::Row(envelope.after().ok_or_else(|| {
+                Rejection::new("bad_envelope", "the event has no row after the change")
+            })?)
+        };
+        let moved = handover(change, envelope, &layout);
+        let placeholder = self.placeholder.clone();
+        let takes = |segment: &Segment| {
+            moved.is_none_or(|(half, _)| {
+                let short = || match incoming {
+                    Incoming::Row(row) => placeholder.unavailable(row).next().is_some(),
+                    Incoming::Key(_) => false,
+                };
+                segment.takes(bytes, half, half == KeyChange::To && short())
+            })
+        };
+        let Some(segment) = self.segment(&layout, change.offset, takes) else { return Ok(()) };
+        let pushed = segment.push(bytes, incoming, moved, &placeholder);
+        let is_empty = segment.rows().is_empty();
+        match pushed {
+            Ok(()) => self.records += 1,
+            Err(_) if is_empty => drop(self.open.pop()),
+            Err(_) => {}
+        }
+        pushed
+    }
+
+    fn bytes(&self) -> usize {
+        let bytes = |piece: &Piece| match &piece.work {
+            Work::Rows(segment) => segment.bytes(),
+            _ => 0,
+        };
+        self.open.iter().map(bytes).sum()
+    }
+
+    /// Starts the next step of the flush.
+    fn start_next(&mut self) {
+        let Some((work, covers)) = self.waiting.pop_front() else { return };
+        let delivery = Delivery {
+            mirrors: self.mirrors.clone(),
+            tp: self.tp.clone(),
+            expected: self.expected.clone(),
+            covers: covers.clone(),
+            trouble: self.trouble.clone(),
+        };
+        self.flight = Some(Flight::start(covers, async move {
+            let outcome =
+                repeat(&delivery.trouble, |unsure| delivery.attempt(&work, unsure)).await;
+            ((), outcome)
+        }));
+    }
+}
+
+/// Which half of a change of the primary key this is, when values can be missing from it.
+fn handover(
+    change: &Change<'_>,
+    envelope: &Envelope<'_, '_>,
+    layout: &Layout,
+) -> Option<(KeyChange, Move)> {
+    let half = change.key_change.filter(|_| layout.may_miss_values())?;
+    Some((half, Move { lsn: envelope.lsn()?, tx: envelope.tx_id()? }))
+}
+
+#[async_trait]
+impl PartitionWriter for ReplicaWriter {
+    fn has_room(&self) -> bool {
+        let limits = self.mirrors.database.options.limits;
+        self.records < limits.rows && self.bytes() < limits.bytes.min(MAX_BYTES)
+    }
+
+    fn push(&mut self, change: &Change<'_>) -> Result<(), Rejection> {
+        // Kafka's own delete marker has no effect; and what lies below the record is in the table.
+        let Some(envelope) = &change.envelope else { return Ok(()) };
+        if change.offset < self.expected.next.get() {
+            return Ok(());
+        }
+        match change.operation {
+            Operation::Tombstone => Ok(()),
+            Operation::Truncate => self.truncate(change, envelope),
+            Operation::Create | Operation::Update | Operation::Delete | Operation::Read => {
+                self.push_row(change, envelope)
+            }
+        }
+    }
+
+    fn flush(&mut self, covers: Position) {
+        let mut pieces = std::mem::take(&mut self.open);
+        self.records = 0;
+        if pieces.is_empty() {
+            pieces.push(Piece { work: Work::Nothing, first: covers.next.get() });
+        }
+        let ends: Vec<i64> = pieces.iter().skip(1).map(|piece| piece.first).collect();
+        for (at, piece) in pieces.into_iter().enumerate() {
+            let reaches = match ends.get(at).and_then(|end| NextOffset::new(*end)) {
+                Some(next) => {
+                    Position { next, schemas: schemas(&piece.work, &covers), ..covers.clone() }
+                }
+                None => covers.clone(),
+            };
+            self.waiting.push_back((piece.work, reaches));
+        }
+        self.start_next();
+    }
+
+    fn in_flight(&self) -> bool {
+        self.flight.is_some()
+    }
+
+    async fn progress(&mut self) -> Progress {
+        let Some(flight) = self.flight.as_mut() else {
+            return std::future::pending().await;
+        };
+        let ended = flight.ended().await;
+        let covers = flight.covers.clone();
+        self.flight = None;
+        match ended {
+            Ok(((), outcome)) => {
+                let progress = answer(&mut self.expected, covers, outcome);
+                match progress {
+                    Progress::Durable(_) => self.start_next(),
+                    _ => self.waiting.clear(),
+                }
+                progress
+            }
+            Err(why) => {
+                let why = format!("the flush of {} ended early: {why}", self.tp);
+                Progress::Fatal(error::internal(&self.mirrors.database.options.place, &why))
+            }
+        }
+    }
+
+    fn settle(&mut self, _offset: i64) -> bool {
+        false
+    }
+
+    fn reset(&mut self, position: Position) {
+        self.flight = None;
+        self.waiting.clear();
+        self.open.clear();
+        self.records = 0;
+        self.expected = position;
+    }
+}
+
+/// The schemas of a step that is not the last of its flush.
+fn schemas(work: &Work, covers: &Position) -> SchemaIds {
+    match work {
+        Work::Rows(Segment { layout, .. }) | Work::Truncate(layout) => {
+            SchemaIds { key: Some(layout.key_schema_id), value: Some(layout.schema_id) }
+        }
+        Work::Nothing => covers.schemas,
+    }
+}
