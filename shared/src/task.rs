@@ -35,8 +35,7 @@ pub struct Task {
 pub enum TaskKind {
     /// Compare the mirror with the source.
     Verify(VerifyOptions),
-    /// Compare, then remove from the mirror what the source does not have and write anew what
-    /// differs.
+    /// Compare, then remove from the mirror what the source does not have.
     Resync(VerifyOptions),
 }
 
@@ -192,9 +191,9 @@ pub struct TableReport {
     pub unsettled: u64,
     /// Differing rows whose key has a rejected or skipped record; counted nowhere else.
     pub given_up: u64,
-    /// Rows that were removed or written anew.
+    /// Extra rows that were removed.
     #[serde(default)]
-    pub repaired: u64,
+    pub removed: u64,
     /// Too many rows differ: the comparison ended before the table's end.
     pub cut_short: bool,
     /// What a person should know: columns that were not compared.
@@ -291,7 +290,7 @@ impl std::fmt::Display for TableReport {
             ("with other content", self.changed),
             ("too restless to compare", self.unsettled),
             ("with rejected or skipped records", self.given_up),
-            ("put right", self.repaired),
+            ("removed", self.removed),
         ];
         let told: Vec<(&str, u64)> = counts.into_iter().filter(|(_, count)| *count > 0).collect();
         if told.is_empty() {

@@ -140,7 +140,8 @@ fn start(args: RunArgs) -> Result<(), Failure> {
 fn verify(args: &TaskArgs) -> Result<u8, Failure> {
     tls::install_crypto();
     let loaded = args.on.load()?;
-    telemetry::init("warn,rdkafka=off,librdkafka=off", LogFormat::Text).map_err(Failure::Setting)?;
+    telemetry::init("warn,rdkafka=off,librdkafka=off", LogFormat::Text)
+        .map_err(Failure::Setting)?;
     let kind = TaskKind::Verify(VerifyOptions {
         topics: args.table.clone(),
         timeout_seconds: args.timeout,

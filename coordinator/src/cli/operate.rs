@@ -86,7 +86,10 @@ async fn send(config: &PipelineConfig, command: Command) -> Result<(), Failure> 
 }
 
 /// The topic of a table that the pipeline captures.
-fn topic_of(config: &PipelineConfig, table: Option<&str>) -> Result<Option<String>, Failure> {
+pub(super) fn topic_of(
+    config: &PipelineConfig,
+    table: Option<&str>,
+) -> Result<Option<String>, Failure> {
     let Some(table) = table else { return Ok(None) };
     if config.source.tables.iter().any(|known| known == table) {
         return Ok(Some(config.topic(table)));

@@ -28,7 +28,8 @@ pub struct Slot {
 /// One line with the address and the cause.
 pub async fn slot(source: &SourceConfig) -> Result<Option<Slot>, String> {
     let failed = |what: String| format!("source {}:{}: {what}", source.host, source.port);
-    let (mode, tls) = PostgresTls::of_source(source).connector().map_err(|error| failed(error.to_string()))?;
+    let (mode, tls) =
+        PostgresTls::of_source(source).connector().map_err(|error| failed(error.to_string()))?;
     let mut config = base_config(
         &source.host,
         source.port,

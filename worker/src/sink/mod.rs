@@ -151,7 +151,11 @@ impl Rejection {
     }
 
     /// A record that the partition stops at.
-    pub fn stop(code: &'static str, message: impl Into<String>, way_out: impl Into<String>) -> Self {
+    pub fn stop(
+        code: &'static str,
+        message: impl Into<String>,
+        way_out: impl Into<String>,
+    ) -> Self {
         Self { code, message: message.into(), way_out: Some(way_out.into()) }
     }
 }

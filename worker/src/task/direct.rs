@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use cdc_shared::config::{Loaded, PipelineConfig};
 use cdc_shared::task::{TaskEnd, TaskKind};
 
-use super::{ConfigFiles, Tell, TaskContext, carry_out, failed, repairs};
+use super::{ConfigFiles, TaskContext, Tell, carry_out, failed, sweeps};
 use crate::exit::Failure;
 use crate::source::probe::Probe;
 
@@ -20,9 +20,10 @@ pub async fn run(
     mut kind: TaskKind,
 ) -> Result<TaskEnd, Failure> {
     let config = Arc::new(loaded.config);
-    let sink = config.sink(sink_id).cloned().ok_or_else(|| {
-        Failure::Usage(format!("sink {sink_id} is not in the configuration"))
-    })?;
+    let sink = config
+        .sink(sink_id)
+        .cloned()
+        .ok_or_else(|| Failure::Usage(format!("sink {sink_id} is not in the configuration")))?;
     name_topics(&config, &mut kind);
     let group = config.sink_group(sink_id);
     let probe =
@@ -38,7 +39,7 @@ pub async fn run(
         source,
         probe,
         options: kind.options().clone(),
-        repair: repairs(&kind),
+        sweep: sweeps(&kind),
         tell: on_standard_error(kind.name()),
     };
     Ok(Box::pin(carry_out(&context)).await)

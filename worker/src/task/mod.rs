@@ -60,8 +60,8 @@ pub struct TaskContext {
     pub probe: Probe,
     /// Arguments.
     pub options: VerifyOptions,
-    /// Whether what differs is put right.
-    pub repair: bool,
+    /// Whether rows that the source does not have are removed.
+    pub sweep: bool,
     /// Where progress is told.
     pub tell: Tell,
 }
@@ -72,7 +72,7 @@ pub async fn carry_out(context: &TaskContext) -> TaskEnd {
     let ended = open::carry_out(context, &mut tables).await;
     let (status, message, hint) = match ended {
         Ok(()) => {
-            let (status, message) = verdict(&tables, context.repair);
+            let (status, message) = verdict(&tables);
             (status, message, None)
         }
         Err(failure) if failure.not_reached => {
@@ -94,24 +94,18 @@ fn failed(message: String) -> TaskEnd {
     }
 }
 
-fn verdict(tables: &[TableReport], repaired: bool) -> (TaskStatus, String) {
+fn verdict(tables: &[TableReport]) -> (TaskStatus, String) {
     let sum = |count: fn(&TableReport) -> u64| tables.iter().map(count).sum::<u64>();
-    let (rows, different) = (sum(|table| table.rows), sum(TableReport::different));
+    let (rows, removed) = (sum(|table| table.rows), sum(|table| table.removed));
+    let different = sum(TableReport::different) - removed;
     let (unsettled, given_up) = (sum(|table| table.unsettled), sum(|table| table.given_up));
-    let cut = tables.iter().any(|table| table.cut_short);
-    let at_least = if cut { "at least " } else { "" };
-    let count = tables.len();
-    let compared = format!("{rows} rows of {count} table{}", if count == 1 { "" } else { "s" });
-    if repaired && different > 0 {
-        let done = sum(|table| table.repaired);
-        let status = if done >= different && !cut && unsettled == 0 {
-            TaskStatus::Equal
-        } else {
-            TaskStatus::Differs
-        };
-        return (status, format!("{at_least}{different} rows differed, {done} put right ({compared})"));
+    let at_least = if tables.iter().any(|table| table.cut_short) { "at least " } else { "" };
+    let plural = if tables.len() == 1 { "" } else { "s" };
+    let mut compared = format!("{rows} rows of {} table{plural} compared", tables.len());
+    if removed > 0 {
+        compared.push_str(&format!(", {removed} removed from the mirror"));
     }
-    if different > 0 {
+    if different > 0 || !at_least.is_empty() {
         return (TaskStatus::Differs, format!("{at_least}{different} rows differ ({compared})"));
     }
     if given_up > 0 {
@@ -126,7 +120,43 @@ fn verdict(tables: &[TableReport], repaired: bool) -> (TaskStatus, String) {
     (TaskStatus::Equal, format!("equal ({compared})"))
 }
 
-/// Whether a task of this kind writes into the sink.
-fn repairs(kind: &TaskKind) -> bool {
+/// Whether a task of this kind removes rows.
+fn sweeps(kind: &TaskKind) -> bool {
     matches!(kind, TaskKind::Resync(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_table_decides() {
+        let table = |change: fn(&mut TableReport)| {
+            let mut report = TableReport { rows: 10, ..TableReport::default() };
+            change(&mut report);
+            report
+        };
+        let of = |tables: &[TableReport]| verdict(tables);
+        let equal = table(|_| ());
+        assert_eq!(of(&[equal.clone()]).1, "equal (10 rows of 1 table compared)");
+        assert_eq!(of(&[]).0, TaskStatus::Equal);
+        let differs = table(|t| t.missing = 1);
+        assert_eq!(of(&[equal.clone(), differs]).0, TaskStatus::Differs);
+        assert_eq!(of(&[table(|t| t.given_up = 1)]).0, TaskStatus::Differs);
+        assert_eq!(of(&[table(|t| t.unsettled = 1)]).0, TaskStatus::NotReached);
+        let swept = |extra| {
+            let mut report = table(|t| t.removed = 2);
+            report.extra = extra;
+            verdict(&[report])
+        };
+        assert_eq!(swept(2).0, TaskStatus::Equal);
+        assert_eq!(swept(2).1, "equal (10 rows of 1 table compared, 2 removed from the mirror)");
+        assert_eq!(swept(3).0, TaskStatus::Differs);
+        let cut = table(|t| {
+            t.extra = 5;
+            t.removed = 5;
+            t.cut_short = true;
+        });
+        assert_eq!(of(&[cut]).0, TaskStatus::Differs);
+    }
 }

@@ -9,7 +9,7 @@ use cdc_shared::task::Task;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{ConfigFiles, Tell, TaskContext, carry_out, failed, repairs};
+use super::{ConfigFiles, TaskContext, Tell, carry_out, failed, sweeps};
 use crate::source::control::ControlView;
 use crate::source::probe::Probe;
 use crate::status::SharedStatus;
@@ -126,7 +126,7 @@ impl TaskRunner {
                     source,
                     probe: self.probe.clone(),
                     options: task.kind.options().clone(),
-                    repair: repairs(&task.kind),
+                    sweep: sweeps(&task.kind),
                     tell: tell.clone(),
                 };
                 Box::pin(carry_out(&context)).await

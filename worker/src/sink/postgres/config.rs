@@ -102,9 +102,8 @@ impl EventsOptions {
         sink_id: &str,
         config: &PostgresSinkConfig,
     ) -> Result<Self, SinkError> {
-        let target = TableName::parse(config.target_table(), DEFAULT_SCHEMA).map_err(|why| {
-            error::configuration(&place(config), &format!("target_table: {why}"))
-        })?;
+        let target = TableName::parse(config.target_table(), DEFAULT_SCHEMA)
+            .map_err(|why| error::configuration(&place(config), &format!("target_table: {why}")))?;
         let common = Options::new(pipeline_id, sink_id, config, &target.schema)?;
         if target == common.progress {
             let why = format!("target_table and progress_table are both {target}");

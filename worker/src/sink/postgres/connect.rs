@@ -21,10 +21,7 @@ const MAX_APPLICATION_NAME: usize = 63;
 ///
 /// # Errors
 /// TLS files that cannot be used ([`crate::sink::Disposition::Fatal`]).
-pub(super) fn pool(
-    options: &Options,
-    config: &PostgresSinkConfig,
-) -> Result<Pool, SinkError> {
+pub(super) fn pool(options: &Options, config: &PostgresSinkConfig) -> Result<Pool, SinkError> {
     let (client, connector) = client(config, &application_name(&options.sink_id))?;
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let session = session_settings(options);

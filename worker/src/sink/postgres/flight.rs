@@ -41,9 +41,7 @@ impl<T: Send + 'static> Flight<T> {
     }
 
     /// Waits for its end; cancel-safe.
-    pub(super) async fn ended(
-        &mut self,
-    ) -> Result<(T, Result<Outcome, SinkError>), JoinError> {
+    pub(super) async fn ended(&mut self) -> Result<(T, Result<Outcome, SinkError>), JoinError> {
         (&mut self.task).await
     }
 }

@@ -148,7 +148,10 @@ impl Delivery {
         let written = match work.layout() {
             None => {
                 let step = Step::new(&database.options, &self.tp, &self.expected, &self.covers);
-                connection.step(&step).await.map(|hit| if hit { Written::Hit } else { Written::Missed })
+                connection
+                    .step(&step)
+                    .await
+                    .map(|hit| if hit { Written::Hit } else { Written::Missed })
             }
             Some(layout) => self.write(&mut connection, work, layout).await,
         };

@@ -84,11 +84,8 @@ pub(super) fn evolve(
 ) -> Result<Evolution, Obstacle> {
     table::judge_kind(&layout.target, found)?;
     judge_key(layout, found)?;
-    let statements = [
-        columns(layout, found, recorded, previous)?,
-        extras(layout, found, recorded)?,
-    ]
-    .concat();
+    let statements =
+        [columns(layout, found, recorded, previous)?, extras(layout, found, recorded)?].concat();
     Ok(Evolution { statements, record: next_record(layout, recorded, previous) })
 }
 
@@ -138,8 +135,7 @@ fn added(
     let add = format!("ALTER TABLE {table} ADD COLUMN {name} {}", column.ty.sql);
     let gone = recorded.and_then(|recorded| {
         let gone = |name: &&String| {
-            !layout.names().any(|n| n == name.as_str())
-                && table::column_of(found, name).is_some()
+            !layout.names().any(|n| n == name.as_str()) && table::column_of(found, name).is_some()
         };
         recorded.columns.iter().find(gone)
     });

@@ -170,7 +170,9 @@ impl Mirrors {
             (Some(found), Some(Recorded { oid: Some(oid), .. })) if found.oid != *oid => {
                 return Ok(Prepared::Replaced(*oid));
             }
-            (None, None) => (self.creation(transaction, layout).await?, evolve::first_record(layout)),
+            (None, None) => {
+                (self.creation(transaction, layout).await?, evolve::first_record(layout))
+            }
             (Some(found), _) => match evolve::evolve(layout, found, recorded.as_ref(), previous) {
                 Ok(Evolution { statements, record }) => (statements, record),
                 Err(obstacle) => return Ok(Prepared::Obstacle(obstacle)),
@@ -180,11 +182,8 @@ impl Mirrors {
             tracing::info!(topic = %tp.topic, at = %options.place, statement, "mirror changed");
             transaction.batch_execute(statement).await?;
         }
-        let found = if statements.is_empty() {
-            found
-        } else {
-            table::find(&**transaction, target).await?
-        };
+        let found =
+            if statements.is_empty() { found } else { table::find(&**transaction, target).await? };
         let Some(found) = found else { return Ok(Prepared::Gone) };
         record.oid = Some(found.oid);
         if recorded.as_ref() != Some(&record) {

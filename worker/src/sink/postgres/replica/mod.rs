@@ -88,9 +88,8 @@ impl PostgresReplica {
         sink_id: &str,
         config: &PostgresSinkConfig,
     ) -> Result<Self, SinkError> {
-        let names = NamePattern::parse(config.target_table(), DEFAULT_SCHEMA).map_err(|why| {
-            error::configuration(&place(config), &format!("target_table: {why}"))
-        })?;
+        let names = NamePattern::parse(config.target_table(), DEFAULT_SCHEMA)
+            .map_err(|why| error::configuration(&place(config), &format!("target_table: {why}")))?;
         let schema = names.fixed_schema().unwrap_or_else(|| DEFAULT_SCHEMA.to_owned());
         let mut options = Options::new(&pipeline.pipeline_id, sink_id, config, &schema)?;
         options.session = SESSION;

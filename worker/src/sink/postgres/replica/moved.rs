@@ -219,11 +219,7 @@ impl Handing<'_> {
         groups
     }
 
-    async fn are_saved(
-        &self,
-        transaction: &Transaction<'_>,
-        moves: &Moves,
-    ) -> Result<bool, Error> {
+    async fn are_saved(&self, transaction: &Transaction<'_>, moves: &Moves) -> Result<bool, Error> {
         let sql = format!(
             "SELECT pg_catalog.count(*) FROM {} AS m WHERE m.pipeline_id = $1 AND m.sink_id = $2 \
              AND m.topic = $3 AND m.needed AND (m.lsn, m.tx) IN (SELECT * FROM ROWS FROM \

@@ -166,9 +166,8 @@ impl Segment {
         match change {
             KeyChange::From => pending.is_none(),
             KeyChange::To => {
-                let free = pending.is_none_or(|row| {
-                    row.state == State::Absent && row.reached_by.is_none()
-                });
+                let free = pending
+                    .is_none_or(|row| row.state == State::Absent && row.reached_by.is_none());
                 free && !(needs_values && self.has_left)
             }
         }

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use super::layout::Layout;
-use super::types::fit;
 use super::types::Fit;
+use super::types::fit;
 use crate::sink::postgres::config::Options;
 use crate::sink::postgres::name::quote;
 use crate::sink::postgres::statement::compare_and_set;

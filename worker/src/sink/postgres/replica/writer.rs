@@ -117,7 +117,11 @@ impl ReplicaWriter {
         }
     }
 
-    fn truncate(&mut self, change: &Change<'_>, envelope: &Envelope<'_, '_>) -> Result<(), Rejection> {
+    fn truncate(
+        &mut self,
+        change: &Change<'_>,
+        envelope: &Envelope<'_, '_>,
+    ) -> Result<(), Rejection> {
         let source = source_table(envelope)?;
         match (self.mirrors.truncate, &self.layout) {
             (TruncateHandling::Ignore, _) => {
@@ -147,7 +151,11 @@ impl ReplicaWriter {
         }
     }
 
-    fn push_row(&mut self, change: &Change<'_>, envelope: &Envelope<'_, '_>) -> Result<(), Rejection> {
+    fn push_row(
+        &mut self,
+        change: &Change<'_>,
+        envelope: &Envelope<'_, '_>,
+    ) -> Result<(), Rejection> {
         let (Some(key), Some(bytes)) = (&change.key, change.key_bytes) else {
             return Err(no_key(&source_table(envelope)?));
         };
@@ -200,8 +208,7 @@ impl ReplicaWriter {
             trouble: self.trouble.clone(),
         };
         self.flight = Some(Flight::start(covers, async move {
-            let outcome =
-                repeat(&delivery.trouble, |unsure| delivery.attempt(&work, unsure)).await;
+            let outcome = repeat(&delivery.trouble, |unsure| delivery.attempt(&work, unsure)).await;
             ((), outcome)
         }));
     }

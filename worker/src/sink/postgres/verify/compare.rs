@@ -37,8 +37,8 @@ pub(super) struct Comparison<'c> {
     pub(super) tell: &'c Tell,
     pub(super) show_values: bool,
     pub(super) report: TableReport,
-    /// Keys that differ for sure, where they are to be repaired.
-    pub(super) wrong: Option<Vec<(Key, DifferenceKind)>>,
+    /// Key and version of the mirror's extra rows, where they are to be removed.
+    pub(super) ghosts: Option<Vec<(Key, String)>>,
     suspects: Vec<Key>,
 }
 
@@ -53,7 +53,17 @@ impl<'c> Comparison<'c> {
         let report = TableReport { notes: plan.notes.clone(), ..report };
         let (source, mirror) = sides;
         let suspects = Vec::new();
-        Self { source, mirror, plan, reach, tell, show_values: false, report, wrong: None, suspects }
+        Self {
+            source,
+            mirror,
+            plan,
+            reach,
+            tell,
+            show_values: false,
+            report,
+            ghosts: None,
+            suspects,
+        }
     }
 
     /// Compares the whole table. The report is right as far as it came, also after a failure.
@@ -186,16 +196,18 @@ impl<'c> Comparison<'c> {
                     continue;
                 }
                 Verdict::Missing => (DifferenceKind::Missing, Vec::new()),
-                Verdict::Extra => (DifferenceKind::Extra, Vec::new()),
+                Verdict::Extra => {
+                    if let (Some(ghosts), Some(version)) = (&mut self.ghosts, seen.of_mirror()) {
+                        ghosts.push((key.clone(), version.to_owned()));
+                    }
+                    (DifferenceKind::Extra, Vec::new())
+                }
                 Verdict::Changed(columns) => (DifferenceKind::Changed, columns),
             };
             wrong.push((key.clone(), kind, columns));
         }
         self.count(&wrong);
         self.name(&wrong).await?;
-        if let Some(all) = &mut self.wrong {
-            all.extend(wrong.into_iter().map(|(key, kind, _)| (key, kind)));
-        }
         Ok(still)
     }
 
@@ -244,7 +256,10 @@ impl<'c> Comparison<'c> {
             self.report.differences.push(Difference {
                 kind: *kind,
                 key: fields
-                    .map(|(column, text)| Field { column: column.clone(), text: Some(text.clone()) })
+                    .map(|(column, text)| Field {
+                        column: column.clone(),
+                        text: Some(text.clone()),
+                    })
                     .collect(),
                 columns: shown.collect(),
             });

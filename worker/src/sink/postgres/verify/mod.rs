@@ -4,7 +4,7 @@
 //! both tables are walked in chunks of their key, each chunk one hash per database (`compare`);
 //! where hashes differ the rows are, and what differs is read again until it is equal or surely
 //! different (`settle`). What is equal text is decided in `plan`. Only `resync` writes, and only
-//! into the mirror (`repair`).
+//! into the mirror (`sweep`).
 //!
 //! Both databases are read in short statements; no snapshot is held open.
 
@@ -13,10 +13,10 @@ mod failure;
 mod plan;
 mod position;
 mod query;
-mod repair;
 mod settle;
 mod shape;
 mod side;
+mod sweep;
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ use self::position::Stream;
 use self::side::Side;
 use super::name::TableName;
 use super::replica;
-use crate::task::{Tell, TaskContext};
+use crate::task::{TaskContext, Tell};
 
 /// Waits until the sink has applied what the source had committed.
 #[async_trait]
@@ -53,8 +53,8 @@ pub struct Databases<'c> {
 pub struct Manner {
     /// Whether differing values are told.
     pub show_values: bool,
-    /// Whether what differs is put right.
-    pub repair: bool,
+    /// Whether rows that the source does not have are removed.
+    pub sweep: bool,
 }
 
 /// Carries a task out. The reports are right as far as they go, also after a failure.
@@ -84,7 +84,7 @@ pub async fn carry_out(
         probe: context.probe.clone(),
         timeout: Duration::from_secs(context.options.timeout_seconds),
     };
-    let manner = Manner { show_values: context.options.show_values, repair: context.repair };
+    let manner = Manner { show_values: context.options.show_values, sweep: context.sweep };
     compare(&databases, &tables, &mut stream, manner, &context.tell, reports).await
 }
 
@@ -143,10 +143,10 @@ pub async fn compare(
         };
         let mut comparison = Comparison::new((&source, &mirror), plan, reach, tell, report);
         comparison.show_values = manner.show_values;
-        comparison.wrong = manner.repair.then(Vec::new);
+        comparison.ghosts = manner.sweep.then(Vec::new);
         let mut outcome = comparison.run().await;
-        if outcome.is_ok() && manner.repair {
-            outcome = repair::repair(&mut comparison).await;
+        if outcome.is_ok() {
+            outcome = sweep::sweep(&mut comparison).await;
         }
         reports.push(comparison.report);
         outcome?;

@@ -254,11 +254,8 @@ mod tests {
     fn what_the_mirror_lacks_is_null_and_what_the_source_computes_is_left_out() {
         let mut generated = column("twice", "integer", None);
         generated.generated = true;
-        let source = shape(vec![
-            column("id", "integer", Some(1)),
-            column("new", "text", None),
-            generated,
-        ]);
+        let source =
+            shape(vec![column("id", "integer", Some(1)), column("new", "text", None), generated]);
         let found = plan(&source, &shape(vec![column("id", "integer", Some(1))])).unwrap();
         assert_eq!(found.columns, ["id", "new"]);
         assert_eq!(found.mirror.texts, [r#"t."id"::text"#, "NULL::text"]);

@@ -61,9 +61,10 @@ impl Reach for Stream<'_> {
         let deadline = Instant::now() + self.timeout;
         let position = self.take(tell).await?;
         self.confirmed(&position, deadline, tell).await?;
-        let ends = self.probe.ends(&topic).await.map_err(|error| {
-            TaskFailure::failed(error.to_string()).hint("make Kafka reachable")
-        })?;
+        let ends =
+            self.probe.ends(&topic).await.map_err(|error| {
+                TaskFailure::failed(error.to_string()).hint("make Kafka reachable")
+            })?;
         self.applied(&topic, &ends, &position, deadline, tell).await?;
         Ok(position)
     }
@@ -102,7 +103,8 @@ impl Stream<'_> {
         loop {
             let rows = self.source.ask("look at the slot", SLOT, &[&self.slot, &position]).await?;
             let Some(row) = rows.first() else {
-                let message = format!("{} has no replication slot {}", self.source.place, self.slot);
+                let message =
+                    format!("{} has no replication slot {}", self.source.place, self.slot);
                 return Err(TaskFailure::failed(message).hint("cdc deploy FILE makes it"));
             };
             let (reached, at): (Option<bool>, Option<String>) = (row.get(0), row.get(1));
@@ -118,9 +120,8 @@ impl Stream<'_> {
             );
             if Instant::now() >= deadline {
                 let message = format!("not reached in {:?}: {waiting}", self.timeout);
-                return Err(TaskFailure::not_reached(message).hint(
-                    "see cdc health for the connector; a longer --timeout if it only lags",
-                ));
+                return Err(TaskFailure::not_reached(message)
+                    .hint("see cdc health for the connector; a longer --timeout if it only lags"));
             }
             tell_now_and_then(tell, &mut told, &waiting);
             tokio::time::sleep(LOOK).await;
@@ -157,9 +158,8 @@ impl Stream<'_> {
             let waiting = format!("position {position} of the source: {behind}");
             if Instant::now() >= deadline {
                 let message = format!("not reached in {:?}: {waiting}", self.timeout);
-                return Err(TaskFailure::not_reached(message).hint(
-                    "see cdc health for the sink; a longer --timeout if it only lags",
-                ));
+                return Err(TaskFailure::not_reached(message)
+                    .hint("see cdc health for the sink; a longer --timeout if it only lags"));
             }
             tell_now_and_then(tell, &mut told, &waiting);
             tokio::time::sleep(LOOK).await;

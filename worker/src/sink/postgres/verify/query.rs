@@ -6,6 +6,9 @@
 
 use super::plan::SidePlan;
 
+/// Another for every row that is written.
+const VERSION: &str = "concat_ws(' ', t.tableoid, t.ctid, t.xmin)";
+
 /// A key as texts. NULL cannot be in a key.
 pub(super) type Key = Vec<String>;
 
@@ -64,8 +67,7 @@ impl SidePlan {
     pub(super) fn looked_up(&self) -> String {
         let hashes: Vec<String> = self.texts.iter().map(|text| hash(text)).collect();
         format!(
-            "SELECT w.n, concat_ws(' ', t.tableoid, t.ctid, t.xmin), \
-             ARRAY[{hashes}]::int8[] FROM {from}",
+            "SELECT w.n, {VERSION}, ARRAY[{hashes}]::int8[] FROM {from}",
             hashes = hashes.join(", "),
             from = self.wanted(),
         )
@@ -78,24 +80,25 @@ impl SidePlan {
         format!("SELECT w.n, ARRAY[{}]::text[] FROM {}", texts.join(", "), self.wanted())
     }
 
-    /// Removes the rows with these keys.
+    /// Removes the rows with these keys, as far as they are the versions in the last array.
     pub(super) fn remove(&self) -> String {
+        let mut names = self.names();
+        names.push("version".to_owned());
         format!(
-            "DELETE FROM {} t USING {} WHERE {}",
-            self.table,
-            self.unnested(),
-            self.equalities()
+            "DELETE FROM {table} t USING {wanted} WHERE {equal} AND {VERSION} = w.version",
+            table = self.table,
+            wanted = unnested(&names),
+            equal = self.equalities(),
         )
     }
 
     fn wanted(&self) -> String {
-        format!("{} JOIN {} t ON {}", self.unnested(), self.table, self.equalities())
+        format!("{} JOIN {} t ON {}", unnested(&self.names()), self.table, self.equalities())
     }
 
-    fn unnested(&self) -> String {
-        let arrays: Vec<String> = (1..=self.key.len()).map(|i| format!("${i}::text[]")).collect();
-        let names: Vec<String> = (0..self.key.len()).map(|i| format!("k{i}")).collect();
-        format!("unnest({}) WITH ORDINALITY w({}, n)", arrays.join(", "), names.join(", "))
+    /// The key's columns among wanted keys.
+    fn names(&self) -> Vec<String> {
+        (0..self.key.len()).map(|i| format!("k{i}")).collect()
     }
 
     fn equalities(&self) -> String {
@@ -138,6 +141,12 @@ impl SidePlan {
     fn row_hash(&self) -> String {
         hash(&format!("ROW({})::text", self.texts.join(", ")))
     }
+}
+
+/// Arrays of texts as the columns of a table, numbered.
+fn unnested(names: &[String]) -> String {
+    let arrays: Vec<String> = (1..=names.len()).map(|i| format!("${i}::text[]")).collect();
+    format!("unnest({}) WITH ORDINALITY w({}, n)", arrays.join(", "), names.join(", "))
 }
 
 /// 64 bits of a text, the same on every server from PostgreSQL 11 on.

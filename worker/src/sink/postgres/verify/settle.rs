@@ -51,6 +51,11 @@ impl Seen {
         if unwritten { difference(now.as_ref(), mirror.as_ref()) } else { Verdict::Open }
     }
 
+    /// Version of the mirror's row when it was last read.
+    pub(super) fn of_mirror(&self) -> Option<&str> {
+        self.mirror.as_ref()?.as_ref().map(|row| row.version.as_str())
+    }
+
     /// The mirror, after the sink passed the position taken behind the latest [`Seen::source`].
     pub(super) fn mirror(&mut self, now: Option<Version>) -> Verdict {
         let before = self.mirror.replace(now);

@@ -77,9 +77,8 @@ impl Side {
         }
         let place = format!("source {}:{}/{}", source.host, source.port, source.database);
         let tls = PostgresTls::of_source(source);
-        let (mode, tls) = tls
-            .connector()
-            .map_err(|error| TaskFailure::failed(format!("source.ssl: {error}")))?;
+        let (mode, tls) =
+            tls.connector().map_err(|error| TaskFailure::failed(format!("source.ssl: {error}")))?;
         let mut config = base_config(
             &source.host,
             source.port,
