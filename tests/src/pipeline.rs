@@ -122,6 +122,25 @@ impl Pipeline {
         self.sink(json!({"sink_id": id, "sink_type": "postgres", "postgres": section}))
     }
 
+    /// Adds a mirror of its tables in the target database, under the names that they have at the
+    /// source.
+    pub fn replica(&mut self, id: &str) -> &mut Self {
+        let stack = Stack::get();
+        let section = json!({
+            "host": "127.0.0.1",
+            "port": stack.postgres_port(),
+            "database": stack.value("TARGET_DATABASE"),
+            "username": stack.value("TARGET_USER"),
+            "password": stack.value("TARGET_PASSWORD"),
+            "write_mode": "replica",
+            "progress_table": format!("{}.cdc_offsets", self.id),
+            "flush_interval_ms": 20,
+            "idle_in_transaction_timeout_ms": 1500,
+            "lock_timeout_ms": 3000,
+        });
+        self.sink(json!({"sink_id": id, "sink_type": "postgres", "postgres": section}))
+    }
+
     /// Adds any sink.
     pub fn sink(&mut self, sink: Value) -> &mut Self {
         self.config["sinks"].as_array_mut().unwrap().push(sink);

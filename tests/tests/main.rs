@@ -8,4 +8,6 @@ mod crash;
 mod happy;
 mod holds;
 mod records;
+mod replica;
 mod secure;
+mod verify;

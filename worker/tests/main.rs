@@ -7,5 +7,6 @@
 )]
 
 mod postgres;
+mod replica;
 mod support;
 mod webhook;

@@ -12,7 +12,7 @@ use super::dlq::DeadLetter;
 use super::hold::Hold;
 use super::partition::{PartitionTask, Phase};
 use super::running::{Delivery, Unblocked};
-use crate::sink::SinkError;
+use crate::sink::{Disposition, SinkError};
 
 /// A record that the sink will never take.
 #[derive(Debug)]
@@ -97,13 +97,14 @@ impl PartitionTask {
         offset: Option<i64>,
         error: SinkError,
     ) -> Option<Phase> {
-        let SinkError { code, message, .. } = error;
+        let SinkError { code, message, hint, disposition, .. } = error;
+        let way_out = hint.filter(|_| disposition == Disposition::RejectAndStop);
         let offset = offset.or_else(|| self.culprit(delivery));
         let Some(offset) = offset else {
             self.offer_again(delivery);
             return None;
         };
-        let reject = Reject { offset, code, message, way_out: None };
+        let reject = Reject { offset, code, message, way_out };
         if delivery.blocked.is_some() {
             delivery.rejects.push_back(reject);
             return None;

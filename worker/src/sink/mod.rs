@@ -168,6 +168,9 @@ pub enum Disposition {
     Retry(Option<std::time::Duration>),
     /// This record, or one of this batch, can never be taken.
     Reject,
+    /// The same, and it must not be given up whatever `on_reject` says: once found, the partition
+    /// stops at it, by the name of the error.
+    RejectAndStop,
     /// The compare-and-set missed.
     Moved,
     /// The sink is over until an operator acts.

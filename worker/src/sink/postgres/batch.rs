@@ -177,7 +177,7 @@ fn storable(json: &[u8], is_jsonb: bool) -> Result<(), Rejection> {
 
 /// Whether JSON text has the escape `\u0000`, which `jsonb` cannot store (its texts end up as
 /// PostgreSQL texts, and those cannot hold NUL).
-fn has_nul_escape(json: &[u8]) -> bool {
+pub(super) fn has_nul_escape(json: &[u8]) -> bool {
     const ESCAPE: &[u8] = b"u0000";
     let mut rest = json;
     while let Some(backslash) = rest.iter().position(|byte| *byte == b'\\') {

@@ -78,7 +78,9 @@ pub(super) fn answer(
         }
         Ok(Outcome::Moved) => Progress::Moved,
         Err(error) => match error.disposition {
-            Disposition::Reject => Progress::Rejected { offset: None, error },
+            Disposition::Reject | Disposition::RejectAndStop => {
+                Progress::Rejected { offset: None, error }
+            }
             Disposition::Moved => Progress::Moved,
             Disposition::Stop => Progress::Stop(error),
             // Retries never leave the retrier.

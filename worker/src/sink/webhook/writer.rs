@@ -221,7 +221,10 @@ impl WebhookWriter {
                     self.reports.push_back(Progress::Stop(error));
                 }
             }
-            Disposition::Reject | Disposition::Moved | Disposition::Fatal => {
+            Disposition::Reject
+            | Disposition::RejectAndStop
+            | Disposition::Moved
+            | Disposition::Fatal => {
                 self.endpoint.gate.answered();
                 self.rejected(seq, offset, error);
             }

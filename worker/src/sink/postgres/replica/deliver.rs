@@ -10,13 +10,17 @@ use tokio_postgres::types::ToSql;
 use super::layout::Layout;
 use super::mirror::Mirrors;
 use super::moved::{Handing, Handover};
+use super::naming::SourceTable;
 use super::param::ColumnParam;
+use super::record;
 use super::segment::{Segment, State, row_missing_text};
 use super::statement::Accepted;
 use crate::sink::postgres::database::Connection;
 use crate::sink::postgres::error;
 use crate::sink::postgres::flight::Outcome;
+use crate::sink::postgres::name::TableName;
 use crate::sink::postgres::progress::{self, Step};
+use crate::sink::postgres::statement::compare_and_set;
 use crate::sink::retry::TroubleReporter;
 use crate::sink::{Disposition, SinkError};
 
@@ -35,15 +39,14 @@ pub(super) enum Work {
     /// Rows.
     Rows(Segment),
     /// The mirror is emptied.
-    Truncate(Arc<Layout>),
+    Truncate(SourceTable, TableName),
 }
 
 impl Work {
     fn layout(&self) -> Option<&Arc<Layout>> {
         match self {
-            Self::Nothing => None,
             Self::Rows(segment) => Some(&segment.layout),
-            Self::Truncate(layout) => Some(layout),
+            Self::Nothing | Self::Truncate(..) => None,
         }
     }
 }
@@ -65,6 +68,12 @@ enum Written {
     TooEarly,
     /// Rolled back: a row that was to be updated in part is not there.
     RowMissing,
+}
+
+impl Written {
+    fn of(hit: bool) -> Self {
+        if hit { Self::Hit } else { Self::Missed }
+    }
 }
 
 /// A segment's rows by what is to be done.
@@ -145,15 +154,13 @@ impl Delivery {
     async fn try_once(&self, work: &Work, unsure: bool) -> Result<Option<Outcome>, SinkError> {
         let database = &self.mirrors.database;
         let mut connection = database.connection(&format!("delivering {}", self.tp)).await?;
-        let written = match work.layout() {
-            None => {
+        let written = match work {
+            Work::Nothing => {
                 let step = Step::new(&database.options, &self.tp, &self.expected, &self.covers);
-                connection
-                    .step(&step)
-                    .await
-                    .map(|hit| if hit { Written::Hit } else { Written::Missed })
+                connection.step(&step).await.map(Written::of)
             }
-            Some(layout) => self.write(&mut connection, work, layout).await,
+            Work::Rows(segment) => self.write(&mut connection, segment).await,
+            Work::Truncate(source, target) => self.empty(&mut connection, source, target).await,
         };
         match written {
             Ok(Written::Hit) => Ok(Some(Outcome::Durable)),
@@ -167,23 +174,17 @@ impl Delivery {
     async fn write(
         &self,
         connection: &mut Connection<'_>,
-        work: &Work,
-        layout: &Arc<Layout>,
+        segment: &Segment,
     ) -> Result<Written, SinkError> {
+        let layout = &segment.layout;
         self.check_key(connection, layout).await?;
         let previous = self.expected.schemas.value;
         let accepted = self.mirrors.accepted(connection, &self.tp, layout, previous).await?;
-        match work {
-            Work::Nothing => Ok(Written::Missed),
-            Work::Truncate(_) => self.empty(connection, &accepted).await,
-            Work::Rows(segment) => {
-                let sorted = Sorted::of(segment);
-                if sorted.moves || !sorted.partial.is_empty() {
-                    self.several(connection, &accepted, segment, &sorted).await
-                } else {
-                    self.at_once(connection, &accepted, segment, &sorted).await
-                }
-            }
+        let sorted = Sorted::of(segment);
+        if sorted.moves || !sorted.partial.is_empty() {
+            self.several(connection, &accepted, segment, &sorted).await
+        } else {
+            self.at_once(connection, &accepted, segment, &sorted).await
         }
     }
 
@@ -208,7 +209,7 @@ impl Delivery {
         let exchange = async |client: &mut Object| {
             let statement = client.prepare_cached(&accepted.write).await?;
             let moved: i64 = client.query_one(&statement, &parameters).await?.try_get(0)?;
-            Ok(if moved == 1 { Written::Hit } else { Written::Missed })
+            Ok(Written::of(moved == 1))
         };
         connection.run(&Self::doing(segment), exchange).await
     }
@@ -282,30 +283,32 @@ impl Delivery {
     async fn empty(
         &self,
         connection: &mut Connection<'_>,
-        accepted: &Accepted,
+        source: &SourceTable,
+        target: &TableName,
     ) -> Result<Written, SinkError> {
-        let target = &accepted.layout.target;
+        let options = &self.mirrors.database.options;
         if self.has_siblings(connection).await? {
             let why = format!(
-                "table {} was truncated, and {} has more than one partition: the order of the \
-                 truncate and the changes in the others is not known",
-                accepted.layout.source, self.tp.topic
+                "table {source} was truncated, and {} has more than one partition: the order of \
+                 the truncate and the changes in the others is not known",
+                self.tp.topic
             );
-            let cure = format!(
-                "set truncate: ignore (the mirror keeps its rows) or stop, or TRUNCATE {target} by \
-                 hand once every partition has come as far, and skip the record"
-            );
-            let place = &self.mirrors.database.options.place;
-            return Err(error::refused(place, "truncate", &why, cure));
+            let cure = "set truncate: ignore (the mirror keeps its rows), or empty the mirror by \
+                        hand once every partition has come as far, and skip the record";
+            let error = error::refused(&options.place, "truncate", &why, cure.to_owned());
+            return Err(SinkError { disposition: Disposition::RejectAndStop, ..error });
         }
+        let step = Step::new(options, &self.tp, &self.expected, &self.covers);
         let exchange = async |client: &mut Object| {
             let transaction = client.transaction().await?;
-            let mut written = Written::Missed;
-            if self.advance(&transaction, accepted).await? {
+            let hit =
+                transaction.execute(&compare_and_set(options), &step.parameters()).await? == 1;
+            // Without a record there is no mirror yet.
+            let is_mirror = record::read(&transaction, options, &self.tp, target).await?.is_some();
+            if hit && is_mirror {
                 transaction.batch_execute(&format!("TRUNCATE {target}")).await?;
-                written = Written::Hit;
             }
-            finish(transaction, written).await
+            finish(transaction, Written::of(hit)).await
         };
         connection.run(&format!("emptying {target}"), exchange).await
     }
@@ -346,7 +349,8 @@ impl Delivery {
     fn row_missing(&self, work: &Work) -> SinkError {
         let place = &self.mirrors.database.options.place;
         let (why, cure) = work.layout().map(|layout| row_missing_text(layout)).unwrap_or_default();
-        error::refused(place, "row_missing", &why, cure)
+        let error = error::refused(place, "row_missing", &why, cure);
+        SinkError { disposition: Disposition::RejectAndStop, ..error }
     }
 
     /// The compare-and-set missed.

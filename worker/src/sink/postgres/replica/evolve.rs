@@ -147,7 +147,8 @@ fn added(
                 layout.source, column.name
             ),
             cure: format!(
-                "if it was renamed: ALTER TABLE {table} RENAME COLUMN {} TO {name}; if not: {add}",
+                "once every partition of the topic is held by this or has nothing left (cdc \
+                 status): if it was renamed, ALTER TABLE {table} RENAME COLUMN {} TO {name}; if not, {add}",
                 quote(gone)
             ),
         });

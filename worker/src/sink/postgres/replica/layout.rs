@@ -50,6 +50,19 @@ pub(super) struct LayoutOptions {
     pub(super) types: TypeOptions,
 }
 
+impl LayoutOptions {
+    /// The mirror of a table.
+    ///
+    /// # Errors
+    /// A name that PostgreSQL would cut.
+    pub(super) fn target(&self, source: &SourceTable) -> Result<TableName, Rejection> {
+        self.names.of(source).map_err(|why| {
+            let message = format!("the mirror of table {source} cannot have its name: {why}");
+            Rejection::stop("name_refused", message, "set target_table to a shorter pattern")
+        })
+    }
+}
+
 impl Layout {
     /// The layout of an event's value and key.
     ///
@@ -62,10 +75,7 @@ impl Layout {
     ) -> Result<Self, Rejection> {
         let plan = envelope.record().plan();
         let source = source_table(envelope)?;
-        let target = options.names.of(&source).map_err(|why| {
-            let message = format!("the mirror of table {source} cannot have its name: {why}");
-            Rejection::stop("name_refused", message, "set target_table to a shorter pattern")
-        })?;
+        let target = options.target(&source)?;
         let columns: Result<Vec<_>, _> = envelope
             .table_columns()
             .iter()

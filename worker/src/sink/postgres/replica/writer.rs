@@ -123,32 +123,27 @@ impl ReplicaWriter {
         envelope: &Envelope<'_, '_>,
     ) -> Result<(), Rejection> {
         let source = source_table(envelope)?;
-        match (self.mirrors.truncate, &self.layout) {
-            (TruncateHandling::Ignore, _) => {
+        match self.mirrors.truncate {
+            TruncateHandling::Ignore => {
                 tracing::warn!(tp = %self.tp, offset = change.offset, table = %source,
                     "truncate: ignore, the mirror keeps its rows");
-                Ok(())
             }
-            // Without a row of it before, the layout comes from the event's own value schema; the
-            // key is not known, but nothing is written by key.
-            (TruncateHandling::Apply, Some(layout)) if layout.source == source => {
-                let work = Work::Truncate(layout.clone());
+            TruncateHandling::Apply => {
+                let target = self.mirrors.layouts.target(&source)?;
+                let work = Work::Truncate(source, target);
                 self.open.push(Piece { work, first: change.offset });
                 self.records += 1;
-                Ok(())
             }
-            (TruncateHandling::Apply, _) => Err(Rejection::stop(
-                "truncate",
-                format!("table {source} was truncated before this worker saw a row of it"),
-                "empty the mirror by hand, then cdc skip the record",
-            )),
-            (TruncateHandling::Stop, _) => Err(Rejection::stop(
-                "truncate",
-                format!("table {source} was truncated at the source"),
-                "set truncate: ignore or apply, or empty the mirror by hand once every partition \
-                 has come as far and cdc skip the record",
-            )),
+            TruncateHandling::Stop => {
+                return Err(Rejection::stop(
+                    "truncate",
+                    format!("table {source} was truncated at the source"),
+                    "set truncate: ignore or apply, or empty the mirror by hand once every \
+                     partition has come as far and cdc skip the record",
+                ));
+            }
         }
+        Ok(())
     }
 
     fn push_row(
@@ -253,11 +248,11 @@ impl PartitionWriter for ReplicaWriter {
             pieces.push(Piece { work: Work::Nothing, first: covers.next.get() });
         }
         let ends: Vec<i64> = pieces.iter().skip(1).map(|piece| piece.first).collect();
+        let mut before = self.expected.schemas;
         for (at, piece) in pieces.into_iter().enumerate() {
+            before = schemas(&piece.work, before);
             let reaches = match ends.get(at).and_then(|end| NextOffset::new(*end)) {
-                Some(next) => {
-                    Position { next, schemas: schemas(&piece.work, &covers), ..covers.clone() }
-                }
+                Some(next) => Position { next, schemas: before, ..covers.clone() },
                 None => covers.clone(),
             };
             self.waiting.push_back((piece.work, reaches));
@@ -305,12 +300,12 @@ impl PartitionWriter for ReplicaWriter {
     }
 }
 
-/// The schemas of a step that is not the last of its flush.
-fn schemas(work: &Work, covers: &Position) -> SchemaIds {
+/// The schemas of a step that is not the last of its flush. `before`: those of the step before it.
+fn schemas(work: &Work, before: SchemaIds) -> SchemaIds {
     match work {
-        Work::Rows(Segment { layout, .. }) | Work::Truncate(layout) => {
+        Work::Rows(Segment { layout, .. }) => {
             SchemaIds { key: Some(layout.key_schema_id), value: Some(layout.schema_id) }
         }
-        Work::Nothing => covers.schemas,
+        Work::Nothing | Work::Truncate(..) => before,
     }
 }

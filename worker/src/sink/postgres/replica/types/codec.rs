@@ -4,9 +4,10 @@
 use cdc_shared::avro::{Kind, NodeId, Plan, Semantic};
 use cdc_shared::config::SourceType as Source;
 
+use super::inferred::value_node;
+use super::options::{BinaryForm, TypeOptions};
 use super::pg_type::{Digits, PgType};
 use super::temporal::Unit;
-use super::{BinaryForm, TypeOptions};
 
 /// Where the number of a `numeric` is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,10 +136,7 @@ impl Codec {
             (PgType::Varbit(_), _, _) => return Err(VARBIT),
             (PgType::Point, Kind::Record { .. }, Semantic::Point) => Self::Point,
             (PgType::Array(item), Kind::Array(node), _) => {
-                let node = match plan.kind(node) {
-                    Kind::Optional { inner, .. } => inner,
-                    _ => node,
-                };
+                let node = value_node(plan, node);
                 Self::Array(Box::new(Self::choose(item, plan, node, options)?))
             }
             (

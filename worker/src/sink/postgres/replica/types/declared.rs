@@ -3,6 +3,7 @@
 use cdc_shared::avro::SourceType as Declared;
 use cdc_shared::config::SourceType as Source;
 
+use super::enums::local_name;
 use super::pg_type::{Digits, PgType};
 
 /// Debezium's length of a `numeric` without precision, while streaming.
@@ -18,7 +19,7 @@ pub(super) fn target_type(source: Source, declared: &Declared) -> Option<PgType>
 }
 
 fn postgres(name: &str, declared: &Declared) -> Option<PgType> {
-    let name = name.to_ascii_lowercase();
+    let name = local_name(name);
     if let Some(item) = name.strip_prefix('_') {
         return Some(PgType::Array(Box::new(postgres(item, declared)?)));
     }

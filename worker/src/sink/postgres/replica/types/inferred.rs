@@ -1,13 +1,32 @@
 //! The type of a column by what the record says alone: the connector's name of the meaning,
 //! Avro's logical type, the Avro type.
 
-use cdc_shared::avro::{Kind, NodeId, Plan, Semantic};
+use cdc_shared::avro::{Column, Kind, NodeId, Plan, Semantic};
+use cdc_shared::config::SourceType as Source;
 
-use super::TypeOptions;
+use super::enums::EnumType;
+use super::options::TypeOptions;
 use super::pg_type::{Digits, PgType};
 
 /// The target's type; `None` where none holds the value.
-pub(super) fn target_type(plan: &Plan, node: NodeId, options: &TypeOptions) -> Option<PgType> {
+pub(super) fn target_type(plan: &Plan, column: &Column, options: &TypeOptions) -> Option<PgType> {
+    of_node(plan, column, column.node, options)
+}
+
+/// A node with its `Optional` taken off.
+pub(super) fn value_node(plan: &Plan, node: NodeId) -> NodeId {
+    match plan.kind(node) {
+        Kind::Optional { inner, .. } => inner,
+        _ => node,
+    }
+}
+
+/// A type of an extension, as far as the target has it.
+fn extension(name: &str) -> PgType {
+    PgType::Other { schema: None, name: name.to_owned(), modifier: None }
+}
+
+fn of_node(plan: &Plan, column: &Column, node: NodeId, options: &TypeOptions) -> Option<PgType> {
     let ty = plan.ty(node);
     let by_meaning = match ty.semantic {
         Semantic::Decimal { scale, precision } => PgType::Numeric(decimal(scale, precision)),
@@ -33,12 +52,20 @@ pub(super) fn target_type(plan: &Plan, node: NodeId, options: &TypeOptions) -> O
         Semantic::Xml => PgType::Plain("xml"),
         Semantic::Uuid => PgType::Uuid,
         Semantic::Tsvector => PgType::Plain("tsvector"),
-        Semantic::Ltree | Semantic::Enum | Semantic::EnumSet => PgType::Text,
-        Semantic::DoubleVector => PgType::Array(Box::new(PgType::Float8)),
+        Semantic::Enum => match EnumType::of(column, ty, options) {
+            Some(created) => created.pg_type(),
+            None => PgType::Text,
+        },
+        Semantic::EnumSet => PgType::Text,
+        Semantic::Ltree => extension("ltree"),
+        Semantic::DoubleVector => extension("vector"),
         Semantic::FloatVector => PgType::Array(Box::new(PgType::Float4)),
-        Semantic::SparseVector => PgType::Jsonb,
-        Semantic::Point | Semantic::Geometry | Semantic::Geography => PgType::Bytea,
-        Semantic::Plain => return by_kind(plan, node, options),
+        Semantic::SparseVector => extension("sparsevec"),
+        // MySQL's points have a spatial reference, PostgreSQL's do not.
+        Semantic::Point if options.source == Source::Postgres => PgType::Point,
+        Semantic::Point | Semantic::Geometry => extension("geometry"),
+        Semantic::Geography => extension("geography"),
+        Semantic::Plain => return by_kind(plan, column, node, options),
     };
     Some(by_meaning)
 }
@@ -52,12 +79,12 @@ fn decimal(scale: i32, precision: Option<u32>) -> Option<Digits> {
 /// MySQL's TIME is a signed span of up to 838 hours.
 fn time_of_day(options: &TypeOptions) -> PgType {
     match options.source {
-        cdc_shared::config::SourceType::Postgres => PgType::Time(None),
-        _ => PgType::Interval,
+        Source::Postgres => PgType::Time(None),
+        Source::Mysql | Source::Mariadb => PgType::Interval,
     }
 }
 
-fn by_kind(plan: &Plan, node: NodeId, options: &TypeOptions) -> Option<PgType> {
+fn by_kind(plan: &Plan, column: &Column, node: NodeId, options: &TypeOptions) -> Option<PgType> {
     Some(match plan.kind(node) {
         Kind::Boolean => PgType::Bool,
         Kind::Int => match plan.ty(node).connect_type.as_deref() {
@@ -70,17 +97,13 @@ fn by_kind(plan: &Plan, node: NodeId, options: &TypeOptions) -> Option<PgType> {
         Kind::Bytes | Kind::Fixed(_) => PgType::Bytea,
         Kind::String | Kind::Enum(_) => PgType::Text,
         Kind::Array(item) => {
-            let item = match plan.kind(item) {
-                Kind::Optional { inner, .. } => inner,
-                _ => item,
-            };
-            match target_type(plan, item, options)? {
+            match of_node(plan, column, value_node(plan, item), options)? {
                 // What is an array of arrays at the source does not arrive.
                 PgType::Array(_) => return None,
                 item => PgType::Array(Box::new(item)),
             }
         }
-        Kind::Map(_) => PgType::Jsonb,
+        Kind::Map(_) => extension("hstore"),
         Kind::Null | Kind::Record { .. } | Kind::Optional { .. } | Kind::Union { .. } => {
             return None;
         }

@@ -9,63 +9,33 @@
 //! Values travel as elements of binary array parameters. The types with a wire of their own cost
 //! neither text nor memory per value; all others go as text with a cast to the column's type.
 
+mod array;
 mod codec;
 mod declared;
 mod default;
 mod encode;
+mod enums;
 mod fault;
 mod fit;
+mod geometry;
 mod inferred;
 mod numeric;
+mod options;
 mod pg_type;
 mod temporal;
 mod wire;
 
-use cdc_shared::avro::{Column, Plan, Value};
-use cdc_shared::config::SourceType as Source;
+use cdc_shared::avro::{Column, Kind, Plan, Type, Value};
 
 use self::codec::{Codec, Misfit};
 pub use self::default::{NotConstant, default_sql};
+pub use self::enums::EnumType;
 use self::fault::Fault;
 pub use self::fit::{Fit, fit};
+pub use self::options::{BinaryForm, EnumHandling, TargetTypes, TypeOptions};
 use self::pg_type::PgType;
 pub use self::wire::Wire;
 use crate::sink::Rejection;
-
-/// What a value of an enum becomes.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum EnumHandling {
-    /// Text: a new label needs nothing.
-    #[default]
-    Text,
-    /// An enum type of the target.
-    Create,
-}
-
-/// The connector's `binary.handling.mode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BinaryForm {
-    /// Bytes.
-    #[default]
-    Bytes,
-    /// Base64 text.
-    Base64,
-    /// Base64 text with the URL-safe alphabet.
-    Base64UrlSafe,
-    /// Hexadecimal text.
-    Hex,
-}
-
-/// What the choice of a type depends on beside the schema.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TypeOptions {
-    /// The kind of source: names like TIME mean something else in each.
-    pub source: Source,
-    /// How enums are kept.
-    pub enums: EnumHandling,
-    /// How bytes are sent.
-    pub binary: BinaryForm,
-}
 
 /// A source column whose values cannot be kept exactly.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,61 +64,56 @@ pub struct ColumnType {
     codec: Codec,
     /// Text of which the schema does not say what it is at the source.
     is_free_text: bool,
+    enum_type: Option<EnumType>,
 }
 
 impl ColumnType {
-    /// Chooses the type of a column of `plan`.
+    /// Chooses the type of a column of `plan`: a field of the record that holds the source's row,
+    /// or of a key.
     ///
     /// # Errors
     /// When the values that arrive are not those of the source any more, or have no PostgreSQL
     /// type.
     pub fn of(plan: &Plan, column: &Column, options: &TypeOptions) -> Result<Self, Unmappable> {
-        let declared = declared::target_type(options.source, &column.source)
-            .map(|pg_type| adapted(pg_type, plan, column));
-        let is_unknown = declared.is_none();
-        let chosen = declared.map(|pg_type| {
+        let refused = |misfit| unmappable(plan, column, misfit);
+        let choose = |pg_type: PgType| {
             let codec = Codec::choose(&pg_type, plan, column.node, options);
             codec.map(|codec| (pg_type, codec))
-        });
-        let refused = |what: &str, way_out: &str| {
-            let source_type = shown_type(plan, column);
-            let (what, way_out) = (what.to_owned(), way_out.to_owned());
-            Unmappable { column: column.name.clone(), source_type, what, way_out }
         };
-        let (pg_type, codec) = match chosen {
+        let declared = declared::target_type(options.source, &column.source)
+            .map(|pg_type| options.target.nearest(adapted(pg_type, plan, column)));
+        let is_unknown = declared.is_none();
+        let (pg_type, codec) = match declared.map(choose) {
             Some(Ok(chosen)) => chosen,
-            Some(Err(Misfit::Changed { what, way_out })) => return Err(refused(what, way_out)),
+            Some(Err(misfit @ Misfit::Changed { .. })) => return Err(refused(misfit)),
             // Something between source and topic converts: what it sends is what counts.
             Some(Err(Misfit::Foreign)) | None => {
-                let pg_type = inferred::target_type(plan, column.node, options);
-                match pg_type.map(|pg_type| {
-                    let codec = Codec::choose(&pg_type, plan, column.node, options);
-                    codec.map(|codec| (pg_type, codec))
-                }) {
-                    Some(Ok(chosen)) => chosen,
-                    Some(Err(Misfit::Changed { what, way_out })) => {
-                        return Err(refused(what, way_out));
-                    }
-                    Some(Err(Misfit::Foreign)) | None => {
-                        return Err(refused(
-                            "no PostgreSQL type holds what the connector sends",
-                            "leave the column out (column.exclude.list)",
-                        ));
-                    }
-                }
+                let inferred = inferred::target_type(plan, column, options);
+                let inferred = inferred.ok_or_else(|| refused(Misfit::Foreign))?;
+                choose(options.target.nearest(inferred)).map_err(refused)?
             }
         };
+        let enum_type = EnumType::of(column, enum_node(plan, column), options)
+            .filter(|made| is_of(&pg_type, &made.pg_type()));
+        if enum_type.as_ref().is_some_and(|made| !made.can_be_created()) {
+            return Err(refused(ENUM_NAME));
+        }
         let wire = Wire::of(&pg_type, &codec);
-        let cast = wire.cast(&pg_type);
         Ok(Self {
             sql: pg_type.to_string(),
             wire,
-            cast,
+            cast: wire.cast(&pg_type),
             column: column.name.clone(),
-            is_free_text: is_unknown && codec == Codec::Text,
+            is_free_text: is_unknown && codec == Codec::Text && enum_type.is_none(),
             pg_type,
             codec,
+            enum_type,
         })
+    }
+
+    /// The enum type that has to be there before the column.
+    pub fn enum_type(&self) -> Option<&EnumType> {
+        self.enum_type.as_ref()
     }
 
     /// Appends one value that is not null, in the wire format of an array element, without its
@@ -173,9 +138,45 @@ impl ColumnType {
     }
 }
 
+const ENUM_NAME: Misfit = Misfit::Changed {
+    what: "the enum's name or one of its labels is empty or longer than the 63 bytes that \
+           PostgreSQL keeps",
+    way_out: "keep enums as text (enums: text)",
+};
+
+fn unmappable(plan: &Plan, column: &Column, misfit: Misfit) -> Unmappable {
+    let (what, way_out) = match misfit {
+        Misfit::Changed { what, way_out } => (what, way_out),
+        Misfit::Foreign => (
+            "no PostgreSQL type holds what the connector sends",
+            "leave the column out (column.exclude.list)",
+        ),
+    };
+    Unmappable {
+        column: column.name.clone(),
+        source_type: shown_type(plan, column),
+        what: what.to_owned(),
+        way_out: way_out.to_owned(),
+    }
+}
+
+/// The node that says what an enum's labels are: the column's, or that of its array's items.
+fn enum_node<'p>(plan: &'p Plan, column: &Column) -> &'p Type {
+    plan.ty(match plan.kind(column.node) {
+        Kind::Array(item) => inferred::value_node(plan, item),
+        _ => column.node,
+    })
+}
+
+fn is_of(pg_type: &PgType, made: &PgType) -> bool {
+    match pg_type {
+        PgType::Array(item) => is_of(item, made),
+        other => other == made,
+    }
+}
+
 /// A boolean in a column of numbers: a converter at the source has made it one.
 fn adapted(pg_type: PgType, plan: &Plan, column: &Column) -> PgType {
-    use cdc_shared::avro::Kind;
     match (pg_type, plan.kind(column.node)) {
         (PgType::Int2, Kind::Boolean) => PgType::Bool,
         (pg_type, _) => pg_type,

@@ -100,6 +100,11 @@ pub(super) fn time(number: i64, unit: Unit) -> Result<i64, Fault> {
 
 /// `2024-02-29`, with `Z` or an offset behind it, which say nothing for a date.
 pub(super) fn parse_date(text: &str) -> Result<i32, Fault> {
+    match text {
+        "infinity" => return Ok(i32::MAX),
+        "-infinity" => return Ok(i32::MIN),
+        _ => {}
+    }
     let mut reader = Reader(text.as_bytes());
     let days = reader.date()?;
     reader.offset()?;
@@ -124,6 +129,11 @@ pub(super) fn parse_timetz(text: &str) -> Result<(i64, i32), Fault> {
 
 /// `2024-02-29T13:05:09.5`; with a zone it is the instant, moved to UTC.
 pub(super) fn parse_timestamp(text: &str, zoned: bool) -> Result<i64, Fault> {
+    match text {
+        "infinity" => return Ok(i64::MAX),
+        "-infinity" => return Ok(i64::MIN),
+        _ => {}
+    }
     let mut reader = Reader(text.as_bytes());
     let days = reader.date()?;
     if !reader.take(b'T') && !reader.take(b' ') {
