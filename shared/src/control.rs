@@ -262,6 +262,17 @@ impl ControlState {
             .max()
     }
 
+    /// Every skip of a sink: partition, first offset, and the first that is not skipped.
+    pub fn skips<'s>(
+        &'s self,
+        of: &'s str,
+    ) -> impl Iterator<Item = (&'s TopicPartition, i64, i64)> {
+        self.records().filter_map(move |record| match record {
+            ControlRecord::Skip { sink, tp, from, to, .. } if sink == of => Some((tp, *from, *to)),
+            _ => None,
+        })
+    }
+
     /// Whether any skip is in force at all; hardly ever, so that most records need not ask.
     pub fn has_skips(&self) -> bool {
         let mut from = self.records.range::<str, _>((Bound::Included("skip/"), Bound::Unbounded));

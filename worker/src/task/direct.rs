@@ -1,13 +1,20 @@
 //! A task done by `cdc-worker` itself, when no worker of the sink lives.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use cdc_shared::config::{Loaded, PipelineConfig};
 use cdc_shared::task::{TaskEnd, TaskKind};
+use tokio_util::sync::CancellationToken;
 
 use super::{ConfigFiles, TaskContext, Tell, carry_out, failed, sweeps};
 use crate::exit::Failure;
+use crate::source::control::ControlFollower;
+use crate::source::given_up::Skipped;
 use crate::source::probe::Probe;
+
+/// Longest time to read the control topic.
+const CONTROL: Duration = Duration::from_secs(20);
 
 /// Carries a task out, telling each step on standard error.
 ///
@@ -33,6 +40,7 @@ pub async fn run(
         Ok(source) => source,
         Err(why) => return Ok(failed(why)),
     };
+    let skipped = skipped(&config, sink_id).await?;
     let context = TaskContext {
         config,
         sink,
@@ -40,6 +48,7 @@ pub async fn run(
         probe,
         options: kind.options().clone(),
         sweep: sweeps(&kind),
+        skipped,
         tell: on_standard_error(kind.name()),
     };
     Ok(Box::pin(carry_out(&context)).await)
@@ -72,6 +81,24 @@ async fn refuse_members(
             sink.sink_id, sink.sink_id
         ))),
         Err(error) => Err(Failure::Dependency(error.to_string())),
+    }
+}
+
+/// What the control topic says of records that the sink may pass.
+async fn skipped(config: &PipelineConfig, sink_id: &str) -> Result<Vec<Skipped>, Failure> {
+    let stop = CancellationToken::new();
+    let _stopped = stop.clone().drop_guard();
+    let mut control = ControlFollower::start(&config.kafka, &config.group_id, stop)
+        .map_err(|error| Failure::Setting(error.to_string()))?;
+    let read = tokio::time::timeout(CONTROL, control.wait_for(|view| view.complete)).await;
+    match read {
+        Ok(Ok(view)) => Ok(Skipped::of(&view.state, sink_id)),
+        _ => Err(Failure::Dependency(format!(
+            "the control topic {} could not be read in {CONTROL:?}: is Kafka at {}, and was the \
+             pipeline deployed?",
+            config.control_topic(),
+            config.kafka.bootstrap_servers
+        ))),
     }
 }
 

@@ -20,6 +20,7 @@ use cdc_shared::task::{TableReport, TaskEnd, TaskKind, TaskStatus, VerifyOptions
 pub use self::runner::TaskRunner;
 pub use self::tell::Tell;
 use crate::sink::open;
+use crate::source::given_up::Skipped;
 use crate::source::probe::Probe;
 
 /// Where the configuration came from: a task reads the source's section, which a worker has no
@@ -62,6 +63,8 @@ pub struct TaskContext {
     pub options: VerifyOptions,
     /// Whether rows that the source does not have are removed.
     pub sweep: bool,
+    /// Records that operators let the sink pass.
+    pub skipped: Vec<Skipped>,
     /// Where progress is told.
     pub tell: Tell,
 }

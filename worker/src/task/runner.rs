@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ConfigFiles, TaskContext, Tell, carry_out, failed, sweeps};
 use crate::source::control::ControlView;
+use crate::source::given_up::Skipped;
 use crate::source::probe::Probe;
 use crate::status::SharedStatus;
 
@@ -127,6 +128,7 @@ impl TaskRunner {
                     probe: self.probe.clone(),
                     options: task.kind.options().clone(),
                     sweep: sweeps(&task.kind),
+                    skipped: Skipped::of(&self.control.borrow().state, &self.sink.sink_id),
                     tell: tell.clone(),
                 };
                 Box::pin(carry_out(&context)).await

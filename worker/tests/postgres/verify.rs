@@ -1,6 +1,6 @@
 //! The comparison finds every kind of difference, and no difference where there is none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use async_trait::async_trait;
 use cdc_shared::config::{PostgresSinkConfig, PostgresWriteMode, Secret, SourceConfig, SslMode};
@@ -80,6 +80,14 @@ struct Applied;
 impl Reach for Applied {
     async fn reach(&mut self, _table: &str, _tell: &Tell) -> Result<String, TaskFailure> {
         Ok("0/0".to_owned())
+    }
+
+    async fn given_up(
+        &mut self,
+        _table: &str,
+        _columns: &[String],
+    ) -> Result<HashSet<Vec<String>>, TaskFailure> {
+        Ok(HashSet::from([vec!["777".to_owned()]]))
     }
 }
 
@@ -315,6 +323,14 @@ impl Reach for Late {
         self.source.batch_execute(&(self.write)(self.rounds)).await.unwrap();
         Ok(format!("0/{}", self.rounds))
     }
+
+    async fn given_up(
+        &mut self,
+        _table: &str,
+        _columns: &[String],
+    ) -> Result<HashSet<Vec<String>>, TaskFailure> {
+        Ok(HashSet::new())
+    }
 }
 
 async fn late(write: fn(u32) -> String) -> (Pair, Late) {
@@ -393,4 +409,13 @@ async fn a_sweep_removes_ghosts_and_nothing_that_was_written_since() {
     assert_eq!((report.extra, report.removed, report.missing), (5, 4, 1), "{report}");
     let left = pair.compare().await;
     assert_eq!((left.extra, left.missing, left.changed), (1, 1, 0), "{left}");
+}
+
+#[tokio::test]
+async fn rows_whose_records_were_given_up_are_told_apart() {
+    let pair = Pair::new("CREATE TABLE t (id int PRIMARY KEY, v int)").await;
+    pair.source.batch_execute("INSERT INTO t VALUES (777, 1), (778, 1)").await.unwrap();
+    let report = pair.compare().await;
+    assert_eq!((report.missing, report.given_up), (1, 1), "{report}");
+    assert_eq!(named(&report)["777"].kind, DifferenceKind::GivenUp);
 }

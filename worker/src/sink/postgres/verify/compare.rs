@@ -1,6 +1,6 @@
 //! Walks both tables in chunks of their keys and judges what differs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use cdc_shared::task::{
     ColumnDifference, Difference, DifferenceKind, Field, TableReport, TwoValues,
@@ -28,6 +28,9 @@ const NAMED: usize = 20;
 /// Characters of a value that are shown.
 const SHOWN: usize = 200;
 
+/// A key that differs, how, and in which columns.
+type Wrong = (Key, DifferenceKind, Vec<usize>);
+
 /// The comparison of one table.
 pub(super) struct Comparison<'c> {
     pub(super) source: &'c Side,
@@ -40,6 +43,8 @@ pub(super) struct Comparison<'c> {
     /// Key and version of the mirror's extra rows, where they are to be removed.
     pub(super) ghosts: Option<Vec<(Key, String)>>,
     suspects: Vec<Key>,
+    /// Keys of given-up records; asked for with the first difference.
+    given_up: Option<HashSet<Key>>,
 }
 
 impl<'c> Comparison<'c> {
@@ -63,6 +68,7 @@ impl<'c> Comparison<'c> {
             report,
             ghosts: None,
             suspects,
+            given_up: None,
         }
     }
 
@@ -206,27 +212,44 @@ impl<'c> Comparison<'c> {
             };
             wrong.push((key.clone(), kind, columns));
         }
+        let wrong = self.apart(wrong).await?;
         self.count(&wrong);
         self.name(&wrong).await?;
         Ok(still)
     }
 
-    fn count(&mut self, wrong: &[(Key, DifferenceKind, Vec<usize>)]) {
+    /// Tells those apart whose records were given up: it is known why they differ.
+    async fn apart(&mut self, mut wrong: Vec<Wrong>) -> Result<Vec<Wrong>, TaskFailure> {
+        if wrong.is_empty() {
+            return Ok(wrong);
+        }
+        let given_up = match self.given_up.take() {
+            Some(keys) => keys,
+            None => self.reach.given_up(&self.report.table, &self.plan.key).await?,
+        };
+        for (key, kind, _) in &mut wrong {
+            if given_up.contains(key) {
+                *kind = DifferenceKind::GivenUp;
+            }
+        }
+        self.given_up = Some(given_up);
+        Ok(wrong)
+    }
+
+    fn count(&mut self, wrong: &[Wrong]) {
         for (_, kind, _) in wrong {
             match kind {
                 DifferenceKind::Missing => self.report.missing += 1,
                 DifferenceKind::Extra => self.report.extra += 1,
                 DifferenceKind::Changed => self.report.changed += 1,
-                DifferenceKind::Unsettled | DifferenceKind::GivenUp => {}
+                DifferenceKind::GivenUp => self.report.given_up += 1,
+                DifferenceKind::Unsettled => {}
             }
         }
     }
 
     /// Names the first differences, with values where they are asked for.
-    async fn name(
-        &mut self,
-        wrong: &[(Key, DifferenceKind, Vec<usize>)],
-    ) -> Result<(), TaskFailure> {
+    async fn name(&mut self, wrong: &[Wrong]) -> Result<(), TaskFailure> {
         let room = NAMED.saturating_sub(self.report.differences.len());
         let named = &wrong[..room.min(wrong.len())];
         if named.is_empty() {

@@ -10,6 +10,7 @@
 
 mod compare;
 mod failure;
+mod given_up;
 mod plan;
 mod position;
 mod query;
@@ -18,6 +19,7 @@ mod shape;
 mod side;
 mod sweep;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,6 +32,7 @@ use self::position::Stream;
 use self::side::Side;
 use super::name::TableName;
 use super::replica;
+use crate::source::given_up::GivenUp;
 use crate::task::{TaskContext, Tell};
 
 /// Waits until the sink has applied what the source had committed.
@@ -37,6 +40,13 @@ use crate::task::{TaskContext, Tell};
 pub trait Reach: Send {
     /// Waits for one table; gives the position that was taken.
     async fn reach(&mut self, table: &str, tell: &Tell) -> Result<String, TaskFailure>;
+
+    /// Keys, as texts of these columns, of records that the sink was let pass.
+    async fn given_up(
+        &mut self,
+        table: &str,
+        columns: &[String],
+    ) -> Result<HashSet<Vec<String>>, TaskFailure>;
 }
 
 /// What is compared with what.
@@ -82,6 +92,13 @@ pub async fn carry_out(
         pipeline_id: config.pipeline_id.clone(),
         sink_id: context.sink.sink_id.clone(),
         probe: context.probe.clone(),
+        given_up: GivenUp {
+            kafka: config.kafka.clone(),
+            group: config.sink_group(&context.sink.sink_id),
+            dlq: config.dlq.clone(),
+            sink_id: context.sink.sink_id.clone(),
+            skipped: context.skipped.clone(),
+        },
         timeout: Duration::from_secs(context.options.timeout_seconds),
     };
     let manner = Manner { show_values: context.options.show_values, sweep: context.sweep };

@@ -10,16 +10,18 @@
 //! 3. Take the ends of the topic's partitions and wait until the sink's own record has reached
 //!    each of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use cdc_shared::registry::Registry;
 use tokio::time::Instant;
 
 use super::failure::TaskFailure;
 use super::side::Side;
-use super::{Reach, Tell};
+use super::{Reach, Tell, given_up};
 use crate::sink::postgres::name::TableName;
+use crate::source::given_up::GivenUp;
 use crate::source::probe::{Probe, TopicEnds};
 
 /// Pause between two looks.
@@ -48,6 +50,7 @@ pub(super) struct Stream<'s> {
     pub(super) pipeline_id: String,
     pub(super) sink_id: String,
     pub(super) probe: Probe,
+    pub(super) given_up: GivenUp,
     /// Longest time for one position.
     pub(super) timeout: Duration,
 }
@@ -67,6 +70,18 @@ impl Reach for Stream<'_> {
             })?;
         self.applied(&topic, &ends, &position, deadline, tell).await?;
         Ok(position)
+    }
+
+    async fn given_up(
+        &mut self,
+        table: &str,
+        columns: &[String],
+    ) -> Result<HashSet<Vec<String>>, TaskFailure> {
+        let Some(topic) = self.topics.get(table) else { return Ok(HashSet::new()) };
+        let failed = |error: &dyn std::fmt::Display| TaskFailure::failed(error.to_string());
+        let keys = self.given_up.keys(topic).await.map_err(|error| failed(&error))?;
+        let registry = Registry::new(&self.given_up.kafka).map_err(|error| failed(&error))?;
+        given_up::decoded(&registry, &keys, columns).await
     }
 }
 
