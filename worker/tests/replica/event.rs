@@ -157,7 +157,7 @@ impl Table {
         writer.push(&Change {
             offset: event.offset,
             timestamp_ms: 0,
-            key_bytes: (!is_truncate).then_some(&key_bytes),
+            key_bytes: (!is_truncate).then_some(key_bytes.as_slice()),
             operation: Operation::of(envelope.op()).unwrap(),
             key_change: event.half,
             key: (!is_truncate).then(|| self.key_plan.view(key_root, &key_cells)),

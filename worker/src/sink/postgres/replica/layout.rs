@@ -4,7 +4,7 @@ use cdc_shared::avro::{Column, Plan};
 use cdc_shared::envelope::Envelope;
 
 use super::naming::{NamePattern, SourceTable};
-use super::types::{ColumnType, TypeOptions, default_sql};
+use super::types::{ColumnType, EnumHandling, TypeOptions, default_sql};
 use crate::sink::Rejection;
 use crate::sink::postgres::name::TableName;
 
@@ -46,11 +46,22 @@ pub(super) struct LayoutColumn {
 pub(super) struct LayoutOptions {
     /// Names of the mirrors.
     pub(super) names: NamePattern,
-    /// How types are chosen.
+    /// How types are chosen; without the enums' own.
     pub(super) types: TypeOptions,
+    /// Whether enums become types of the target.
+    pub(super) creates_enums: bool,
 }
 
 impl LayoutOptions {
+    fn types_of(&self, target: &TableName) -> TypeOptions {
+        let TableName { schema, table } = target.clone();
+        let enums = match self.creates_enums {
+            true => EnumHandling::Create { schema, table },
+            false => EnumHandling::Text,
+        };
+        TypeOptions { enums, ..self.types.clone() }
+    }
+
     /// The mirror of a table.
     ///
     /// # Errors
@@ -76,10 +87,11 @@ impl Layout {
         let plan = envelope.record().plan();
         let source = source_table(envelope)?;
         let target = options.target(&source)?;
+        let types = options.types_of(&target);
         let columns: Result<Vec<_>, _> = envelope
             .table_columns()
             .iter()
-            .map(|column| LayoutColumn::of(options, plan, column, &source))
+            .map(|column| LayoutColumn::of(&types, plan, column, &source))
             .collect();
         let columns = columns?;
         let key_columns = key.columns(key.root());
@@ -149,12 +161,12 @@ pub(super) fn source_table(envelope: &Envelope<'_, '_>) -> Result<SourceTable, R
 
 impl LayoutColumn {
     fn of(
-        options: &LayoutOptions,
+        types: &TypeOptions,
         plan: &Plan,
         column: &Column,
         source: &SourceTable,
     ) -> Result<Self, Rejection> {
-        let ty = ColumnType::of(plan, column, &options.types).map_err(|why| {
+        let ty = ColumnType::of(plan, column, types).map_err(|why| {
             let message = format!("table {source}: {why}");
             Rejection::stop("type_refused", message, why.way_out)
         })?;

@@ -1,7 +1,7 @@
 //! The mirrors of a sink: looked up, created and brought up to a layout before its first rows.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use cdc_shared::config::{PostgresSinkConfig, TruncateHandling};
 use cdc_shared::offset::TopicPartition;
@@ -11,6 +11,7 @@ use super::evolve::{self, Evolution, Obstacle, Recorded};
 use super::layout::{Layout, LayoutOptions};
 use super::record;
 use super::statement::Accepted;
+use super::types::{EnumType, TargetTypes, TypeOptions};
 use crate::sink::SinkError;
 use crate::sink::postgres::config::Options;
 use crate::sink::postgres::database::{Connection, Database};
@@ -25,7 +26,7 @@ pub(super) struct Mirrors {
     /// Connections.
     pub(super) database: Database,
     /// How rows are laid out.
-    pub(super) layouts: LayoutOptions,
+    layouts: RwLock<Arc<LayoutOptions>>,
     /// What a truncate does.
     pub(super) truncate: TruncateHandling,
     /// Whether missing schemas are created.
@@ -55,11 +56,36 @@ impl Mirrors {
     ) -> Result<Self, SinkError> {
         Ok(Self {
             database: Database::new(options, config)?,
-            layouts,
+            layouts: RwLock::new(Arc::new(layouts)),
             truncate: config.truncate,
             create_schema: config.create_schema,
             ready: Mutex::default(),
         })
+    }
+
+    /// How rows are laid out.
+    pub(super) fn layouts(&self) -> Arc<LayoutOptions> {
+        self.layouts.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Finds out which types the target has.
+    pub(super) async fn look_for_types(
+        &self,
+        connection: &mut Connection<'_>,
+    ) -> Result<(), SinkError> {
+        let look = async |client: &mut Object| {
+            let version = "SELECT pg_catalog.current_setting('server_version_num')::int4";
+            let version = client.query_one(version, &[]).await?.try_get(0)?;
+            let rows = client.query(TargetTypes::QUERY, &[]).await?;
+            let pairs = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+            let extensions: Result<_, tokio_postgres::Error> = pairs.collect();
+            Ok(TargetTypes { version, extensions: extensions? })
+        };
+        let target = connection.run("looking for the types of extensions", look).await?;
+        let mut layouts = self.layouts.write().unwrap_or_else(PoisonError::into_inner);
+        let types = TypeOptions { target, ..layouts.types.clone() };
+        *layouts = Arc::new(LayoutOptions { types, ..LayoutOptions::clone(&layouts) });
+        Ok(())
     }
 
     /// The mirror for rows of a layout, brought up to it when this is the first time. `previous`:
@@ -165,7 +191,7 @@ impl Mirrors {
             }));
         }
         let found = table::find(&**transaction, target).await?;
-        let (statements, mut record) = match (&found, &recorded) {
+        let (mut statements, mut record) = match (&found, &recorded) {
             (None, Some(_)) => return Ok(Prepared::Gone),
             (Some(found), Some(Recorded { oid: Some(oid), .. })) if found.oid != *oid => {
                 return Ok(Prepared::Replaced(*oid));
@@ -178,6 +204,10 @@ impl Mirrors {
                 Err(obstacle) => return Ok(Prepared::Obstacle(obstacle)),
             },
         };
+        let enums = missing_labels(transaction, layout).await?;
+        // A schema that is made comes first, the table that needs the types last.
+        let at = statements.iter().take_while(|s| s.starts_with("CREATE SCHEMA")).count();
+        statements.splice(at..at, enums);
         for statement in &statements {
             tracing::info!(topic = %tp.topic, at = %options.place, statement, "mirror changed");
             transaction.batch_execute(statement).await?;
@@ -206,6 +236,33 @@ impl Mirrors {
         statements.push(evolve::create(layout));
         Ok(statements)
     }
+}
+
+/// Statements that make the enum types of a layout, or add what they lack.
+async fn missing_labels(
+    transaction: &Transaction<'_>,
+    layout: &Layout,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let mut statements: Vec<String> = Vec::new();
+    let mut seen: Vec<&EnumType> = Vec::new();
+    for wanted in layout.columns.iter().filter_map(|column| column.ty.enum_type()) {
+        if seen.contains(&wanted) {
+            continue;
+        }
+        seen.push(wanted);
+        let sql = "SELECT (SELECT pg_catalog.array_agg(e.enumlabel::text ORDER BY e.enumsortorder) \
+                   FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid) FROM pg_catalog.pg_type t \
+                   JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
+                   WHERE n.nspname = $1 AND t.typname = $2";
+        match transaction.query_opt(sql, &[&wanted.schema, &wanted.name]).await? {
+            None => statements.push(wanted.create_sql()),
+            Some(row) => {
+                let found: Option<Vec<String>> = row.try_get(0)?;
+                statements.extend(wanted.add_labels_sql(&found.unwrap_or_default()));
+            }
+        }
+    }
+    Ok(statements)
 }
 
 /// Without the right to change tables a person has to: the statement is named.

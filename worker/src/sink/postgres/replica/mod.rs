@@ -35,16 +35,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use cdc_shared::config::{
-    EnumHandling as ConfigEnums, PipelineConfig, PostgresSinkConfig, SourceConfig,
-};
+use cdc_shared::config::{EnumHandling as ConfigEnums, PipelineConfig, PostgresSinkConfig};
 use cdc_shared::envelope::Placeholder;
 use cdc_shared::offset::{Position, TopicPartition};
 
 use self::layout::LayoutOptions;
 use self::mirror::Mirrors;
 use self::naming::{NamePattern, SourceTable};
-use self::types::{BinaryForm, EnumHandling, TypeOptions};
+use self::types::{EnumHandling, TargetTypes, TypeOptions};
 use self::writer::ReplicaWriter;
 use super::config::{Options, place};
 use super::name::TableName;
@@ -93,7 +91,12 @@ impl PostgresReplica {
         let schema = names.fixed_schema().unwrap_or_else(|| DEFAULT_SCHEMA.to_owned());
         let mut options = Options::new(&pipeline.pipeline_id, sink_id, config, &schema)?;
         options.session = SESSION;
-        let layouts = LayoutOptions { names, types: type_options(&pipeline.source, config) };
+        let layouts = LayoutOptions {
+            names,
+            // What the target has is found out by the proof.
+            types: TypeOptions::new(&pipeline.source, EnumHandling::Text, TargetTypes::default()),
+            creates_enums: config.enums == ConfigEnums::Create,
+        };
         Ok(Self {
             mirrors: Arc::new(Mirrors::new(options, layouts, config)?),
             placeholder: Arc::new(Placeholder::new(&pipeline.source.unavailable_placeholder)),
@@ -128,23 +131,6 @@ pub(super) fn progress_table(config: &PostgresSinkConfig) -> Result<TableName, S
     TableName::parse(&config.progress_table, &schema)
 }
 
-fn type_options(source: &SourceConfig, config: &PostgresSinkConfig) -> TypeOptions {
-    let mode = source.connector_properties.get("binary.handling.mode").map(String::as_str);
-    TypeOptions {
-        source: source.source_type,
-        enums: match config.enums {
-            ConfigEnums::Text => EnumHandling::Text,
-            ConfigEnums::Create => EnumHandling::Create,
-        },
-        binary: match mode {
-            Some("base64") => BinaryForm::Base64,
-            Some("base64-url-safe") => BinaryForm::Base64UrlSafe,
-            Some("hex") => BinaryForm::Hex,
-            _ => BinaryForm::Bytes,
-        },
-    }
-}
-
 #[async_trait]
 impl Sink for PostgresReplica {
     async fn prove(&self) -> Result<(), SinkError> {
@@ -162,6 +148,7 @@ impl Sink for PostgresReplica {
             }
         }
         connection.rehearse_progress().await?;
+        self.mirrors.look_for_types(&mut connection).await?;
         self.proven.store(true, Ordering::Release);
         Ok(())
     }

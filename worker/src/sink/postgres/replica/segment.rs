@@ -159,17 +159,16 @@ impl Segment {
     /// What a key had when it was left is read from the table before anything of the segment is
     /// written: so nothing may have touched it here. And a row that needs values from another
     /// segment's leaving may wait for them: so no leaving of this segment may come before it, or
-    /// two partitions could wait for each other.
+    /// two partitions could wait for each other; and what its key had before is gone by then.
     pub(super) fn takes(&self, key: &[u8], change: KeyChange, needs_values: bool) -> bool {
         let pending = self.find(self.index.hasher().hash_one(key), key);
         let pending = pending.and_then(|at| self.rows.get(at as usize));
         match change {
             KeyChange::From => pending.is_none(),
-            KeyChange::To => {
-                let free = pending
-                    .is_none_or(|row| row.state == State::Absent && row.reached_by.is_none());
-                free && !(needs_values && self.has_left)
-            }
+            KeyChange::To if needs_values => pending.is_none() && !self.has_left,
+            KeyChange::To => pending.is_none_or(|row| {
+                row.state == State::Absent && row.reached_by.is_none()
+            }),
         }
     }
 

@@ -88,7 +88,7 @@ impl ReplicaWriter {
         {
             return Ok(layout.clone());
         }
-        let layout = Layout::of(&self.mirrors.layouts, envelope, key.plan())?;
+        let layout = Layout::of(&self.mirrors.layouts(), envelope, key.plan())?;
         let layout = Arc::new(layout.keyed_by(ids.1));
         self.layout = Some(layout.clone());
         Ok(layout)
@@ -129,7 +129,7 @@ impl ReplicaWriter {
                     "truncate: ignore, the mirror keeps its rows");
             }
             TruncateHandling::Apply => {
-                let target = self.mirrors.layouts.target(&source)?;
+                let target = self.mirrors.layouts().target(&source)?;
                 let work = Work::Truncate(source, target);
                 self.open.push(Piece { work, first: change.offset });
                 self.records += 1;
