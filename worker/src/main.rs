@@ -31,6 +31,11 @@ enum Command {
                             Exit codes: 0 equal, 1 differs, 3 the sink did not reach the source's \
                             position in time.")]
     Verify(TaskArgs),
+    /// Compare, and remove from the mirror what the source does not have. Only while no worker of
+    /// the sink lives; otherwise `cdc resync` has one do it, and more.
+    #[command(after_help = "Example: cdc-worker resync pipeline.yaml --sink analytics-db\n\n\
+                            Exit codes: as verify.")]
+    Resync(TaskArgs),
 }
 
 /// Which pipeline and sink.
@@ -101,7 +106,8 @@ fn main() -> ExitCode {
     };
     let ended = match cli.command {
         Command::Run(args) => start(args).map(|()| Exit::Clean.code()),
-        Command::Verify(args) => verify(&args),
+        Command::Verify(args) => compare(&args, TaskKind::Verify),
+        Command::Resync(args) => compare(&args, TaskKind::Resync),
     };
     match ended {
         Ok(code) => code.into(),
@@ -137,12 +143,12 @@ fn start(args: RunArgs) -> Result<(), Failure> {
 }
 
 /// The exit code is the comparison's.
-fn verify(args: &TaskArgs) -> Result<u8, Failure> {
+fn compare(args: &TaskArgs, kind: fn(VerifyOptions) -> TaskKind) -> Result<u8, Failure> {
     tls::install_crypto();
     let loaded = args.on.load()?;
     telemetry::init("warn,rdkafka=off,librdkafka=off", LogFormat::Text)
         .map_err(Failure::Setting)?;
-    let kind = TaskKind::Verify(VerifyOptions {
+    let kind = kind(VerifyOptions {
         topics: args.table.clone(),
         timeout_seconds: args.timeout,
         show_values: args.show_values,

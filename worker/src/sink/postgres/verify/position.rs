@@ -3,7 +3,7 @@
 //! Three steps, none of which reads a record:
 //!
 //! 1. Take the source's write position. Every change that was visible then lies below it.
-//! 2. Wait until the replication slot confirms that position: the connector confirms only what
+//! 2. Wait until the replication slot confirms more than that position: the connector confirms only what
 //!    Kafka has acknowledged, so from then on those changes are in their topic. A slot moves only
 //!    when something comes by it; on a quiet source that is a message written to the log
 //!    (`pg_logical_emit_message`), which touches no table and ends in topic `{prefix}.message`.
@@ -31,8 +31,10 @@ const TOLD: Duration = Duration::from_secs(1);
 
 const POSITION: &str = "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
      ELSE pg_current_wal_insert_lsn() END)::text, pg_is_in_recovery()";
-const MARK: &str = "SELECT pg_logical_emit_message(true, 'cdc-verify', $1::text)";
-const SLOT: &str = "SELECT confirmed_flush_lsn >= $2::text::pg_lsn, confirmed_flush_lsn::text, \
+const MARK: &str = "SELECT pg_logical_emit_message(true, 'cdc-verify', $1::text)::text";
+/// Strictly behind it: a slot that was just made stands at the source's position while the
+/// connector still reads the first snapshot.
+const SLOT: &str = "SELECT confirmed_flush_lsn > $2::text::pg_lsn, confirmed_flush_lsn::text, \
      active FROM pg_replication_slots WHERE slot_name = $1";
 
 /// The way from the source to the mirror.
@@ -94,16 +96,16 @@ impl Stream<'_> {
         };
         let (position, standby): (String, bool) = (row.get(0), row.get(1));
         // Without its topic the connector might fail to write the message.
-        let marked = !standby && self.probe.exists(&self.message_topic).await.unwrap_or(false);
-        if marked {
-            self.source.ask("write a mark into the log", MARK, &[&self.sink_id]).await?;
-        } else {
-            tell.step(&format!(
-                "no mark is written (topic {} does not exist, or the source is a standby): \
-                 waiting for the source's own changes",
-                self.message_topic
-            ));
+        if !standby && self.probe.exists(&self.message_topic).await.unwrap_or(false) {
+            let marked =
+                self.source.ask("write a mark into the log", MARK, &[&self.sink_id]).await?;
+            return Ok(marked.first().map_or(position, |row| row.get(0)));
         }
+        tell.step(&format!(
+            "no mark is written (topic {} does not exist, or the source is a standby): waiting \
+             for the source's own changes",
+            self.message_topic
+        ));
         Ok(position)
     }
 
