@@ -104,7 +104,7 @@ fn seed() -> u64 {
 
 /// One statement of the workload.
 fn statement(table: &str, random: &mut fastrand::Rng) -> String {
-    let (id, other, n) = (random.i64(..IDS), random.i64(..IDS), random.i32(..));
+    let (id, other, n) = (random.i64(0..IDS), random.i64(0..IDS), random.i32(0..));
     match random.u32(..10) {
         0..=2 => format!(
             "INSERT INTO {table} VALUES ({id}, {n}, 'new {n}', repeat(md5('{n}'), 150)) \

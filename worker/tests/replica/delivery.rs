@@ -91,9 +91,10 @@ async fn of_two_live_copies_one_writes_each_batch() {
         let to = behind(round + 1, 2);
         let large = if round % 3 == 2 { UNAVAILABLE } else { "large" };
         let events = [event(round, "u", &row(round % 3 - i64::from(round % 3 == 2), "n", large))];
+        let plain = table();
         let (mine, other) = tokio::join!(
-            deliver(&mut *first, &table(), to.clone(), &events),
-            deliver(&mut *second, &table(), to.clone(), &events)
+            deliver(&mut *first, &plain, to.clone(), &events),
+            deliver(&mut *second, &plain, to.clone(), &events)
         );
         let durable = [&mine, &other].iter().filter(|p| matches!(p, Progress::Durable(_))).count();
         let moved = [&mine, &other].iter().filter(|p| matches!(p, Progress::Moved)).count();

@@ -35,12 +35,6 @@ impl Col {
     pub(super) fn required(self) -> Self {
         Self { nullable: false, ..self }
     }
-
-    /// With the default that our transform carries.
-    pub(super) fn default(mut self, json: &str) -> Self {
-        self.ty["connect.parameters"]["cdc.default"] = json!(json);
-        self
-    }
 }
 
 /// A value of a row.

@@ -36,7 +36,7 @@ impl Source {
 
     fn change(&mut self, random: &mut fastrand::Rng) {
         self.lsn += 1;
-        let key = random.i64(..KEYS);
+        let key = random.i64(0..KEYS);
         let new = (*random.choice(&NAMES).unwrap(), *random.choice(&LARGES).unwrap());
         let Some(&(_, large)) = self.rows.get(&key) else {
             self.rows.insert(key, new);

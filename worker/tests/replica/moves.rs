@@ -53,7 +53,6 @@ async fn the_new_keys_partition_waits_for_the_old_keys_and_says_so() {
     assert_eq!(durable(&deliver(&mut *old, &table(), behind(1, 2), &first).await), 1);
     assert!(sink.replace_position(&partition(1), None, &position(0)).await.unwrap());
     let (mut new, mut trouble) = writer_of(&sink, 1, position(0));
-    // What stands before it is not held up by the wait.
     let events = [
         event(0, "c", &row(7, "before", "seven")),
         to(1, 2, UNAVAILABLE, 101),
@@ -61,10 +60,9 @@ async fn the_new_keys_partition_waits_for_the_old_keys_and_says_so() {
     ];
     push(&mut *new, &table(), &events);
     new.flush(behind(3, 2));
-    assert_eq!(durable(&within("the first step", new.progress()).await), 1);
     let seen = within("trouble", trouble.wait_for(Option::is_some));
     assert_eq!(seen.await.unwrap().clone().unwrap().code, "waiting_for_moved_row");
-    assert_eq!(mirrored(&admin).await, ["(1,a,one)", "(7,before,seven)"]);
+    assert_eq!(mirrored(&admin).await, ["(1,a,one)"]);
     let second = [from(1, 1, 101)];
     assert_eq!(durable(&deliver(&mut *old, &table(), behind(2, 2), &second).await), 2);
     assert_eq!(durable(&answer(&mut *new).await), 3);

@@ -22,7 +22,7 @@ mod flight;
 mod name;
 mod progress;
 mod prove;
-mod replica;
+pub mod replica;
 mod statement;
 mod table;
 mod target;

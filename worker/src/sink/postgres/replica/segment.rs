@@ -166,9 +166,9 @@ impl Segment {
         match change {
             KeyChange::From => pending.is_none(),
             KeyChange::To if needs_values => pending.is_none() && !self.has_left,
-            KeyChange::To => pending.is_none_or(|row| {
-                row.state == State::Absent && row.reached_by.is_none()
-            }),
+            KeyChange::To => {
+                pending.is_none_or(|row| row.state == State::Absent && row.reached_by.is_none())
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The writer of one partition: one open batch, one flush under way.
 //!
 //! A flush is a row of steps, each a transaction of its own that moves the sink's record up to
-//! where the next one begins. So what a step waits for, or stops at, does not hold back what came
+//! where the next one begins. So what a step waits for, or stops at, does not hold back the steps
 //! before it.
 
 use std::collections::VecDeque;
