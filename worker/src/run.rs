@@ -130,7 +130,7 @@ impl Worker {
         let registry = Registry::new(&self.config.kafka).map_err(|error| setting(&error))?;
         let group = self.config.sink_group(&sink_id);
         let probe = Probe::new(&self.config.kafka, &group).map_err(|error| setting(&error))?;
-        let tasks = tokio::spawn(self.task_runner(&probe, &control).run(stops.drain.child_token()));
+        tokio::spawn(self.task_runner(&probe, &control).run(self.last.clone()));
         let retry = policy(&self.sink_config.retry);
         let shared = Arc::new(Shared {
             json: Arc::new(json_options(&self.config, &self.sink_config)),
@@ -156,7 +156,6 @@ impl Worker {
         self.watch_control(control);
         let supervisor = Supervisor::new(shared, source_events, fatal_events, false);
         let outcome = self.supervise(supervisor, stops, drain).await;
-        tasks.abort();
         if outcome.is_ok() {
             // The thread ends after its last commit.
             let joined = tokio::task::spawn_blocking(move || thread.join());

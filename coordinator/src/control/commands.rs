@@ -70,7 +70,7 @@ impl Known {
     /// A name that nobody knows, with the nearest one.
     pub fn resolve(&self, command: &Command) -> Result<Command, Refusal> {
         let mut command = command.clone();
-        let (sink, named): (_, Vec<&mut String>) = match &mut command {
+        let (sink, places): (_, Vec<&mut String>) = match &mut command {
             Command::Stop { sink, .. } | Command::CancelTask { sink, .. } => (&*sink, Vec::new()),
             Command::StartTask { sink, kind } => {
                 (&*sink, kind.options_mut().topics.iter_mut().collect())
@@ -86,7 +86,7 @@ impl Known {
             let names = self.sinks.keys().map(String::as_str);
             return Err(unknown("unknown_sink", "sink", sink, sink, names));
         };
-        for topic in named {
+        for topic in places {
             if topics.contains(topic) {
                 continue;
             }

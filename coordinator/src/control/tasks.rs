@@ -41,10 +41,11 @@ pub(super) fn post(
         });
     }
     let mut changes = prune(&old, known.now_ms);
-    let id = (known.now_ms..)
-        .map(|number| format!("{name}-{number}"))
-        .find(|id| old.iter().all(|task| task.id != *id))
-        .unwrap_or_default();
+    let mut number = known.now_ms;
+    while old.iter().any(|task| task.id == format!("{name}-{number}")) {
+        number += 1;
+    }
+    let id = format!("{name}-{number}");
     let task = Task {
         id: id.clone(),
         sink: sink.to_owned(),

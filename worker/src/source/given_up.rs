@@ -120,13 +120,13 @@ fn read(
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, Offset::Offset(from))?;
     consumer.assign(&list)?;
-    let mut last = Instant::now();
-    while last.elapsed() < TIMEOUT {
+    let mut heard = Instant::now();
+    while heard.elapsed() < TIMEOUT {
         match consumer.poll(POLL) {
             Some(Ok(record)) if record.offset() >= to => return Ok(()),
             Some(Ok(record)) => {
                 take(&record);
-                last = Instant::now();
+                heard = Instant::now();
                 if record.offset() + 1 >= to {
                     return Ok(());
                 }

@@ -9,6 +9,7 @@ pub mod direct;
 mod runner;
 mod tell;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use cdc_shared::clock::unix_ms;
@@ -106,7 +107,7 @@ fn verdict(tables: &[TableReport]) -> (TaskStatus, String) {
     let plural = if tables.len() == 1 { "" } else { "s" };
     let mut compared = format!("{rows} rows of {} table{plural} compared", tables.len());
     if removed > 0 {
-        compared.push_str(&format!(", {removed} removed from the mirror"));
+        let _ = write!(compared, ", {removed} removed from the mirror");
     }
     if different > 0 || !at_least.is_empty() {
         return (TaskStatus::Differs, format!("{at_least}{different} rows differ ({compared})"));

@@ -79,8 +79,8 @@ impl TaskRunner {
         let done = self.status.tasks();
         let view = self.control.borrow();
         let tasks = view.state.tasks(Some(&self.sink.sink_id));
-        let open = tasks.into_iter().filter(|task| task.end.is_none());
-        open.filter(|task| done.iter().all(|report| report.id != task.id)).cloned().next()
+        let mut open = tasks.into_iter().filter(|task| task.end.is_none());
+        open.find(|task| done.iter().all(|report| report.id != task.id)).cloned()
     }
 
     /// What the control topic has the end of needs no more telling.

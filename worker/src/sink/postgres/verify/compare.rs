@@ -7,7 +7,7 @@ use cdc_shared::task::{
 };
 
 use super::failure::TaskFailure;
-use super::plan::Plan;
+use super::plan::{Plan, SidePlan};
 use super::query::{Key, Range};
 use super::settle::{Seen, Verdict};
 use super::side::{Chunk, Side};
@@ -25,8 +25,18 @@ const ROUNDS: usize = 6;
 const ENOUGH: u64 = 10_000;
 /// Differences that are named.
 const NAMED: usize = 20;
-/// Characters of a value that are shown.
+/// Characters of a key's or a value's text that are shown.
 const SHOWN: usize = 200;
+
+/// The rows of a side behind a key.
+async fn behind(
+    side: &Side,
+    plan: &SidePlan,
+    after: Option<&Key>,
+    limit: usize,
+) -> Result<Chunk, TaskFailure> {
+    side.chunk(plan, &Range { after, to: None }, limit).await
+}
 
 /// A key that differs, how, and in which columns.
 type Wrong = (Key, DifferenceKind, Vec<usize>);
@@ -79,39 +89,49 @@ impl<'c> Comparison<'c> {
     pub(super) async fn run(&mut self) -> Result<(), TaskFailure> {
         let limit = if self.plan.indexed { CHUNK } else { SORTED_CHUNK };
         let mut after: Option<Key> = None;
+        let mut ahead = behind(self.source, &self.plan.source, None, limit).await?;
         loop {
             let low = after.take();
-            let open = Range { after: low.as_ref(), to: None };
-            let ahead = self.source.chunk(&self.plan.source, &open, limit).await?;
-            let to = self.chunk(low.as_ref(), ahead, limit).await?;
+            let (to, prefetched) = self.chunk(low.as_ref(), ahead, limit).await?;
             if self.suspects.len() >= SUSPECTS || to.is_none() {
                 self.judge().await?;
             }
-            let enough = self.report.different() >= ENOUGH;
-            if enough && to.is_some() {
+            let Some(to) = to else { return Ok(()) };
+            if self.report.different() >= ENOUGH {
                 self.report.cut_short = true;
+                return Ok(());
             }
-            match to {
-                Some(to) if !enough => after = Some(to),
-                _ => return Ok(()),
-            }
+            ahead = match prefetched {
+                Some(next) => next,
+                None => behind(self.source, &self.plan.source, Some(&to), limit).await?,
+            };
+            after = Some(to);
         }
     }
 
     /// Compares one chunk: the next rows of the source, or fewer where the mirror has more in their
-    /// range. Gives its last key; `None`: it was the last chunk.
+    /// range. Gives its last key (`None`: it was the last chunk), and the source's chunk behind it,
+    /// which was read meanwhile.
     async fn chunk(
         &mut self,
         after: Option<&Key>,
         ahead: Chunk,
         limit: usize,
-    ) -> Result<Option<Key>, TaskFailure> {
+    ) -> Result<(Option<Key>, Option<Chunk>), TaskFailure> {
         let mut source = ahead;
         let mut to = source.last.clone().filter(|_| source.rows == limit as u64);
         let range = Range { after, to: to.as_ref() };
-        let mirror = self.mirror.chunk(&self.plan.mirror, &range, limit).await?;
+        let meanwhile = async {
+            match &to {
+                Some(to) => behind(self.source, &self.plan.source, Some(to), limit).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let mirror = self.mirror.chunk(&self.plan.mirror, &range, limit);
+        let (mirror, mut next) = tokio::try_join!(mirror, meanwhile)?;
         if mirror.rows == limit as u64 && mirror.last != to {
             to = mirror.last;
+            next = None;
             let range = Range { after, to: to.as_ref() };
             source = self.source.chunk(&self.plan.source, &range, limit).await?;
         }
@@ -120,7 +140,7 @@ impl<'c> Comparison<'c> {
         }
         self.report.rows += source.rows;
         self.tell.rows(source.rows);
-        Ok(to)
+        Ok((to, next))
     }
 
     /// Finds the rows of a chunk that differ.
@@ -281,7 +301,7 @@ impl<'c> Comparison<'c> {
                 key: fields
                     .map(|(column, text)| Field {
                         column: column.clone(),
-                        text: Some(text.clone()),
+                        text: Some(text.chars().take(SHOWN).collect()),
                     })
                     .collect(),
                 columns: shown.collect(),

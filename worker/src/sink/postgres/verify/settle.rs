@@ -17,11 +17,36 @@
 
 use super::side::Version;
 
-/// What was seen of one key, newest last.
+/// What was last seen of one key.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
-    source: Option<Option<Version>>,
-    mirror: Option<Option<Version>>,
+    source: Look,
+    mirror: Look,
+}
+
+/// One side of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+enum Look {
+    /// Nobody looked yet.
+    #[default]
+    Never,
+    /// There was no row.
+    Absent,
+    /// There was this one.
+    Row(Version),
+}
+
+impl Look {
+    fn at(row: Option<Version>) -> Self {
+        row.map_or(Self::Absent, Self::Row)
+    }
+
+    fn row(&self) -> Option<&Version> {
+        match self {
+            Self::Row(row) => Some(row),
+            Self::Never | Self::Absent => None,
+        }
+    }
 }
 
 /// What is known of a key.
@@ -42,29 +67,32 @@ pub(super) enum Verdict {
 impl Seen {
     /// The source as it is now.
     pub(super) fn source(&mut self, now: Option<Version>) -> Verdict {
-        let before = self.source.replace(now);
-        let (Some(now), Some(mirror)) = (&self.source, &self.mirror) else { return Verdict::Open };
-        if same_content(now.as_ref(), mirror.as_ref()) {
-            return Verdict::Equal;
-        }
-        let unwritten = now.is_some() && before.as_ref() == Some(now);
-        if unwritten { difference(now.as_ref(), mirror.as_ref()) } else { Verdict::Open }
+        let before = std::mem::replace(&mut self.source, Look::at(now));
+        let unwritten = before == self.source;
+        self.judged(unwritten && self.source.row().is_some())
     }
 
     /// Version of the mirror's row when it was last read.
     pub(super) fn of_mirror(&self) -> Option<&str> {
-        self.mirror.as_ref()?.as_ref().map(|row| row.version.as_str())
+        self.mirror.row().map(|row| row.version.as_str())
     }
 
     /// The mirror, after the sink passed the position taken behind the latest [`Seen::source`].
     pub(super) fn mirror(&mut self, now: Option<Version>) -> Verdict {
-        let before = self.mirror.replace(now);
-        let (Some(source), Some(now)) = (&self.source, &self.mirror) else { return Verdict::Open };
-        if same_content(source.as_ref(), now.as_ref()) {
+        let before = std::mem::replace(&mut self.mirror, Look::at(now));
+        let unwritten = before == self.mirror;
+        self.judged(unwritten && self.mirror.row().is_some())
+    }
+
+    fn judged(&self, unwritten: bool) -> Verdict {
+        if self.source == Look::Never || self.mirror == Look::Never {
+            return Verdict::Open;
+        }
+        let (source, mirror) = (self.source.row(), self.mirror.row());
+        if same_content(source, mirror) {
             return Verdict::Equal;
         }
-        let unwritten = now.is_some() && before.as_ref() == Some(now);
-        if unwritten { difference(source.as_ref(), now.as_ref()) } else { Verdict::Open }
+        if unwritten { difference(source, mirror) } else { Verdict::Open }
     }
 }
 
