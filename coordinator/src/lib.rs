@@ -22,6 +22,7 @@ pub mod run;
 pub mod source;
 pub mod state;
 mod supervise;
+pub mod task;
 pub mod watermark;
 
 pub use error::CoordinatorError;

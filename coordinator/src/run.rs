@@ -25,6 +25,7 @@ use crate::leader;
 use crate::metrics::Metrics;
 use crate::monitor::LagMonitor;
 use crate::state::Coordinator;
+use crate::task::Ending;
 use crate::watermark::{MemoryStore, RedisStore, WatermarkStore};
 
 /// How the daemon is run, beside its configuration.
@@ -58,6 +59,7 @@ pub async fn run(
         lag: LagMonitor::new(&config.kafka)?,
         probes: Probes::new(&config)?,
         metrics: Metrics::default(),
+        ending: Ending::default(),
         leading: AtomicBool::new(false),
         removed: Mutex::new(Members::new()),
         config,

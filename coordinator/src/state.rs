@@ -13,6 +13,7 @@ use crate::health::Probes;
 use crate::kafka::Cluster;
 use crate::metrics::Metrics;
 use crate::monitor::LagMonitor;
+use crate::task::Ending;
 use crate::watermark::WatermarkStore;
 
 /// One running coordinator. Each field has one owner that changes it; the others read.
@@ -35,6 +36,8 @@ pub struct Coordinator {
     pub probes: Probes,
     /// For `/metrics`.
     pub metrics: Metrics,
+    /// Ends of tasks on their way into the control topic.
+    pub ending: Ending,
     pub(crate) leading: AtomicBool,
     pub(crate) removed: Mutex<Members>,
 }

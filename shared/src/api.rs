@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::offset::{NextOffset, Position, TopicId};
+use crate::task::{TaskKind, TaskReport};
 
 /// Path of [`Heartbeat`] (POST).
 pub const HEARTBEAT_PATH: &str = "/v1/heartbeat";
@@ -16,6 +17,8 @@ pub const WATERMARKS_PATH: &str = "/v1/sinks/{sink}/watermarks";
 pub const COMMAND_PATH: &str = "/v1/commands";
 /// Path of the health report (GET).
 pub const HEALTH_PATH: &str = "/v1/health";
+/// Path of the tasks (GET).
+pub const TASKS_PATH: &str = "/v1/tasks";
 /// Path of the status report (GET).
 pub const STATUS_PATH: &str = "/v1/status";
 
@@ -43,6 +46,10 @@ pub struct Heartbeat {
     /// replace a later one. 0 = not told.
     #[serde(default)]
     pub sequence: u64,
+    /// Tasks that this worker carries out, or has ended and not yet seen ended in the control
+    /// topic.
+    #[serde(default)]
+    pub tasks: Vec<TaskReport>,
 }
 
 /// Who a worker is.
@@ -332,6 +339,20 @@ pub enum Command {
         /// Why, for the audit line.
         reason: String,
     },
+    /// Have a worker of the sink do something beside delivering.
+    StartTask {
+        /// Sink.
+        sink: String,
+        /// What.
+        kind: TaskKind,
+    },
+    /// Call a task off.
+    CancelTask {
+        /// Sink.
+        sink: String,
+        /// The task's id.
+        id: String,
+    },
     /// Forget a sink: it no longer counts for P.
     RemoveSink {
         /// Sink.
@@ -360,6 +381,9 @@ pub struct CommandReply {
     pub message: String,
     /// Offset of the control topic (exclusive) that holds it.
     pub control_offset: i64,
+    /// Id of the task that was posted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
 }
 
 /// The one shape of an error answer.

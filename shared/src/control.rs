@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{Directive, DirectiveState, TopicShape};
 use crate::offset::{Incarnation, NextOffset, TopicId, TopicPartition};
+use crate::task::Task;
 
 /// The control topic of a pipeline with this consumer group.
 pub fn control_topic(group_id: &str) -> String {
@@ -116,6 +117,11 @@ pub enum ControlRecord {
         /// Committed offset of P, absent when it had none.
         offset: Option<NextOffset>,
     },
+    /// Work for one worker of a sink, and its end.
+    Task {
+        /// The task.
+        task: Task,
+    },
     /// A line of the audit trail.
     Audit {
         /// By whom.
@@ -146,6 +152,7 @@ impl ControlRecord {
                 format!("rewind/{sink}/{}/{}", tp.topic, tp.partition)
             }
             Self::GroupStart { tp, .. } => format!("group/{}/{}", tp.topic, tp.partition),
+            Self::Task { task } => format!("task/{}/{}", task.sink, task.id),
             Self::Audit { at_ms, action, .. } => format!("audit/{at_ms:013}/{action}"),
         }
     }
@@ -255,6 +262,17 @@ impl ControlState {
             .max()
     }
 
+    /// Every skip of a sink: partition, first offset, and the first that is not skipped.
+    pub fn skips<'s>(
+        &'s self,
+        of: &'s str,
+    ) -> impl Iterator<Item = (&'s TopicPartition, i64, i64)> {
+        self.records().filter_map(move |record| match record {
+            ControlRecord::Skip { sink, tp, from, to, .. } if sink == of => Some((tp, *from, *to)),
+            _ => None,
+        })
+    }
+
     /// Whether any skip is in force at all; hardly ever, so that most records need not ask.
     pub fn has_skips(&self) -> bool {
         let mut from = self.records.range::<str, _>((Bound::Included("skip/"), Bound::Unbounded));
@@ -295,6 +313,22 @@ impl ControlState {
             ControlRecord::Member { sink, topic, .. } => Some((sink.as_str(), topic.as_str())),
             _ => None,
         })
+    }
+
+    /// The tasks of a sink, or of all, in the order of posting.
+    pub fn tasks(&self, sink: Option<&str>) -> Vec<&Task> {
+        let mut tasks: Vec<&Task> = self
+            .records
+            .range::<str, _>((Bound::Included("task/"), Bound::Excluded("task0")))
+            .filter_map(|(_, (_, record))| match record {
+                ControlRecord::Task { task } if sink.is_none_or(|sink| sink == task.sink) => {
+                    Some(task)
+                }
+                _ => None,
+            })
+            .collect();
+        tasks.sort_by(|a, b| (a.at_ms, &a.id).cmp(&(b.at_ms, &b.id)));
+        tasks
     }
 
     /// The copied position of P: outer `None` when it was never copied.

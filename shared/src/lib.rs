@@ -15,5 +15,6 @@ pub mod kafka;
 pub mod offset;
 pub mod postgres;
 pub mod registry;
+pub mod task;
 pub mod telemetry;
 pub mod tls;

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use tokio_postgres::config::SslMode as WireMode;
-use tokio_postgres_rustls::MakeRustlsConnect;
+/// The TLS half of a connection.
+pub use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::config::{PostgresSinkConfig, Secret, SourceConfig, SslMode, TlsConfig};
+use crate::config::{PostgresSinkConfig, Secret, SourceConfig, SourceSslMode, SslMode, TlsConfig};
 use crate::tls::{self, TlsError, Verify};
 
 /// What a connection needs beside the address.
@@ -22,6 +23,20 @@ pub struct PostgresTls {
 }
 
 impl PostgresTls {
+    /// What `source.ssl` says. Its certificates are files of the Connect worker; those that are
+    /// here as well are used.
+    pub fn of_source(source: &SourceConfig) -> Self {
+        let mode = match source.ssl.mode {
+            SourceSslMode::Disable => SslMode::Disable,
+            SourceSslMode::Prefer => SslMode::Prefer,
+            SourceSslMode::Require => SslMode::Require,
+            SourceSslMode::VerifyCa => SslMode::VerifyCa,
+            SourceSslMode::VerifyFull => SslMode::VerifyFull,
+        };
+        let ca_file = source.ssl.ca_file.clone().filter(|file| file.exists());
+        Self { mode, tls: TlsConfig { ca_file, ..TlsConfig::default() } }
+    }
+
     /// The TLS half of a connection, and the mode that goes into [`tokio_postgres::Config`].
     ///
     /// # Errors

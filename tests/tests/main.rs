@@ -18,3 +18,4 @@ mod replica;
 mod secure;
 mod signals;
 mod start;
+mod verify;

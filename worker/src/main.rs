@@ -4,11 +4,13 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use cdc_shared::config::{LoadOptions, Loaded, Sections, load, process_variables};
+use cdc_shared::config::{LoadOptions, Loaded, LogFormat, Sections, load, process_variables};
 use cdc_shared::exit::Exit;
+use cdc_shared::task::{TaskKind, VerifyOptions};
 use cdc_shared::{telemetry, tls};
 use cdc_worker::exit::Failure;
 use cdc_worker::run::{RunOptions, Stops, run};
+use cdc_worker::task::{ConfigFiles, direct};
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -26,10 +28,22 @@ enum Command {
     /// Deliver until SIGTERM.
     #[command(after_help = "Example: cdc-worker run pipeline.yaml --sink webhook-notifications")]
     Run(RunArgs),
+    /// Compare the sink's mirror with the source. Only while no worker of the sink lives;
+    /// otherwise `cdc verify` has one do it.
+    #[command(after_help = "Example: cdc-worker verify pipeline.yaml --sink analytics-db\n\n\
+                            Exit codes: 0 equal, 1 differs, 3 the sink did not reach the source's \
+                            position in time.")]
+    Verify(TaskArgs),
+    /// Compare, and remove from the mirror what the source does not have. Only while no worker of
+    /// the sink lives; otherwise `cdc resync` has one do it, and more.
+    #[command(after_help = "Example: cdc-worker resync pipeline.yaml --sink analytics-db\n\n\
+                            Exit codes: as verify.")]
+    Resync(TaskArgs),
 }
 
+/// Which pipeline and sink.
 #[derive(Args)]
-struct RunArgs {
+struct SinkArgs {
     /// The pipeline file.
     config: PathBuf,
     /// The sink to serve (`sink_id`).
@@ -38,6 +52,45 @@ struct RunArgs {
     /// A file with the platform's settings (Kafka, registry, coordinator).
     #[arg(long)]
     platform_config: Option<PathBuf>,
+}
+
+impl SinkArgs {
+    fn load(&self) -> Result<Loaded, Failure> {
+        Ok(load(&LoadOptions {
+            pipeline: self.config.clone(),
+            platform: self.platform_config.clone(),
+            variables: process_variables(),
+            sections: Sections::Worker { sink_id: self.sink.clone() },
+        })?)
+    }
+
+    fn files(&self) -> ConfigFiles {
+        ConfigFiles { pipeline: self.config.clone(), platform: self.platform_config.clone() }
+    }
+}
+
+#[derive(Args)]
+struct TaskArgs {
+    #[command(flatten)]
+    on: SinkArgs,
+    /// Only this table; may be given several times.
+    #[arg(long, value_name = "SCHEMA.TABLE")]
+    table: Vec<String>,
+    /// Longest wait for the sink to reach a position of the source, in seconds.
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    timeout: u64,
+    /// Also show the values that differ, not only their keys.
+    #[arg(long)]
+    show_values: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct RunArgs {
+    #[command(flatten)]
+    on: SinkArgs,
     /// Address for /livez, /readyz, /metrics [default: `worker.bind` and `worker.port_base` plus
     /// the sink's place in the list].
     #[arg(long)]
@@ -57,9 +110,13 @@ fn main() -> ExitCode {
             return exit.into();
         }
     };
-    let Command::Run(args) = cli.command;
-    match start(args) {
-        Ok(()) => Exit::Done.into(),
+    let ended = match cli.command {
+        Command::Run(args) => start(args).map(|()| Exit::Done.code()),
+        Command::Verify(args) => compare(&args, TaskKind::Verify),
+        Command::Resync(args) => compare(&args, TaskKind::Resync),
+    };
+    match ended {
+        Ok(code) => code.into(),
         Err(failure) => {
             // Nobody may be left to be told.
             let _ = writeln!(std::io::stderr(), "cdc-worker: {failure}");
@@ -71,23 +128,16 @@ fn main() -> ExitCode {
 /// Everything fallible and synchronous comes before the runtime exists.
 fn start(args: RunArgs) -> Result<(), Failure> {
     tls::install_crypto();
-    let loaded = load(&LoadOptions {
-        pipeline: args.config,
-        platform: args.platform_config,
-        variables: process_variables(),
-        sections: Sections::Worker { sink_id: args.sink.clone() },
-    })?;
+    let loaded = args.on.load()?;
     let config = &loaded.config;
     telemetry::init(&config.log_level, config.log_format).map_err(Failure::Setting)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let admin_address = args.admin.unwrap_or_else(|| default_admin(&loaded, &args.sink));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Task(format!("runtime: {error}")))?;
-    let options = RunOptions { sink_id: args.sink, admin_address };
+    let admin_address = args.admin.unwrap_or_else(|| default_admin(&loaded, &args.on.sink));
+    let runtime = runtime()?;
+    let files = args.on.files();
+    let options = RunOptions { sink_id: args.on.sink, admin_address, files };
     let until_stdin_ends = args.until_stdin_ends;
     let outcome = runtime.block_on(async {
         let stops = Stops::default();
@@ -101,6 +151,44 @@ fn start(args: RunArgs) -> Result<(), Failure> {
     // What is still running was told to end; a blocking call to Kafka is not waited for.
     runtime.shutdown_background();
     outcome
+}
+
+/// The exit code is the comparison's.
+fn compare(args: &TaskArgs, kind: fn(VerifyOptions) -> TaskKind) -> Result<u8, Failure> {
+    tls::install_crypto();
+    let loaded = args.on.load()?;
+    telemetry::init("warn,rdkafka=off,librdkafka=off", LogFormat::Text)
+        .map_err(Failure::Setting)?;
+    let kind = kind(VerifyOptions {
+        topics: args.table.clone(),
+        timeout_seconds: args.timeout,
+        show_values: args.show_values,
+    });
+    let runtime = runtime()?;
+    let (files, sink) = (args.on.files(), args.on.sink.clone());
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = Box::pin(direct::run(loaded, &files, &sink, kind)) => ended,
+            _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+        }
+    });
+    runtime.shutdown_background();
+    let end = ended?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&end)
+            .map_err(|error| Failure::Task(format!("write JSON: {error}")))?;
+        println!("{text}");
+    } else {
+        println!("{end}");
+    }
+    Ok(end.status.exit_code())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Task(format!("runtime: {error}")))
 }
 
 fn default_admin(loaded: &Loaded, sink: &str) -> String {

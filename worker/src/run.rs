@@ -26,6 +26,7 @@ use crate::source::consumer::{self, SourceOptions};
 use crate::source::control::{ControlFollower, ControlView};
 use crate::source::probe::Probe;
 use crate::status::{SharedStatus, Status};
+use crate::task::{ConfigFiles, TaskRunner};
 
 /// What the command line adds to the configuration.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub struct RunOptions {
     pub sink_id: String,
     /// Where `/livez`, `/readyz`, `/metrics` answer.
     pub admin_address: String,
+    /// Where the configuration came from.
+    pub files: ConfigFiles,
 }
 
 /// The two stops: asked to drain, and told to end at once.
@@ -70,7 +73,8 @@ pub async fn run(loaded: Loaded, options: RunOptions, stops: Stops) -> Result<()
         "worker starts");
     let last = CancellationToken::new();
     let admin = tokio::spawn(admin.serve(last.clone()));
-    let worker = Worker { config, sink_config, status, identity, last: last.clone() };
+    let worker =
+        Worker { config, sink_config, status, identity, files: options.files, last: last.clone() };
     let drain = worker.config.drain();
     let ended = worker.serve(&stops, drain).await;
     last.cancel();
@@ -95,6 +99,7 @@ struct Worker {
     sink_config: SinkConfig,
     status: SharedStatus,
     identity: WorkerIdentity,
+    files: ConfigFiles,
     last: CancellationToken,
 }
 
@@ -125,6 +130,7 @@ impl Worker {
             .map_err(|error| setting(&error))?;
         let registry = Registry::new(kafka).map_err(|error| setting(&error))?;
         let probe = Probe::new(kafka, &group).map_err(|error| setting(&error))?;
+        tokio::spawn(self.task_runner(&probe, &control).run(self.last.clone()));
         let retry = policy(&self.sink_config.retry);
         let shared = Arc::new(Shared {
             json: Arc::new(json_options(&self.config, &self.sink_config)),
@@ -158,6 +164,17 @@ impl Worker {
         self.last.cancel();
         let _ = reporter.await;
         ended(outcome?, sink_id)
+    }
+
+    fn task_runner(&self, probe: &Probe, control: &watch::Receiver<ControlView>) -> TaskRunner {
+        TaskRunner {
+            config: self.config.clone(),
+            sink: self.sink_config.clone(),
+            files: self.files.clone(),
+            probe: probe.clone(),
+            control: control.clone(),
+            status: self.status.clone(),
+        }
     }
 
     fn source_options(&self) -> SourceOptions {

@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cdc_shared::api::{Counters, ErrorReport, PartitionReport, PartitionState, WorkerState};
 use cdc_shared::offset::TopicPartition;
+use cdc_shared::task::TaskReport;
 
 /// Facts about the process.
 #[derive(Debug, Default)]
 pub struct Status {
     partitions: Mutex<BTreeMap<TopicPartition, PartitionReport>>,
     last_error: Mutex<Option<ErrorReport>>,
+    tasks: Mutex<BTreeMap<String, TaskReport>>,
     /// Records taken by the sink.
     pub delivered: AtomicU64,
     /// Records without effect.
@@ -58,6 +60,26 @@ impl Status {
     /// Every assigned partition.
     pub fn partitions(&self) -> Vec<PartitionReport> {
         locked(&self.partitions).values().cloned().collect()
+    }
+
+    /// Whether the partition is assigned to this worker.
+    pub fn owns(&self, tp: &TopicPartition) -> bool {
+        locked(&self.partitions).contains_key(tp)
+    }
+
+    /// Publishes how a task goes.
+    pub fn report_task(&self, report: TaskReport) {
+        locked(&self.tasks).insert(report.id.clone(), report);
+    }
+
+    /// The task needs no more telling.
+    pub fn forget_task(&self, id: &str) {
+        locked(&self.tasks).remove(id);
+    }
+
+    /// Every task that is told of.
+    pub fn tasks(&self) -> Vec<TaskReport> {
+        locked(&self.tasks).values().cloned().collect()
     }
 
     /// Remembers the latest trouble; `None` once something succeeded.

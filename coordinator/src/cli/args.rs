@@ -72,6 +72,18 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  cdc rewind pipeline.yaml --sink analytics-db \
                             --table public.orders --to beginning")]
     Rewind(RewindArgs),
+    /// Compare a sink's mirror with the source, while both live.
+    #[command(after_help = "Example:\n  cdc verify pipeline.yaml --sink replica \
+                            --table public.orders\n\nExit codes: 0 equal, 1 differs, 3 the sink \
+                            did not reach the source's position in time.")]
+    Verify(CompareArgs),
+    /// Put a sink's mirror right: remove rows that the source does not have, and have the connector
+    /// read the table again if rows are missing or differ.
+    #[command(after_help = "Example:\n  cdc resync pipeline.yaml --sink replica \
+                            --table public.orders\n\nExit codes: as verify, after it is done.")]
+    Resync(CompareArgs),
+    /// See or call off what workers do beside delivering.
+    Task(TaskCommandArgs),
     /// Manage sinks that the pipeline knows.
     Sink(SinkCommandArgs),
 }
@@ -317,6 +329,65 @@ pub(super) struct RewindArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct CompareArgs {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// The sink's id.
+    #[arg(long)]
+    pub(super) sink: String,
+    /// Only this table; may be given several times.
+    #[arg(long, value_name = "SCHEMA.TABLE")]
+    pub(super) table: Vec<String>,
+    /// Longest wait for the sink to reach a position of the source, in seconds.
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    pub(super) timeout: u64,
+    /// Also show the values that differ, not only their keys. They are kept in the control topic
+    /// with the result.
+    #[arg(long)]
+    pub(super) show_values: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TaskCommandArgs {
+    #[command(subcommand)]
+    pub(super) command: TaskCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TaskCommand {
+    /// Show the pipeline's tasks, oldest first.
+    #[command(after_help = "Example:\n  cdc task list pipeline.yaml")]
+    List(StatusArgs),
+    /// Tell how a task goes until it has ended; the exit code is the task's.
+    #[command(
+        after_help = "Example:\n  cdc task watch verify-1767225600000 pipeline.yaml --sink replica"
+    )]
+    Watch(TaskArgs),
+    /// Call a task off.
+    #[command(
+        after_help = "Example:\n  cdc task cancel verify-1767225600000 pipeline.yaml --sink replica"
+    )]
+    Cancel(TaskArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TaskArgs {
+    /// The task's id.
+    pub(super) id: String,
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// The sink's id.
+    #[arg(long)]
+    pub(super) sink: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct SinkCommandArgs {
     #[command(subcommand)]
     pub(super) command: SinkCommand,
@@ -363,7 +434,7 @@ mod tests {
         Cli::command().debug_assert();
         let mut found = Vec::new();
         leaves(&Cli::command(), "cdc", &mut found);
-        assert_eq!(found.len(), 15);
+        assert_eq!(found.len(), 20);
         for (path, command) in found {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let (_, example) = help.split_once("Example:\n  ").expect(&path);

@@ -7,6 +7,7 @@ mod health;
 pub(crate) mod load;
 mod operate;
 mod probe;
+mod task;
 mod validate;
 
 use std::io::Write as _;
@@ -87,6 +88,9 @@ async fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Skip(args) => operate::skip(&args).await?,
         Command::Rewind(args) => operate::rewind(&args).await?,
         Command::Sink(args) => operate::sink(&args).await?,
+        Command::Verify(args) => return task::verify(&args).await,
+        Command::Resync(args) => return task::resync(&args).await,
+        Command::Task(args) => return task::task(&args).await,
     }
     Ok(ExitCode::SUCCESS)
 }

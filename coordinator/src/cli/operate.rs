@@ -90,7 +90,10 @@ async fn send(config: &PipelineConfig, command: Command) -> Result<(), Failure> 
 }
 
 /// The topic of a table that the pipeline captures. Health names topics: they are taken as well.
-fn topic_of(config: &PipelineConfig, table: Option<&str>) -> Result<Option<String>, Failure> {
+pub(super) fn topic_of(
+    config: &PipelineConfig,
+    table: Option<&str>,
+) -> Result<Option<String>, Failure> {
     let Some(table) = table else { return Ok(None) };
     let known = &config.source.tables;
     let named = |known: &&String| **known == table || config.topic(known) == table;

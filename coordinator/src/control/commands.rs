@@ -6,7 +6,7 @@ use cdc_shared::api::{Command, CommandRequest, Directive, DirectiveState, Rewind
 use cdc_shared::control::{ControlRecord, ControlState};
 use cdc_shared::offset::{Incarnation, NextOffset, TopicId, TopicPartition};
 
-use super::Change;
+use super::{Change, tasks};
 
 /// A topic that a command names, as it is now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,6 +53,14 @@ pub struct Effect {
     pub changes: Vec<Change>,
     /// One line for the person who asked.
     pub message: String,
+    /// Id of the task that was posted.
+    pub task: Option<String>,
+}
+
+impl Effect {
+    fn of(changes: Vec<Change>, message: String) -> Self {
+        Self { changes, message, task: None }
+    }
 }
 
 impl Known {
@@ -62,22 +70,26 @@ impl Known {
     /// A name that nobody knows, with the nearest one.
     pub fn resolve(&self, command: &Command) -> Result<Command, Refusal> {
         let mut command = command.clone();
-        let (sink, topic) = match &mut command {
-            Command::Stop { sink, .. } => (&*sink, None),
+        let (sink, places): (_, Vec<&mut String>) = match &mut command {
+            Command::Stop { sink, .. } | Command::CancelTask { sink, .. } => (&*sink, Vec::new()),
+            Command::StartTask { sink, kind } => {
+                (&*sink, kind.options_mut().topics.iter_mut().collect())
+            }
             Command::Pause { sink, topic, .. }
             | Command::Resume { sink, topic }
-            | Command::RemoveSink { sink, topic } => (&*sink, topic.as_mut()),
+            | Command::RemoveSink { sink, topic } => (&*sink, topic.iter_mut().collect()),
             Command::Skip { sink, topic, .. } | Command::Rewind { sink, topic, .. } => {
-                (&*sink, Some(topic))
+                (&*sink, vec![topic])
             }
         };
         let Some(topics) = self.sinks.get(sink) else {
             let names = self.sinks.keys().map(String::as_str);
             return Err(unknown("unknown_sink", "sink", sink, sink, names));
         };
-        if let Some(topic) = topic
-            && !topics.contains(topic)
-        {
+        for topic in places {
+            if topics.contains(topic) {
+                continue;
+            }
             let full = format!("{}.{topic}", self.topic_prefix);
             if !topics.contains(&full) {
                 let names = topics.iter().map(String::as_str);
@@ -137,6 +149,8 @@ pub fn decide(
         Command::Skip { .. } => skip(request, known, control)?,
         Command::Rewind { .. } => rewind(request, known, control)?,
         Command::RemoveSink { sink, topic } => remove(known, control, sink, topic.as_deref())?,
+        Command::StartTask { sink, kind } => tasks::post(request, known, control, sink, kind)?,
+        Command::CancelTask { sink, id } => tasks::cancel(request, known, control, sink, id)?,
     };
     if !effect.changes.is_empty() {
         effect.changes.push(Change::put(ControlRecord::Audit {
@@ -182,7 +196,7 @@ fn directive(
     let what = scope(sink, topic);
     let wanted = Directive { state, reason: reason.to_owned() };
     if own_directive(control, sink, topic) == Some(&wanted) {
-        return Effect { changes: Vec::new(), message: format!("{what} is {done} already") };
+        return Effect::of(Vec::new(), format!("{what} is {done} already"));
     }
     let record = ControlRecord::Directive {
         sink: sink.to_owned(),
@@ -191,7 +205,7 @@ fn directive(
         by: request.by.clone(),
         at_ms: known.now_ms,
     };
-    Effect { changes: vec![Change::put(record)], message: format!("{what} {done}: {reason}") }
+    Effect::of(vec![Change::put(record)], format!("{what} {done}: {reason}"))
 }
 
 /// Every resume is written, even one that changes no directive: it is one more try for what was
@@ -231,7 +245,7 @@ fn resume(
         message.push_str("; still held: ");
         message.push_str(&names.join(", "));
     }
-    Effect { changes, message }
+    Effect::of(changes, message)
 }
 
 fn partition_range<'a>(
@@ -279,7 +293,7 @@ fn skip(
             if s == sink && *p == tp && *topic_id == now.id && f == from && t == to)
     });
     if covered {
-        return Ok(Effect { changes: Vec::new(), message: format!("already so: {message}") });
+        return Ok(Effect::of(Vec::new(), format!("already so: {message}")));
     }
     let record = ControlRecord::Skip {
         sink: sink.clone(),
@@ -291,7 +305,7 @@ fn skip(
         by: request.by.clone(),
         at_ms: known.now_ms,
     };
-    Ok(Effect { changes: vec![Change::put(record)], message })
+    Ok(Effect::of(vec![Change::put(record)], message))
 }
 
 fn rewind(
@@ -340,7 +354,7 @@ fn rewind(
         }));
     }
     let message = format!("sink {sink} goes on with {topic}: {}: {reason}", told.join(", "));
-    Ok(Effect { changes, message })
+    Ok(Effect::of(changes, message))
 }
 
 fn target(to: RewindTarget, start: i64, end: i64) -> Option<NextOffset> {
@@ -384,6 +398,7 @@ fn remove(
                 ControlRecord::Directive { sink, topic, .. }
                 | ControlRecord::Resume { sink, topic, .. } => (sink, topic.as_deref()),
                 ControlRecord::Skip { sink, tp, .. } => (sink, Some(tp.topic.as_ref())),
+                ControlRecord::Task { task } => (&task.sink, None),
                 ControlRecord::Rewind { .. }
                 | ControlRecord::GroupStart { .. }
                 | ControlRecord::Audit { .. } => return false,
@@ -398,7 +413,7 @@ fn remove(
     } else {
         format!("{what} removed: it no longer counts for the pipeline's group")
     };
-    Ok(Effect { changes, message })
+    Ok(Effect::of(changes, message))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 pub mod commands;
 mod reader;
+mod tasks;
 mod topic;
 mod writer;
 
@@ -15,6 +16,7 @@ use cdc_shared::control::{ControlRecord, ControlState};
 use tokio::sync::{Mutex, watch};
 
 pub use reader::{Reader, ReaderStatus};
+pub use tasks::finish as finish_task;
 pub use topic::ensure_topic;
 pub use writer::{WriteError, Writer};
 

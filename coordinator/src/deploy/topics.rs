@@ -6,6 +6,12 @@ use std::collections::BTreeMap;
 use cdc_shared::config::{PipelineConfig, SignalChannel, SourceType};
 use serde::Serialize;
 
+/// The topic into which the connector writes the messages that programs leave in PostgreSQL's log,
+/// as `verify` does.
+pub fn message_topic(prefix: &str) -> String {
+    format!("{prefix}.message")
+}
+
 /// The topic into which the connector writes its heartbeats.
 pub fn heartbeat_topic(prefix: &str) -> String {
     format!("__debezium-heartbeat.{prefix}")
@@ -118,7 +124,9 @@ pub fn planned(config: &PipelineConfig) -> Vec<TopicPlan> {
         // Debezium demands one partition: signals have an order.
         plans.push(plan(config, signal_topic(prefix), 1, "delete", retention));
     }
-    if config.source.source_type != SourceType::Postgres {
+    if config.source.source_type == SourceType::Postgres {
+        plans.push(plan(config, message_topic(prefix), 1, "delete", retention));
+    } else {
         plans.push(plan(config, history_topic(prefix), 1, "delete", -1));
         // Schema changes, in a topic named like the prefix.
         plans.push(plan(config, prefix.clone(), 1, "delete", retention));
@@ -214,6 +222,7 @@ mod tests {
                 "__debezium-heartbeat.cdc 1 delete 604800000",
                 "__debezium-notification.cdc 1 delete 604800000",
                 "__debezium-signal.cdc 1 delete 604800000",
+                "cdc.message 1 delete 604800000",
                 "cdc-demo.control 1 compact -",
             ]
         );

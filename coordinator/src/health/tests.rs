@@ -46,6 +46,7 @@ pub(crate) fn heartbeat(sink: &str, worker: &str, at: &[(&str, i32, i64)]) -> He
         last_error: None,
         control_offset: 0,
         sequence: 0,
+        tasks: Vec::new(),
     }
 }
 

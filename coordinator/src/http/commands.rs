@@ -30,9 +30,9 @@ pub(super) async fn carry_out(
     let mut known = known(&coordinator);
     request.command = known.resolve(&request.command)?;
     look_up(&coordinator, &request.command, &mut known).await?;
-    let (message, control_offset) = coordinator
+    let ((message, task), control_offset) = coordinator
         .control
-        .write::<String, ApiError>(|control| {
+        .write::<(String, Option<String>), ApiError>(|control| {
             if let Command::RemoveSink { sink, topic } = &request.command {
                 // Inside the lock, so that no tick puts it back in between.
                 let pairs = coordinator.members(control);
@@ -41,7 +41,7 @@ pub(super) async fn carry_out(
                 }));
             }
             let effect = decide(&request, &known, control)?;
-            Ok((effect.changes, effect.message))
+            Ok((effect.changes, (effect.message, effect.task)))
         })
         .await?;
     if let Command::RemoveSink { sink, topic } = &request.command {
@@ -53,7 +53,7 @@ pub(super) async fn carry_out(
     super::count(&coordinator.metrics.commands);
     coordinator.group.nudge();
     tracing::info!(by = request.by, control_offset, "{message}");
-    Ok(Json(CommandReply { message, control_offset }))
+    Ok(Json(CommandReply { message, control_offset, task }))
 }
 
 fn known(coordinator: &Coordinator) -> Known {

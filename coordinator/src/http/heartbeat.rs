@@ -12,6 +12,7 @@ use cdc_shared::offset::{Position, TopicPartition};
 use super::checks;
 use super::error::ApiError;
 use crate::state::Coordinator;
+use crate::task;
 
 pub(super) async fn take(
     State(coordinator): State<Arc<Coordinator>>,
@@ -36,6 +37,7 @@ pub(super) async fn take(
             Some((TopicPartition::new(report.topic.as_str(), report.partition), position))
         })
         .collect();
+    task::take_ends(&coordinator, &heartbeat);
     if coordinator.fleet.beat(heartbeat, Instant::now()) {
         coordinator.group.nudge();
     }

@@ -16,9 +16,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use cdc_shared::api::{
-    COMMAND_PATH, HEALTH_PATH, HEARTBEAT_PATH, STATUS_PATH, WATERMARKS_PATH, WatermarkEntry,
-    Watermarks,
+    COMMAND_PATH, HEALTH_PATH, HEARTBEAT_PATH, STATUS_PATH, TASKS_PATH, WATERMARKS_PATH,
+    WatermarkEntry, Watermarks,
 };
+use cdc_shared::task::Tasks;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +29,7 @@ use crate::error::CoordinatorError;
 use crate::health::{HealthReport, StatusReport, health, status};
 use crate::metrics;
 use crate::state::Coordinator;
+use crate::task;
 
 pub(crate) use self::access::check_bind;
 
@@ -60,6 +62,7 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
     let reader = Router::new()
         .route(HEALTH_PATH, get(get_health))
         .route(STATUS_PATH, get(get_status))
+        .route(TASKS_PATH, get(get_tasks))
         .route("/metrics", get(get_metrics))
         .route_layer(access(Role::Reader));
     let worker = Router::new()
@@ -87,6 +90,11 @@ async fn get_health(State(coordinator): Shared) -> Json<HealthReport> {
 
 async fn get_status(State(coordinator): Shared) -> Json<StatusReport> {
     Json(status(&coordinator))
+}
+
+async fn get_tasks(State(coordinator): Shared) -> Json<Tasks> {
+    let pipeline_id = coordinator.config.pipeline_id.clone();
+    Json(Tasks { pipeline_id, tasks: task::views(&coordinator) })
 }
 
 /// Ready means: the control topic was read, and the store and Kafka answer.

@@ -10,9 +10,7 @@ mod types;
 
 use std::time::Duration;
 
-use cdc_shared::config::{
-    PipelineConfig, SourceConfig, SourceSslMode, SourceType, SslMode, TlsConfig,
-};
+use cdc_shared::config::{PipelineConfig, SourceConfig, SourceType};
 use cdc_shared::postgres::{PostgresTls, base_config, describe};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -31,7 +29,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// The address, user or database by name, and what the server said.
 pub async fn connect(source: &SourceConfig) -> Result<Client, Failure> {
-    let (wire, tls) = source_tls(source)
+    let (wire, tls) = PostgresTls::of_source(source)
         .connector()
         .map_err(|e| Failure::new(Exit::Config, format!("source.ssl: {e}")))?;
     let mut config = base_config(source, "cdc", TIMEOUT);
@@ -51,19 +49,6 @@ pub async fn connect(source: &SourceConfig) -> Result<Client, Failure> {
         }
     });
     Ok(client)
-}
-
-/// Certificates are files of the Connect worker; those that are here as well are used.
-pub(crate) fn source_tls(source: &SourceConfig) -> PostgresTls {
-    let mode = match source.ssl.mode {
-        SourceSslMode::Disable => SslMode::Disable,
-        SourceSslMode::Prefer => SslMode::Prefer,
-        SourceSslMode::Require => SslMode::Require,
-        SourceSslMode::VerifyCa => SslMode::VerifyCa,
-        SourceSslMode::VerifyFull => SslMode::VerifyFull,
-    };
-    let ca_file = source.ssl.ca_file.clone().filter(|file| file.exists());
-    PostgresTls { mode, tls: TlsConfig { ca_file, ..TlsConfig::default() } }
 }
 
 fn address(source: &SourceConfig) -> String {

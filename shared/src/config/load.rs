@@ -61,6 +61,11 @@ pub enum Sections {
         /// The sink it serves. An unknown one is an error.
         sink_id: String,
     },
+    /// A worker that carries out a task which reads the source: what a worker has, and the source.
+    Task {
+        /// The sink it serves. An unknown one is an error.
+        sink_id: String,
+    },
     /// The coordinator and the commands that deploy: everything but the sinks' own sections.
     Coordinator,
     /// Commands that only call the coordinator: its address and tokens.
@@ -117,7 +122,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, ConfigErrors> {
     let mut findings = Findings::new(&tree, &usage, &shaped.unresolved, &mut errors);
     rules::check(&config, &mut findings);
     let warnings = findings.into_warnings();
-    if let Sections::Worker { sink_id } = &options.sections
+    if let Sections::Worker { sink_id } | Sections::Task { sink_id } = &options.sections
         && config.sink(sink_id).is_none()
     {
         errors.push(no_such_sink(sink_id, &config, &tree));

@@ -79,6 +79,11 @@ impl Usage {
                 None if covers("source", path) => any_covers(SOURCE_FOR_WORKERS, path),
                 None => !any_covers(NOT_FOR_WORKERS, path),
             },
+            Scope::For(Sections::Task { sink_id }) => {
+                let worker = Sections::Worker { sink_id: sink_id.clone() };
+                let worker = Self { scope: Scope::For(worker), sink_ids: self.sink_ids.clone() };
+                covers("source", path) || worker.uses(path)
+            }
         }
     }
 
@@ -122,6 +127,7 @@ mod tests {
     #[test]
     fn a_process_uses_its_own_secrets_only() {
         let worker = usage(Scope::For(Sections::Worker { sink_id: "b".into() }));
+        let task = usage(Scope::For(Sections::Task { sink_id: "b".into() }));
         let coordinator = usage(Scope::For(Sections::Coordinator));
         let client = usage(Scope::For(Sections::Client));
         for (path, by_worker, by_coordinator, by_client) in [
@@ -140,6 +146,7 @@ mod tests {
             let found = [&worker, &coordinator, &client].map(|usage| usage.uses(path));
             assert_eq!(found, [by_worker, by_coordinator, by_client], "{path}");
             assert!(usage(Scope::For(Sections::All)).uses(path));
+            assert_eq!(task.uses(path), by_worker || path.starts_with("source."), "{path}");
         }
         assert!(!usage(Scope::Identity).uses("kafka.bootstrap_servers"));
         assert!(client.is_optional("coordinator.tokens.operator"));

@@ -157,6 +157,7 @@ impl Reporter {
             last_error: self.status.last_error(),
             control_offset: self.control.borrow().state.offset(),
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
+            tasks: self.status.tasks(),
         }
     }
 }

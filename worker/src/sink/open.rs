@@ -7,10 +7,13 @@ use cdc_shared::config::{
 };
 use cdc_shared::envelope::Placeholder;
 use cdc_shared::json::{Int64, JsonOptions, Temporal};
+use cdc_shared::task::TableReport;
 
+use super::postgres::verify::{self, TaskFailure};
 use super::postgres::{PostgresEvents, PostgresReplica};
 use super::webhook::WebhookSink;
 use super::{Disposition, Sink, SinkError};
+use crate::task::TaskContext;
 
 /// Builds the sink of an entry of `sinks:`. Nothing is connected yet.
 ///
@@ -29,6 +32,27 @@ pub fn open(config: &PipelineConfig, sink: &SinkConfig) -> Result<Arc<dyn Sink>,
         },
         (SinkType::Iceberg, ..) => Err(refused("sink_type iceberg is not built yet")),
         (kind, ..) => Err(refused(&format!("section {} is missing", kind.name()))),
+    }
+}
+
+/// Carries a task out.
+///
+/// # Errors
+/// Why it came to no end; a sink that keeps no mirror has nothing to compare.
+pub async fn carry_out(
+    context: &TaskContext,
+    reports: &mut Vec<TableReport>,
+) -> Result<(), TaskFailure> {
+    match &context.sink.postgres {
+        Some(postgres) if context.sink.is_keyed() => {
+            verify::carry_out(context, postgres, reports).await
+        }
+        _ => {
+            let sink = &context.sink.sink_id;
+            let message = format!("sink {sink} keeps no mirror of the source to compare");
+            Err(TaskFailure::failed(message)
+                .hint("only a postgres sink with write_mode: replica does"))
+        }
     }
 }
 

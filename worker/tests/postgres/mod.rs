@@ -5,6 +5,7 @@ mod content;
 mod delivery;
 mod interruptions;
 mod tables;
+mod verify;
 
 use std::sync::LazyLock;
 use std::time::Duration;

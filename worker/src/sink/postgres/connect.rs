@@ -1,13 +1,15 @@
 //! The sink's connections: a small pool, each session with its limits.
 
+use std::time::Duration;
+
 use cdc_shared::config::{PostgresSinkConfig, TlsConfig};
-use cdc_shared::postgres::{PostgresTls, base_config};
+use cdc_shared::postgres::{MakeRustlsConnect, PostgresTls, base_config};
 use deadpool_postgres::{
     ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime,
 };
 use tokio_postgres::SimpleQueryMessage;
 
-use super::config::Options;
+use super::config::{Options, place};
 use super::error;
 use super::name::quote;
 use crate::sink::SinkError;
@@ -20,20 +22,7 @@ const MAX_APPLICATION_NAME: usize = 63;
 /// # Errors
 /// TLS files that cannot be used ([`crate::sink::Disposition::Fatal`]).
 pub(super) fn pool(options: &Options, config: &PostgresSinkConfig) -> Result<Pool, SinkError> {
-    let tls = PostgresTls {
-        mode: config.sslmode,
-        tls: TlsConfig {
-            ca_file: config.ssl_ca_file.clone(),
-            cert_file: config.ssl_cert_file.clone(),
-            key_file: config.ssl_key_file.clone(),
-            ..TlsConfig::default()
-        },
-    };
-    let (mode, connector) =
-        tls.connector().map_err(|why| error::configuration(&options.place, &why.to_string()))?;
-    let mut client =
-        base_config(config, &application_name(&options.sink_id), options.connect_timeout);
-    client.ssl_mode(mode);
+    let (client, connector) = client(config, &application_name(&options.sink_id))?;
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let session = session_settings(options);
     Pool::builder(Manager::from_config(client, connector, recycling))
@@ -46,6 +35,34 @@ pub(super) fn pool(options: &Options, config: &PostgresSinkConfig) -> Result<Poo
         }))
         .build()
         .map_err(|why| error::internal(&options.place, &why.to_string()))
+}
+
+/// Where and how the sink's database is reached.
+///
+/// # Errors
+/// TLS files that cannot be used ([`crate::sink::Disposition::Fatal`]).
+pub(super) fn client(
+    config: &PostgresSinkConfig,
+    application_name: &str,
+) -> Result<(tokio_postgres::Config, MakeRustlsConnect), SinkError> {
+    let tls = PostgresTls {
+        mode: config.sslmode,
+        tls: TlsConfig {
+            ca_file: config.ssl_ca_file.clone(),
+            cert_file: config.ssl_cert_file.clone(),
+            key_file: config.ssl_key_file.clone(),
+            ..TlsConfig::default()
+        },
+    };
+    let (mode, connector) =
+        tls.connector().map_err(|why| error::configuration(&place(config), &why.to_string()))?;
+    let mut client = base_config(
+        config,
+        application_name,
+        Duration::from_millis(u64::from(config.connect_timeout_ms)),
+    );
+    client.ssl_mode(mode);
+    Ok((client, connector))
 }
 
 fn application_name(sink_id: &str) -> String {

@@ -26,6 +26,7 @@ pub mod replica;
 mod statement;
 mod table;
 mod target;
+pub mod verify;
 mod writer;
 
 pub use self::replica::PostgresReplica;

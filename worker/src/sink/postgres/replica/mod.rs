@@ -41,10 +41,11 @@ use cdc_shared::offset::{Position, TopicPartition};
 
 use self::layout::LayoutOptions;
 use self::mirror::Mirrors;
-use self::naming::NamePattern;
+use self::naming::{NamePattern, SourceTable};
 use self::types::{EnumHandling, TargetTypes, TypeOptions};
 use self::writer::ReplicaWriter;
 use super::config::{Options, place};
+use super::name::TableName;
 use super::{error, prove};
 use crate::sink::{BatchLimits, PartitionWriter, Sink, SinkError, retry};
 
@@ -102,6 +103,32 @@ impl PostgresReplica {
             proven: AtomicBool::new(false),
         })
     }
+}
+
+/// The mirror of a table at the source.
+///
+/// # Errors
+/// What is wrong with `target_table`, or with the name that it gives.
+pub(super) fn mirror_of(
+    config: &PostgresSinkConfig,
+    schema: &str,
+    table: &str,
+) -> Result<TableName, String> {
+    let source = SourceTable { schema: schema.to_owned(), table: table.to_owned() };
+    NamePattern::parse(config.target_table(), DEFAULT_SCHEMA)
+        .map_err(|why| format!("target_table: {why}"))?
+        .of(&source)
+}
+
+/// The sink's own record.
+///
+/// # Errors
+/// What is wrong with the settings that name it.
+pub(super) fn progress_table(config: &PostgresSinkConfig) -> Result<TableName, String> {
+    let pattern = NamePattern::parse(config.target_table(), DEFAULT_SCHEMA)
+        .map_err(|why| format!("target_table: {why}"))?;
+    let schema = pattern.fixed_schema().unwrap_or_else(|| DEFAULT_SCHEMA.to_owned());
+    TableName::parse(&config.progress_table, &schema)
 }
 
 #[async_trait]

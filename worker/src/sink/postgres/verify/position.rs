@@ -1,0 +1,256 @@
+//! Has the sink applied everything that the source had committed at a moment?
+//!
+//! Three steps, none of which reads a record:
+//!
+//! 1. Take the source's write position. Every change that was visible then lies below it.
+//! 2. Wait until the replication slot confirms more than that position: the connector confirms only what
+//!    Kafka has acknowledged, so from then on those changes are in their topic. A slot moves only
+//!    when something comes by it; on a quiet source that is a message written to the log
+//!    (`pg_logical_emit_message`), which touches no table and ends in topic `{prefix}.message`.
+//! 3. Take the ends of the topic's partitions and wait until the sink's own record has reached
+//!    each of them.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cdc_shared::registry::Registry;
+use tokio::time::Instant;
+
+use super::failure::TaskFailure;
+use super::side::Side;
+use super::{Reach, Tell, given_up};
+use crate::sink::postgres::name::TableName;
+use crate::source::given_up::GivenUp;
+use crate::source::probe::{Probe, TopicEnds};
+
+/// Pause between two looks.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often the step is told while nothing moves.
+const TOLD: Duration = Duration::from_secs(1);
+
+const POSITION: &str = "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
+     ELSE pg_current_wal_insert_lsn() END)::text, pg_is_in_recovery()";
+const MARK: &str = "SELECT pg_logical_emit_message(true, 'cdc-verify', $1::text)::text";
+/// Strictly behind it: a slot that was just made stands at the source's position while the
+/// connector still reads the first snapshot.
+const SLOT: &str = "SELECT confirmed_flush_lsn > $2::text::pg_lsn, confirmed_flush_lsn::text, \
+     active FROM pg_replication_slots WHERE slot_name = $1";
+
+/// The way from the source to the mirror.
+pub(super) struct Stream<'s> {
+    pub(super) source: &'s Side,
+    pub(super) mirror: &'s Side,
+    /// The connector's replication slot.
+    pub(super) slot: String,
+    /// The topic of messages, where a mark may be written.
+    pub(super) message_topic: String,
+    /// Topic of each table.
+    pub(super) topics: HashMap<String, String>,
+    /// The sink's own record.
+    pub(super) progress: TableName,
+    pub(super) pipeline_id: String,
+    pub(super) sink_id: String,
+    pub(super) probe: Probe,
+    pub(super) given_up: GivenUp,
+    /// Longest time for one position.
+    pub(super) timeout: Duration,
+}
+
+#[async_trait]
+impl Reach for Stream<'_> {
+    async fn reach(&mut self, table: &str, tell: &Tell) -> Result<String, TaskFailure> {
+        let topic = self.topics.get(table).cloned().ok_or_else(|| {
+            TaskFailure::failed(format!("table {table} is not one of the sink's"))
+        })?;
+        let deadline = Instant::now() + self.timeout;
+        let position = self.take(tell).await?;
+        self.confirmed(&position, deadline, tell).await?;
+        let ends =
+            self.probe.ends(&topic).await.map_err(|error| {
+                TaskFailure::failed(error.to_string()).hint("make Kafka reachable")
+            })?;
+        self.applied(&topic, &ends, &position, deadline, tell).await?;
+        Ok(position)
+    }
+
+    async fn given_up(
+        &mut self,
+        table: &str,
+        columns: &[String],
+    ) -> Result<HashSet<Vec<String>>, TaskFailure> {
+        let Some(topic) = self.topics.get(table) else { return Ok(HashSet::new()) };
+        let failed = |error: &dyn std::fmt::Display| TaskFailure::failed(error.to_string());
+        let keys = self.given_up.keys(topic).await.map_err(|error| failed(&error))?;
+        let registry = Registry::new(&self.given_up.kafka).map_err(|error| failed(&error))?;
+        given_up::decoded(&registry, &keys, columns).await
+    }
+}
+
+impl Stream<'_> {
+    /// The source's position, and a mark behind it.
+    async fn take(&self, tell: &Tell) -> Result<String, TaskFailure> {
+        let rows = self.source.ask("take the position", POSITION, &[]).await?;
+        let Some(row) = rows.first() else {
+            return Err(TaskFailure::failed("the source tells no position"));
+        };
+        let (position, standby): (String, bool) = (row.get(0), row.get(1));
+        // Without its topic the connector might fail to write the message.
+        if !standby && self.probe.exists(&self.message_topic).await.unwrap_or(false) {
+            let marked =
+                self.source.ask("write a mark into the log", MARK, &[&self.sink_id]).await?;
+            return Ok(marked.first().map_or(position, |row| row.get(0)));
+        }
+        tell.step(&format!(
+            "no mark is written (topic {} does not exist, or the source is a standby): waiting \
+             for the source's own changes",
+            self.message_topic
+        ));
+        Ok(position)
+    }
+
+    /// Waits for the slot.
+    async fn confirmed(
+        &self,
+        position: &str,
+        deadline: Instant,
+        tell: &Tell,
+    ) -> Result<(), TaskFailure> {
+        let mut told: Option<Instant> = None;
+        loop {
+            let rows = self.source.ask("look at the slot", SLOT, &[&self.slot, &position]).await?;
+            let Some(row) = rows.first() else {
+                let message =
+                    format!("{} has no replication slot {}", self.source.place, self.slot);
+                return Err(TaskFailure::failed(message).hint("cdc deploy FILE makes it"));
+            };
+            let (reached, at): (Option<bool>, Option<String>) = (row.get(0), row.get(1));
+            let active: bool = row.get(2);
+            if reached == Some(true) {
+                return Ok(());
+            }
+            let at = at.unwrap_or_else(|| "nothing".to_owned());
+            let idle = if active { "" } else { "; no connector reads it" };
+            let waiting = format!(
+                "position {position} of the source: slot {} has confirmed {at}{idle}",
+                self.slot
+            );
+            if Instant::now() >= deadline {
+                let message = format!("not reached in {:?}: {waiting}", self.timeout);
+                return Err(TaskFailure::not_reached(message)
+                    .hint("see cdc health for the connector; a longer --timeout if it only lags"));
+            }
+            tell_now_and_then(tell, &mut told, &waiting);
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Waits for the sink.
+    async fn applied(
+        &self,
+        topic: &str,
+        ends: &TopicEnds,
+        position: &str,
+        deadline: Instant,
+        tell: &Tell,
+    ) -> Result<(), TaskFailure> {
+        let sql = format!(
+            "SELECT \"partition\", next_offset, topic_id FROM {} \
+             WHERE pipeline_id = $1 AND sink_id = $2 AND topic = $3",
+            self.progress
+        );
+        let mut told: Option<Instant> = None;
+        loop {
+            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+                [&self.pipeline_id, &self.sink_id, &topic];
+            let rows = self.mirror.ask("read the sink's position", &sql, &parameters).await?;
+            let own = rows.iter().map(|row| Own {
+                partition: row.get(0),
+                next: row.get(1),
+                topic_id: row.get(2),
+            });
+            let Some(behind) = furthest_behind(&own.collect::<Vec<_>>(), ends, topic)? else {
+                return Ok(());
+            };
+            let waiting = format!("position {position} of the source: {behind}");
+            if Instant::now() >= deadline {
+                let message = format!("not reached in {:?}: {waiting}", self.timeout);
+                return Err(TaskFailure::not_reached(message)
+                    .hint("see cdc health for the sink; a longer --timeout if it only lags"));
+            }
+            tell_now_and_then(tell, &mut told, &waiting);
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+fn tell_now_and_then(tell: &Tell, told: &mut Option<Instant>, step: &str) {
+    if told.is_none_or(|at| at.elapsed() >= TOLD) {
+        tell.step(step);
+        *told = Some(Instant::now());
+    }
+}
+
+/// A row of the sink's own record.
+struct Own {
+    partition: i32,
+    next: i64,
+    topic_id: String,
+}
+
+/// The partition that is furthest behind its end; `None`: all have reached it.
+fn furthest_behind(
+    own: &[Own],
+    ends: &TopicEnds,
+    topic: &str,
+) -> Result<Option<String>, TaskFailure> {
+    let mut furthest: Option<(i64, String)> = None;
+    for (partition, end) in (0..).zip(&ends.high) {
+        let row = own.iter().find(|row| row.partition == partition);
+        let (missing, at) = match row {
+            Some(row) if row.topic_id != *ends.topic_id.0 => {
+                let message = format!(
+                    "the sink's position on {topic}[{partition}] counts in another topic of that \
+                     name (id {}, now {})",
+                    row.topic_id, ends.topic_id
+                );
+                return Err(TaskFailure::failed(message).hint("see cdc health for the way out"));
+            }
+            Some(row) => (end - row.next, format!("at {} of {end}", row.next)),
+            None => (*end, format!("nowhere yet, the log ends at {end}")),
+        };
+        if missing > 0 && furthest.as_ref().is_none_or(|(most, _)| missing > *most) {
+            furthest = Some((missing, format!("the sink is {at} in {topic}[{partition}]")));
+        }
+    }
+    Ok(furthest.map(|(_, text)| text))
+}
+
+#[cfg(test)]
+mod tests {
+    use cdc_shared::offset::TopicId;
+
+    use super::*;
+
+    fn own(partition: i32, next: i64, id: &str) -> Own {
+        Own { partition, next, topic_id: id.to_owned() }
+    }
+
+    fn behind(own: &[Own], high: &[i64]) -> Result<Option<String>, TaskFailure> {
+        let ends = TopicEnds { topic_id: TopicId("a".into()), high: high.to_vec() };
+        furthest_behind(own, &ends, "t")
+    }
+
+    #[test]
+    fn every_partition_must_have_reached_its_end() {
+        let ok = |own: &[Own], high: &[i64]| assert_eq!(behind(own, high).unwrap(), None);
+        ok(&[own(0, 5, "a"), own(1, 9, "a")], &[5, 7]);
+        ok(&[own(0, 5, "a")], &[5, 0]);
+        let late = behind(&[own(0, 5, "a"), own(1, 1, "a")], &[6, 7]).unwrap().unwrap();
+        assert_eq!(late, "the sink is at 1 of 7 in t[1]");
+        let unknown = behind(&[], &[3]).unwrap().unwrap();
+        assert!(unknown.contains("nowhere yet"), "{unknown}");
+        let other = behind(&[own(0, 5, "b")], &[5]).unwrap_err();
+        assert!(other.message.contains("another topic") && !other.not_reached);
+    }
+}

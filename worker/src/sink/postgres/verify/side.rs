@@ -1,0 +1,199 @@
+//! One of the two databases: a session in which equal values have equal texts.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use cdc_shared::config::{PostgresSinkConfig, SourceConfig, SourceType};
+use cdc_shared::postgres::{MakeRustlsConnect, PostgresTls, base_config, describe};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, NoTls, Row};
+
+use super::failure::{self, TaskFailure};
+use super::plan::SidePlan;
+use super::query::{Key, Range};
+
+/// Longest time for a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Oldest server whose texts of floating-point numbers are exact and short.
+const OLDEST: i32 = 120_000;
+
+/// Whatever decides how a value is written, and what a session may do.
+const SESSION: &str = "\
+SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; \
+SET extra_float_digits = 3; SET bytea_output = 'hex'; SET lc_monetary = 'C'; \
+SET xmlbinary = 'base64'; SET xmloption = 'content'; SET search_path = pg_catalog; \
+SET row_security = off; SET client_min_messages = warning; SET lock_timeout = '10s'; \
+SET statement_timeout = '15min'; SET idle_in_transaction_session_timeout = '60s'; \
+SET default_transaction_isolation = 'read committed'; SET synchronous_commit = 'local'";
+
+/// A connected side.
+#[derive(Debug)]
+pub(super) struct Side {
+    pub(super) client: Client,
+    /// Server and database, for messages.
+    pub(super) place: String,
+}
+
+/// Number of rows, sum of their hashes, and the last key of a chunk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Chunk {
+    pub(super) rows: u64,
+    pub(super) hash: String,
+    pub(super) last: Option<Key>,
+}
+
+/// A row as it was looked up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Version {
+    /// Changes whenever the row is written.
+    pub(super) version: String,
+    /// A hash of each compared column; `None` for NULL.
+    pub(super) cells: Vec<Option<i64>>,
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        // A task that was called off must not leave its statement running.
+        let token = self.client.cancel_token();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                // Without TLS: a server takes a cancel request on any connection.
+                let _ = tokio::time::timeout(CONNECT, token.cancel_query(NoTls)).await;
+            });
+        }
+    }
+}
+
+impl Side {
+    /// Connects to the source.
+    ///
+    /// # Errors
+    /// A kind of source that cannot be compared, or the address and what it said.
+    pub(super) async fn source(source: &SourceConfig) -> Result<Self, TaskFailure> {
+        if source.source_type != SourceType::Postgres {
+            let kind = source.source_type.name();
+            let message = format!("a {kind} source cannot be compared yet, only PostgreSQL");
+            return Err(TaskFailure::failed(message));
+        }
+        let place = format!("source {}:{}/{}", source.host, source.port, source.database);
+        let tls = PostgresTls::of_source(source);
+        let (mode, tls) =
+            tls.connector().map_err(|error| TaskFailure::failed(format!("source.ssl: {error}")))?;
+        let mut config = base_config(source, "cdc-worker/verify", CONNECT);
+        config.ssl_mode(mode);
+        Self::connect(&config, tls, place).await.map_err(|failure| {
+            failure.hint("the worker reads the source for this: it needs its address, user and password, and SELECT on the tables")
+        })
+    }
+
+    /// Connects to the mirror.
+    ///
+    /// # Errors
+    /// The address and what it said.
+    pub(super) async fn mirror(sink: &PostgresSinkConfig) -> Result<Self, TaskFailure> {
+        let place = format!("mirror {}:{}/{}", sink.host, sink.port, sink.database);
+        let (config, tls) = crate::sink::postgres::connect::client(sink, "cdc-worker/verify")?;
+        Self::connect(&config, tls, place).await
+    }
+
+    async fn connect(
+        config: &Config,
+        tls: MakeRustlsConnect,
+        place: String,
+    ) -> Result<Self, TaskFailure> {
+        let failed = |said: String| TaskFailure::failed(format!("connect to {place}: {said}"));
+        let attempt = tokio::time::timeout(CONNECT, config.connect(tls)).await;
+        let (client, connection) = attempt
+            .map_err(|_| failed("no answer in time".to_owned()))?
+            .map_err(|error| failed(describe(&error)))?;
+        // It ends with the client; what went wrong shows in the next question.
+        tokio::spawn(connection);
+        client.batch_execute(SESSION).await.map_err(|error| failed(describe(&error)))?;
+        let version = client
+            .query_one("SELECT current_setting('server_version_num')::int4", &[])
+            .await
+            .map_err(|error| failed(describe(&error)))?;
+        if version.get::<_, i32>(0) < OLDEST {
+            return Err(failed("PostgreSQL 12 or later is needed".to_owned()));
+        }
+        Ok(Self { client, place })
+    }
+
+    /// A question with its rows.
+    pub(super) async fn ask(
+        &self,
+        doing: &str,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, TaskFailure> {
+        let failed = |error| failure::database(&self.place, doing, &error);
+        self.client.query(sql, parameters).await.map_err(failed)
+    }
+
+    /// See [`SidePlan::chunk`].
+    pub(super) async fn chunk(
+        &self,
+        plan: &SidePlan,
+        range: &Range<'_>,
+        limit: usize,
+    ) -> Result<Chunk, TaskFailure> {
+        let doing = format!("read {}", plan.table);
+        let rows = self.ask(&doing, &plan.chunk(range, limit), &range.parameters()).await?;
+        let Some(row) = rows.first() else { return Err(TaskFailure::failed(doing)) };
+        let count: i64 = row.get(0);
+        Ok(Chunk { rows: count as u64, hash: row.get(1), last: row.get(2) })
+    }
+
+    /// Hash of each row of a range, by key.
+    pub(super) async fn rows(
+        &self,
+        plan: &SidePlan,
+        range: &Range<'_>,
+        limit: usize,
+    ) -> Result<Vec<(Key, i64)>, TaskFailure> {
+        let doing = format!("read {}", plan.table);
+        let rows = self.ask(&doing, &plan.rows(range, limit), &range.parameters()).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
+    /// The rows of some keys, by their place among them.
+    pub(super) async fn look_up(
+        &self,
+        plan: &SidePlan,
+        keys: &[&Key],
+    ) -> Result<HashMap<usize, Version>, TaskFailure> {
+        let doing = format!("read keys of {}", plan.table);
+        let arrays = columns(keys, plan.key.len());
+        let rows = self.ask(&doing, &plan.looked_up(), &borrowed(&arrays)).await?;
+        let found = rows.iter().map(|row| {
+            let place = row.get::<_, i64>(0) as usize - 1;
+            (place, Version { version: row.get(1), cells: row.get(2) })
+        });
+        Ok(found.collect())
+    }
+
+    /// The texts of some rows, by their key's place.
+    pub(super) async fn values(
+        &self,
+        plan: &SidePlan,
+        keys: &[&Key],
+        longest: usize,
+    ) -> Result<HashMap<usize, Vec<Option<String>>>, TaskFailure> {
+        let doing = format!("read values of {}", plan.table);
+        let arrays = columns(keys, plan.key.len());
+        let rows = self.ask(&doing, &plan.values(longest), &borrowed(&arrays)).await?;
+        Ok(rows.iter().map(|row| (row.get::<_, i64>(0) as usize - 1, row.get(1))).collect())
+    }
+}
+
+/// Keys as one array per column.
+pub(super) fn columns<'k>(keys: &[&'k Key], width: usize) -> Vec<Vec<&'k str>> {
+    (0..width)
+        .map(|column| keys.iter().map(|key| key.get(column).map_or("", String::as_str)).collect())
+        .collect()
+}
+
+/// The arrays as parameters.
+pub(super) fn borrowed<'a>(arrays: &'a [Vec<&'a str>]) -> Vec<&'a (dyn ToSql + Sync)> {
+    arrays.iter().map(|array| array as &(dyn ToSql + Sync)).collect()
+}

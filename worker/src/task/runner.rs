@@ -1,0 +1,140 @@
+//! Carries the sink's tasks out, one after the other, while this worker is the one to do it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cdc_shared::config::{PipelineConfig, SinkConfig};
+use cdc_shared::offset::TopicPartition;
+use cdc_shared::task::Task;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{ConfigFiles, TaskContext, Tell, carry_out, failed, sweeps};
+use crate::source::control::ControlView;
+use crate::source::given_up::Skipped;
+use crate::source::probe::Probe;
+use crate::status::SharedStatus;
+
+/// How often ownership of the first partition is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// See the module.
+pub struct TaskRunner {
+    /// The pipeline.
+    pub config: Arc<PipelineConfig>,
+    /// The sink.
+    pub sink: SinkConfig,
+    /// Where the source's section is read.
+    pub files: ConfigFiles,
+    /// Questions to Kafka.
+    pub probe: Probe,
+    /// What the control topic says.
+    pub control: watch::Receiver<ControlView>,
+    /// Where progress is told, and what is assigned.
+    pub status: SharedStatus,
+}
+
+impl TaskRunner {
+    /// Runs until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let Some(first) = self.first_partition() else { return };
+        while !stop.is_cancelled() {
+            self.forget_ended();
+            match self.next(&first) {
+                Some(task) => {
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = self.called_off(&task, &first) => {
+                            tracing::info!(task = %task.id, "task ended before it was done");
+                            self.status.forget_task(&task.id);
+                        }
+                        () = self.carry_out(&task) => {}
+                    }
+                }
+                None => self.wait(&stop).await,
+            }
+        }
+    }
+
+    /// Whoever has it does the tasks.
+    fn first_partition(&self) -> Option<TopicPartition> {
+        let tables = self.config.sink_tables(&self.sink);
+        let topic = tables.iter().map(|table| self.config.topic(table)).min()?;
+        Some(TopicPartition::new(topic, 0))
+    }
+
+    async fn wait(&mut self, stop: &CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Ok(()) = self.control.changed() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+
+    /// The oldest task that is open and was not done here already.
+    fn next(&self, first: &TopicPartition) -> Option<Task> {
+        if !self.status.owns(first) {
+            return None;
+        }
+        let done = self.status.tasks();
+        let view = self.control.borrow();
+        let tasks = view.state.tasks(Some(&self.sink.sink_id));
+        let mut open = tasks.into_iter().filter(|task| task.end.is_none());
+        open.find(|task| done.iter().all(|report| report.id != task.id)).cloned()
+    }
+
+    /// What the control topic has the end of needs no more telling.
+    fn forget_ended(&self) {
+        let view = self.control.borrow();
+        let tasks = view.state.tasks(Some(&self.sink.sink_id));
+        for report in self.status.tasks() {
+            let open = tasks.iter().any(|task| task.id == report.id && task.end.is_none());
+            if !open {
+                self.status.forget_task(&report.id);
+            }
+        }
+    }
+
+    /// Ends when the task is no longer ours to do: it has an end, or the partition went away.
+    async fn called_off(&self, task: &Task, first: &TopicPartition) {
+        let mut control = self.control.clone();
+        loop {
+            let open = {
+                let view = control.borrow_and_update();
+                let tasks = view.state.tasks(Some(&self.sink.sink_id));
+                tasks.iter().any(|found| found.id == task.id && found.end.is_none())
+            };
+            if !open || !self.status.owns(first) {
+                return;
+            }
+            tokio::select! {
+                Ok(()) = control.changed() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    async fn carry_out(&self, task: &Task) {
+        let status = self.status.clone();
+        let tell = Tell::new(&task.id, move |report| status.report_task(report.clone()));
+        tracing::info!(task = %task.id, by = %task.by, "task begins");
+        let end = match self.files.source(&self.sink.sink_id) {
+            Err(why) => failed(format!("the worker cannot read the source's settings: {why}")),
+            Ok(source) => {
+                let context = TaskContext {
+                    config: self.config.clone(),
+                    sink: self.sink.clone(),
+                    source,
+                    probe: self.probe.clone(),
+                    options: task.kind.options().clone(),
+                    sweep: sweeps(&task.kind),
+                    skipped: Skipped::of(&self.control.borrow().state, &self.sink.sink_id),
+                    tell: tell.clone(),
+                };
+                Box::pin(carry_out(&context)).await
+            }
+        };
+        tracing::info!(task = %task.id, status = ?end.status, "task done: {}", end.message);
+        tell.end(end);
+    }
+}
