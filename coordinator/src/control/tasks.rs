@@ -22,7 +22,7 @@ pub(super) fn post(
     kind: &TaskKind,
 ) -> Result<Effect, Refusal> {
     let name = kind.name();
-    if !known.live.iter().any(|live| live == sink) {
+    if !known.live.contains_key(sink) {
         return Err(Refusal {
             code: "no_worker",
             message: format!("sink {sink} has no live worker that could {name} it"),
@@ -120,6 +120,8 @@ pub fn finish(control: &ControlState, sink: &str, id: &str, end: &TaskEnd) -> Op
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use cdc_shared::api::Command;
     use cdc_shared::task::VerifyOptions;
 
@@ -128,7 +130,7 @@ mod tests {
 
     fn known(now_ms: i64) -> Known {
         let sinks = [("pg".to_owned(), vec!["cdc.public.orders".to_owned()])].into();
-        let live = vec!["pg".to_owned()];
+        let live = [("pg".to_owned(), BTreeSet::from(["cdc.public.orders".to_owned()]))].into();
         Known { sinks, topic_prefix: "cdc".into(), live, now_ms, ..Known::default() }
     }
 
@@ -180,7 +182,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_sink_without_workers() {
-        let known = Known { live: Vec::new(), ..known(5) };
+        let known = Known { live: BTreeMap::new(), ..known(5) };
         let refused = run(&mut ControlState::default(), &known, &start(&[])).unwrap_err();
         assert_eq!(refused.code, "no_worker");
         assert!(refused.hint.unwrap().contains("cdc-worker verify FILE --sink pg"));

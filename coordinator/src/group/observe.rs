@@ -80,7 +80,6 @@ pub async fn observe(
     config: &PipelineConfig,
     cluster: &Arc<Cluster>,
     store: &dyn WatermarkStore,
-    fleet: &Fleet,
     control: &ControlState,
     members: &Members,
 ) -> Result<Observation, KafkaTrouble> {

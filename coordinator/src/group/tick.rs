@@ -99,7 +99,6 @@ impl GroupTicker {
             &coordinator.config,
             &coordinator.cluster,
             coordinator.store.as_ref(),
-            &coordinator.fleet,
             &control,
             &view.members,
         );

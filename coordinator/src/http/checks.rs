@@ -36,7 +36,10 @@ pub(super) fn command(request: &CommandRequest) -> Result<(), String> {
         | Command::Stop { reason, .. }
         | Command::Skip { reason, .. }
         | Command::Rewind { reason, .. } => reason.as_str(),
-        Command::Resume { .. } | Command::RemoveSink { .. } => "",
+        Command::Resume { .. }
+        | Command::RemoveSink { .. }
+        | Command::StartTask { .. }
+        | Command::CancelTask { .. } => "",
     };
     for (name, text) in [("by", request.by.as_str()), ("reason", reason)] {
         if text.chars().count() > MAX_TEXT {

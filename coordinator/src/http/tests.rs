@@ -81,6 +81,7 @@ async fn running(tokens: TokenConfig) -> Running {
         metrics: Metrics::default(),
         leading: AtomicBool::new(true),
         removed: Mutex::new(Members::new()),
+        ending: Ending::default(),
         config,
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

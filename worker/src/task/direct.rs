@@ -88,8 +88,9 @@ async fn refuse_members(
 async fn skipped(config: &PipelineConfig, sink_id: &str) -> Result<Vec<Skipped>, Failure> {
     let stop = CancellationToken::new();
     let _stopped = stop.clone().drop_guard();
-    let mut control = ControlFollower::start(&config.kafka, &config.group_id, stop)
-        .map_err(|error| Failure::Setting(error.to_string()))?;
+    let mut control =
+        ControlFollower::start(&config.kafka, &config.group_id, &config.sink_group(sink_id), stop)
+            .map_err(|error| Failure::Setting(error.to_string()))?;
     let read = tokio::time::timeout(CONTROL, control.wait_for(|view| view.complete)).await;
     match read {
         Ok(Ok(view)) => Ok(Skipped::of(&view.state, sink_id)),
