@@ -9,4 +9,5 @@
 mod postgres;
 mod replica;
 mod support;
+mod types;
 mod webhook;

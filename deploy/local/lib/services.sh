@@ -340,12 +340,14 @@ ports_of_registry() { port_free registry CDC_LOCAL_REGISTRY_PORT; }
 start_registry() {
   mkdir -p "$DATA/registry"
   java_service 256m -XX:TieredStopAtLevel=1
-  # One connection: schemas registered at once by several connectors get in each other's way in its
-  # database, which answers 500 and ends the connector's task.
+  # One request at a time: schemas registered at once by several connectors get in each other's way in
+  # its database, which answers 500 and ends the connector's task. By threads, not by connections: a
+  # new version of a known schema takes a second connection while it holds the first.
   spawn registry env HTTP_PORT="$CDC_LOCAL_REGISTRY_PORT" QUARKUS_HTTP_HOST=127.0.0.1 \
     REGISTRY_DATASOURCE_URL="jdbc:h2:file:$DATA/registry/schemas" \
+    QUARKUS_THREAD_POOL_CORE_THREADS=1 QUARKUS_THREAD_POOL_MAX_THREADS=1 \
     QUARKUS_DATASOURCE_JDBC_INITIAL_SIZE=1 QUARKUS_DATASOURCE_JDBC_MIN_SIZE=1 \
-    QUARKUS_DATASOURCE_JDBC_MAX_SIZE=1 \
+    QUARKUS_DATASOURCE_JDBC_MAX_SIZE=3 \
     "${JAVA[@]}" -jar "$REGISTRY_APP/quarkus-run.jar"
 }
 

@@ -55,12 +55,12 @@ pub fn write_iso(number: i64, semantic: Semantic, out: &mut Vec<u8>) -> bool {
 }
 
 /// Infinite dates as Debezium sends them: `PostgreSQL`'s largest and smallest day number, moved
-/// from 2000 to 1970 beyond the range of an int; and what a snapshot makes of the former.
-/// All three are days that `PostgreSQL`'s dates cannot reach.
+/// from 2000 to 1970 beyond the range of an int; and what a snapshot makes of them.
+/// All four are days that `PostgreSQL`'s dates cannot reach.
 fn date(days: i64, out: &mut Vec<u8>) {
     match days {
         -2_147_472_692 | -622_191_234 => out.extend_from_slice(INFINITY),
-        -2_147_472_691 => out.extend_from_slice(MINUS_INFINITY),
+        -2_147_472_691 | -625_821_272 => out.extend_from_slice(MINUS_INFINITY),
         days => calendar(days, out),
     }
 }
@@ -197,6 +197,7 @@ mod tests {
         assert_eq!(iso(-2_147_472_692, Semantic::Date), "infinity");
         assert_eq!(iso(-622_191_234, Semantic::Date), "infinity");
         assert_eq!(iso(-2_147_472_691, Semantic::Date), "-infinity");
+        assert_eq!(iso(-625_821_272, Semantic::Date), "-infinity");
         // The ends of PostgreSQL's date and of a long.
         assert_eq!(iso(2_145_042_905, Semantic::Date), "+5874897-12-31");
         assert_eq!(iso(-2_440_588, Semantic::Date), "-4713-11-24");

@@ -149,9 +149,9 @@ async fn values_that_nobody_has_stop_the_partition_by_name() {
     let (code, words) = rejected(deliver(&mut *writer, &table(), behind(2, 2), &events).await);
     assert_eq!(code, "row_missing");
     assert!(words.contains("REPLICA IDENTITY FULL"), "{words}");
-    writer.reset(behind(1, 2));
+    writer.reset(position(0));
     // Once it is whole it goes on.
-    let whole = [to(1, 2, "whole", 100)];
+    let whole = [from(0, 1, 100), to(1, 2, "whole", 100)];
     assert_eq!(durable(&deliver(&mut *writer, &table(), behind(2, 2), &whole).await), 2);
     until("the row is there", async || mirrored(&admin).await == ["(2,moved,whole)"]).await;
     // Without a link between the halves nothing can be handed over.

@@ -109,6 +109,19 @@ impl<'s> Step<'s> {
         }
     }
 
+    /// `$1` to `$7`: which record, and what it is expected to be.
+    pub(super) fn expectation(&self) -> [&(dyn ToSql + Sync); 7] {
+        [
+            &self.pipeline,
+            &self.sink,
+            &self.topic,
+            &self.partition,
+            &self.from.next,
+            &self.from.incarnation,
+            &self.from.topic_id,
+        ]
+    }
+
     /// `$1` to `$12` of the compare-and-set.
     pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 12] {
         [

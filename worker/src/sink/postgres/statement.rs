@@ -20,6 +20,16 @@ pub(super) fn compare_and_set(options: &Options) -> String {
     )
 }
 
+/// Locks the record if it is what it is expected to be; `$1` to `$7` as above.
+pub(super) fn hold(options: &Options) -> String {
+    format!(
+        "SELECT FROM {} WHERE pipeline_id = $1 AND sink_id = $2 AND topic = $3 \
+         AND \"partition\" = $4 AND next_offset = $5 AND incarnation = $6 AND topic_id = $7 \
+         FOR UPDATE",
+        options.progress
+    )
+}
+
 /// Moves the record alone.
 pub(super) fn advance(options: &Options) -> String {
     compare_and_set(options)

@@ -1,6 +1,7 @@
 //! One step of a flush, from its first attempt to its answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cdc_shared::offset::{Position, TopicPartition};
@@ -20,14 +21,14 @@ use crate::sink::postgres::error;
 use crate::sink::postgres::flight::Outcome;
 use crate::sink::postgres::name::TableName;
 use crate::sink::postgres::progress::{self, Step};
-use crate::sink::postgres::statement::compare_and_set;
+use crate::sink::postgres::statement::{compare_and_set, hold};
 use crate::sink::retry::TroubleReporter;
 use crate::sink::{Disposition, SinkError};
 
 /// Shortest and longest pause before a look whether the other half of a change of the primary key
 /// has come.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// How long a partition waits for another before it says so, and how often then.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
@@ -58,6 +59,8 @@ pub(super) struct Delivery {
     pub(super) expected: Position,
     pub(super) covers: Position,
     pub(super) trouble: TroubleReporter,
+    /// Whether what the keys of the segment leave was saved early.
+    pub(super) saved: AtomicBool,
 }
 
 /// What came of a transaction.
@@ -222,12 +225,36 @@ impl Delivery {
         segment: &Segment,
         sorted: &Sorted,
     ) -> Result<Written, SinkError> {
+        let handing = self.handing(accepted, segment);
+        let early = sorted.moves && handing.is_chained() && !self.saved.load(Ordering::Relaxed);
         let exchange = async |client: &mut Object| {
+            if early {
+                let transaction = client.transaction().await?;
+                if !self.hold(&transaction).await? {
+                    return finish(transaction, Written::Missed).await;
+                }
+                handing.save_early(&transaction).await?;
+                transaction.commit().await?;
+                self.saved.store(true, Ordering::Relaxed);
+            }
             let transaction = client.transaction().await?;
             let written = self.several_in(&transaction, accepted, segment, sorted).await?;
             finish(transaction, written).await
         };
         connection.run(&Self::doing(segment), exchange).await
+    }
+
+    fn handing<'h>(&'h self, accepted: &'h Accepted, segment: &'h Segment) -> Handing<'h> {
+        let options = &self.mirrors.database.options;
+        Handing { options, topic: &self.tp.topic, accepted, segment }
+    }
+
+    /// Locks the sink's record, if it is what we expect.
+    async fn hold(&self, transaction: &Transaction<'_>) -> Result<bool, tokio_postgres::Error> {
+        let options = &self.mirrors.database.options;
+        let step = Step::new(options, &self.tp, &self.expected, &self.covers);
+        let statement = transaction.prepare_cached(&hold(options)).await?;
+        Ok(transaction.execute(&statement, &step.expectation()).await? == 1)
     }
 
     async fn advance(
@@ -251,8 +278,7 @@ impl Delivery {
         if !self.advance(transaction, accepted).await? {
             return Ok(Written::Missed);
         }
-        let options = &self.mirrors.database.options;
-        let handing = Handing { options, topic: &self.tp.topic, accepted, segment };
+        let handing = self.handing(accepted, segment);
         if sorted.moves && handing.save(transaction).await? != Handover::Done {
             return Ok(Written::TooEarly);
         }

@@ -5,6 +5,12 @@
 //! here, from the row it removes, and the create takes them from here. The create comes first?
 //! Then it waits; or, when it lacks nothing, leaves a mark that nothing is needed. Exactly once
 //! comes from the compare-and-set that each half's transaction begins with.
+//!
+//! A segment may wait for others and be waited for. So what its keys leave is saved in a
+//! transaction of its own before the one that waits; then two partitions cannot wait for each
+//! other, because of every change the delete stands before the create. Until the delete itself is
+//! done (`final`), a create that has taken the values leaves a mark in their place, which the
+//! delete takes away.
 
 use deadpool_postgres::Transaction;
 use tokio_postgres::Error;
@@ -19,10 +25,6 @@ use crate::sink::postgres::name::TableName;
 /// Name of the table, in the schema of the progress table.
 const TABLE: &str = "cdc_moved_rows";
 
-/// How often a statement that met a change of the other half is repeated. Each repetition sees
-/// what the other half committed; there is no third party.
-const REPETITIONS: usize = 10;
-
 /// The table of the handover.
 pub(super) fn table(options: &Options) -> TableName {
     TableName { schema: options.progress.schema.clone(), table: TABLE.to_owned() }
@@ -32,8 +34,8 @@ pub(super) fn table(options: &Options) -> TableName {
 pub(super) fn create_statement(options: &Options) -> String {
     format!(
         "CREATE TABLE {} (pipeline_id text NOT NULL, sink_id text NOT NULL, topic text NOT NULL, \
-         lsn bigint NOT NULL, tx bigint NOT NULL, needed boolean NOT NULL, saved jsonb, \
-         created_at timestamptz NOT NULL DEFAULT now(), \
+         lsn bigint NOT NULL, tx bigint NOT NULL, needed boolean NOT NULL, final boolean NOT NULL, \
+         saved jsonb,          created_at timestamptz NOT NULL DEFAULT now(), \
          PRIMARY KEY (pipeline_id, sink_id, topic, lsn, tx))",
         table(options)
     )
@@ -94,6 +96,24 @@ impl Handing<'_> {
         self.segment.rows().get(row as usize)?.reached_by
     }
 
+    /// Whether the segment may wait for others while others wait for it.
+    pub(super) fn is_chained(&self) -> bool {
+        let leaves = self.segment.rows().iter().any(|row| row.left_by.is_some());
+        let rows = 0..self.segment.rows().len() as u32;
+        leaves && rows.into_iter().any(|row| self.reached(row).is_some() && self.is_short(row))
+    }
+
+    /// In a transaction of its own before the segment's: keys that are left are saved.
+    pub(super) async fn save_early(&self, transaction: &Transaction<'_>) -> Result<(), Error> {
+        let rows = self.segment.rows();
+        let moves = self.moves(|row| rows.get(row as usize)?.left_by);
+        let sql = self.accepted.save_early(&table(self.options).to_string());
+        let statement = transaction.prepare_cached(&sql).await?;
+        let columns = self.columns(&moves, &self.accepted.layout.key);
+        transaction.execute(&statement, &self.parameters(&moves, &columns)).await?;
+        Ok(())
+    }
+
     /// Before the segment is written: keys that are left are saved.
     pub(super) async fn save(&self, transaction: &Transaction<'_>) -> Result<Handover, Error> {
         let rows = self.segment.rows();
@@ -111,26 +131,26 @@ impl Handing<'_> {
         if moves.rows.is_empty() {
             return Ok(Handover::Done);
         }
-        let moved = table(self.options);
+        let handover = table(self.options);
         let sql = format!(
             "WITH b AS (SELECT * FROM ROWS FROM (pg_catalog.unnest($4::pg_catalog.int8[]), \
              pg_catalog.unnest($5::pg_catalog.int8[])) AS b(lsn, tx)), \
-             taken AS (DELETE FROM {moved} AS m USING b WHERE m.pipeline_id = $1 \
+             taken AS (DELETE FROM {handover} AS m USING b WHERE m.pipeline_id = $1 \
              AND m.sink_id = $2 AND m.topic = $3 AND m.lsn = b.lsn AND m.tx = b.tx \
-             AND m.needed RETURNING m.lsn, m.tx), \
-             marked AS (INSERT INTO {moved} AS m (pipeline_id, sink_id, topic, lsn, tx, needed) \
-             SELECT $1, $2, $3, b.lsn, b.tx, false FROM b \
+             AND m.needed AND m.final RETURNING m.lsn, m.tx), \
+             marked AS (INSERT INTO {handover} AS m (pipeline_id, sink_id, topic, lsn, tx, needed, \
+             final) SELECT $1, $2, $3, b.lsn, b.tx, false, false FROM b \
              WHERE NOT EXISTS (SELECT FROM taken AS t WHERE t.lsn = b.lsn AND t.tx = b.tx) \
-             ON CONFLICT (pipeline_id, sink_id, topic, lsn, tx) DO UPDATE SET needed = false \
-             WHERE NOT m.needed RETURNING 1) \
+             ON CONFLICT (pipeline_id, sink_id, topic, lsn, tx) DO UPDATE SET needed = false, \
+             saved = NULL WHERE NOT (m.needed AND m.final) RETURNING 1) \
              SELECT (SELECT pg_catalog.count(*) FROM taken) \
              + (SELECT pg_catalog.count(*) FROM marked)"
         );
         self.settle(transaction, &sql, &moves, &[]).await
     }
 
-    /// Runs a statement until it has settled each of the changes: one that the other half wrote
-    /// at the same moment is seen only by the next statement.
+    /// Runs a statement that settles each of the changes, or else is to be undone: one that the
+    /// other half wrote at the same moment is seen only by the next attempt.
     async fn settle(
         &self,
         transaction: &Transaction<'_>,
@@ -141,13 +161,9 @@ impl Handing<'_> {
         let statement = transaction.prepare_cached(sql).await?;
         let columns = self.columns(moves, columns);
         let parameters = self.parameters(moves, &columns);
-        for _ in 0..REPETITIONS {
-            let settled: i64 = transaction.query_one(&statement, &parameters).await?.try_get(0)?;
-            if settled == moves.rows.len() as i64 {
-                return Ok(Handover::Done);
-            }
-        }
-        Ok(Handover::TooEarly)
+        let settled: i64 = transaction.query_one(&statement, &parameters).await?.try_get(0)?;
+        let all = settled == moves.rows.len() as i64;
+        Ok(if all { Handover::Done } else { Handover::TooEarly })
     }
 
     fn columns<'p>(&'p self, moves: &'p Moves, columns: &[usize]) -> Vec<ColumnParam<'p>> {
@@ -207,14 +223,13 @@ impl Handing<'_> {
             let (Some(id), missing) = (self.reached(*row), self.segment.missing(*row)) else {
                 continue;
             };
-            match groups.iter_mut().find(|(group, _)| *group == missing) {
-                Some((_, moves)) => moves.push(id, *row),
-                None => {
-                    let mut moves = Moves::default();
-                    moves.push(id, *row);
-                    groups.push((missing, moves));
-                }
+            if let Some((_, moves)) = groups.iter_mut().find(|(group, _)| *group == missing) {
+                moves.push(id, *row);
+                continue;
             }
+            let mut moves = Moves::default();
+            moves.push(id, *row);
+            groups.push((missing, moves));
         }
         groups
     }
@@ -232,15 +247,22 @@ impl Handing<'_> {
         Ok(saved == moves.rows.len() as i64)
     }
 
+    /// The values were taken: the entries go, or where the delete is still to come become marks.
     async fn remove(&self, transaction: &Transaction<'_>, moves: &Moves) -> Result<(), Error> {
-        let sql = format!(
-            "DELETE FROM {} AS m USING ROWS FROM (pg_catalog.unnest($4::pg_catalog.int8[]), \
-             pg_catalog.unnest($5::pg_catalog.int8[])) AS b(lsn, tx) WHERE m.pipeline_id = $1 \
-             AND m.sink_id = $2 AND m.topic = $3 AND m.lsn = b.lsn AND m.tx = b.tx",
-            table(self.options)
-        );
-        let statement = transaction.prepare_cached(&sql).await?;
-        transaction.execute(&statement, &self.parameters(moves, &[])).await?;
+        let handover = table(self.options);
+        let which = "ROWS FROM (pg_catalog.unnest($4::pg_catalog.int8[]), \
+                     pg_catalog.unnest($5::pg_catalog.int8[])) AS b(lsn, tx) \
+                     WHERE m.pipeline_id = $1 AND m.sink_id = $2 AND m.topic = $3 \
+                     AND m.lsn = b.lsn AND m.tx = b.tx AND m.needed";
+        for sql in [
+            format!(
+                "UPDATE {handover} AS m SET needed = false, saved = NULL FROM {which} AND NOT m.final"
+            ),
+            format!("DELETE FROM {handover} AS m USING {which} AND m.final"),
+        ] {
+            let statement = transaction.prepare_cached(&sql).await?;
+            transaction.execute(&statement, &self.parameters(moves, &[])).await?;
+        }
         Ok(())
     }
 }

@@ -88,8 +88,6 @@ pub(super) struct Segment {
     index: HashMap<u64, u32, RandomState>,
     /// Records taken.
     records: usize,
-    /// Whether some key was left by a change of the primary key.
-    has_left: bool,
 }
 
 impl Segment {
@@ -102,7 +100,6 @@ impl Segment {
             rows: Vec::new(),
             index: HashMap::default(),
             records: 0,
-            has_left: false,
         }
     }
 
@@ -154,22 +151,18 @@ impl Segment {
     }
 
     /// Whether a change of the primary key can be folded in, or needs a segment of its own behind
-    /// this one.
-    ///
-    /// What a key had when it was left is read from the table before anything of the segment is
-    /// written: so nothing may have touched it here. And a row that needs values from another
-    /// segment's leaving may wait for them: so no leaving of this segment may come before it, or
-    /// two partitions could wait for each other; and what its key had before is gone by then.
-    pub(super) fn takes(&self, key: &[u8], change: KeyChange, needs_values: bool) -> bool {
+    /// this one. What a key had when it was left is read from the table before anything of the
+    /// segment is written: so nothing may have touched it here. And a row without all of its
+    /// values is written onto nothing that its key had before.
+    pub(super) fn takes(&self, key: &[u8], change: KeyChange, lacks_values: bool) -> bool {
         let pending = self.find(self.index.hasher().hash_one(key), key);
         let pending = pending.and_then(|at| self.rows.get(at as usize));
-        match change {
-            KeyChange::From => pending.is_none(),
-            KeyChange::To if needs_values => pending.is_none() && !self.has_left,
-            KeyChange::To => {
-                pending.is_none_or(|row| row.state == State::Absent && row.reached_by.is_none())
-            }
-        }
+        pending.is_none_or(|row| {
+            change == KeyChange::To
+                && !lacks_values
+                && row.state == State::Absent
+                && row.reached_by.is_none()
+        })
     }
 
     /// Takes one change. `moved`: it is a half of a change of the primary key whose values are
@@ -266,7 +259,6 @@ impl Segment {
             let key = (start, self.keys.len() as u32);
             self.rows.push(Row { state, left_by, reached_by, key, chained });
         }
-        self.has_left |= left_by.is_some();
         self.records += 1;
         Ok(())
     }

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 use cdc_shared::avro::Value;
@@ -166,11 +167,11 @@ impl ReplicaWriter {
         let placeholder = self.placeholder.clone();
         let takes = |segment: &Segment| {
             moved.is_none_or(|(half, _)| {
-                let short = || match incoming {
+                let short = match incoming {
                     Incoming::Row(row) => placeholder.unavailable(row).next().is_some(),
                     Incoming::Key(_) => false,
                 };
-                segment.takes(bytes, half, half == KeyChange::To && short())
+                segment.takes(bytes, half, short)
             })
         };
         let Some(segment) = self.segment(&layout, change.offset, takes) else { return Ok(()) };
@@ -201,6 +202,7 @@ impl ReplicaWriter {
             expected: self.expected.clone(),
             covers: covers.clone(),
             trouble: self.trouble.clone(),
+            saved: AtomicBool::new(false),
         };
         self.flight = Some(Flight::start(covers, async move {
             let outcome = repeat(&delivery.trouble, |unsure| delivery.attempt(&work, unsure)).await;

@@ -104,13 +104,11 @@ fn write_pair(first: bool, key: &str, value: Option<&str>, out: &mut Vec<u8>) ->
     }
     quoted(out, |out| encode::push_text(key, out))?;
     out.extend_from_slice(b"=>");
-    match value {
-        Some(text) => quoted(out, |out| encode::push_text(text, out)),
-        None => {
-            out.extend_from_slice(b"NULL");
-            Ok(())
-        }
+    if let Some(text) = value {
+        return quoted(out, |out| encode::push_text(text, out));
     }
+    out.extend_from_slice(b"NULL");
+    Ok(())
 }
 
 /// A map as a JSON object, for `jsonb`.
@@ -118,10 +116,7 @@ pub(super) fn write_json_of_map(value: Value<'_, '_>, out: &mut Vec<u8>) -> Resu
     let start = out.len();
     cdc_shared::json::write_value(value, &cdc_shared::json::JsonOptions::default(), out)
         .map_err(|_| Fault::TOO_MANY_DIGITS)?;
-    match out.get(start..) {
-        Some(json) => encode::without_nul_escape(json),
-        None => Ok(()),
-    }
+    encode::without_nul_escape(out.get(start..).unwrap_or_default())
 }
 
 /// `[1,0.5]`, as pgvector reads it.

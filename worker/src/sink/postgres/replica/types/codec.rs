@@ -66,6 +66,8 @@ pub(super) enum Codec {
     IsoInterval,
     /// A signed time as an interval.
     Duration(Unit),
+    /// A time of day as an interval.
+    IsoDuration,
     Uuid,
     UuidBytes,
     Json,
@@ -110,9 +112,9 @@ impl Codec {
             (PgType::Bool, Kind::Boolean, _) => Self::Bool,
             (PgType::Int2, _, _) if integer => Self::Int2,
             (PgType::Int4, _, _) if integer => Self::Int4,
-            (PgType::Int8, _, _) if integer => Self::Int8,
-            (PgType::Plain("oid"), _, _) if integer => Self::Int8,
-            (PgType::Float4, Kind::Float, _) => Self::Float4,
+            (PgType::Int8 | PgType::Plain("oid"), _, _) if integer => Self::Int8,
+            // MySQL's FLOAT(7,3) comes as a double.
+            (PgType::Float4, Kind::Float | Kind::Double, _) => Self::Float4,
             (PgType::Float8, Kind::Float | Kind::Double, _) => Self::Float8,
             (PgType::Numeric(digits), _, _) => {
                 Self::Numeric(number_form(*digits, kind, semantic, options)?, *digits)
@@ -135,6 +137,10 @@ impl Codec {
             (PgType::Bit(length), Kind::Bytes, Semantic::Bits { .. }) => Self::Bits(*length),
             (PgType::Varbit(_), _, _) => return Err(VARBIT),
             (PgType::Point, Kind::Record { .. }, Semantic::Point) => Self::Point,
+            (PgType::Plain("name"), ..) => return Err(NAME),
+            (PgType::Array(item), Kind::Array(_), _) if is_cut_in_arrays(item) => {
+                return Err(ARRAY_TIME);
+            }
             (PgType::Array(item), Kind::Array(node), _) => {
                 let node = value_node(plan, node);
                 Self::Array(Box::new(Self::choose(item, plan, node, options)?))
@@ -167,6 +173,25 @@ const VARBIT: Misfit = Misfit::Changed {
     what: "the connector does not send how many bits a value has, so leading zeros are lost",
     way_out: "leave the column out (column.exclude.list), or make it bit(n), text or bytea",
 };
+
+const NAME: Misfit = Misfit::Changed {
+    what: "the connector sends NULL for every value of type name while streaming",
+    way_out: "leave the column out (column.exclude.list), or make it text",
+};
+
+const ARRAY_TIME: Misfit = Misfit::Changed {
+    what: "the connector cuts times in arrays to milliseconds, and with a zone to seconds",
+    way_out: "leave the column out (column.exclude.list), or declare the digits: time(3)[], \
+              timetz(0)[]",
+};
+
+fn is_cut_in_arrays(item: &PgType) -> bool {
+    match item {
+        PgType::Time(digits) => digits.is_none_or(|digits| digits > 3),
+        PgType::Timetz(digits) => digits.is_none_or(|digits| digits > 0),
+        _ => false,
+    }
+}
 
 const DOUBLE: Misfit = Misfit::Changed {
     what: "decimal.handling.mode=double keeps 15 digits only",
@@ -205,7 +230,7 @@ fn money_form(kind: Kind, semantic: Semantic) -> Result<NumberForm, Misfit> {
     }
 }
 
-const CONNECT_TIME: Misfit = Misfit::Changed {
+pub(super) const CONNECT_TIME: Misfit = Misfit::Changed {
     what: "time.precision.mode=connect drops microseconds",
     way_out: "set time.precision.mode=microseconds (MySQL, MariaDB: adaptive_time_microseconds) \
               and snapshot the table again",
@@ -256,6 +281,7 @@ fn interval(semantic: Semantic, options: &TypeOptions) -> Result<Codec, Misfit> 
             })
         }
         Semantic::Time => Ok(Codec::Duration(Unit::Millis)),
+        Semantic::IsoTime => Ok(Codec::IsoDuration),
         Semantic::MicroTime | Semantic::MicroDuration => Ok(Codec::Duration(Unit::Micros)),
         Semantic::NanoTime | Semantic::NanoDuration => Ok(Codec::Duration(Unit::Nanos)),
         _ => Err(Misfit::Foreign),

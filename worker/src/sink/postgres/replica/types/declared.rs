@@ -7,7 +7,7 @@ use super::enums::local_name;
 use super::pg_type::{Digits, PgType};
 
 /// Debezium's length of a `numeric` without precision, while streaming.
-const UNCONSTRAINED: i64 = 131_089;
+pub(super) const UNCONSTRAINED: i64 = 131_089;
 
 /// The target's type; `None` for a name that says nothing here: domains and types that users made.
 pub(super) fn target_type(source: Source, declared: &Declared) -> Option<PgType> {
@@ -78,12 +78,10 @@ fn mysql(name: &str, declared: &Declared) -> Option<PgType> {
     let length = declared.length.and_then(|length| u32::try_from(length).ok());
     let clock = u8::try_from(declared.length.unwrap_or(0)).ok().filter(|digits| *digits < 6);
     Some(match base.as_str() {
-        "BOOL" | "BOOLEAN" | "TINYINT" | "INT1" => PgType::Int2,
         "SMALLINT" | "INT2" if unsigned => PgType::Int4,
-        "SMALLINT" | "INT2" => PgType::Int2,
-        "MEDIUMINT" | "INT3" | "MIDDLEINT" => PgType::Int4,
+        "BOOL" | "BOOLEAN" | "TINYINT" | "INT1" | "SMALLINT" | "INT2" => PgType::Int2,
         "INT" | "INTEGER" | "INT4" if unsigned => PgType::Int8,
-        "INT" | "INTEGER" | "INT4" => PgType::Int4,
+        "MEDIUMINT" | "INT3" | "MIDDLEINT" | "INT" | "INTEGER" | "INT4" | "YEAR" => PgType::Int4,
         "BIGINT" | "INT8" | "SERIAL" if unsigned => {
             PgType::Numeric(Some(Digits { precision: 20, scale: 0 }))
         }
@@ -101,6 +99,7 @@ fn mysql(name: &str, declared: &Declared) -> Option<PgType> {
         | "SET" => PgType::Text,
         "BINARY" | "VARBINARY" | "TINYBLOB" | "BLOB" | "MEDIUMBLOB" | "LONGBLOB"
         | "LONG VARBINARY" => PgType::Bytea,
+        "FLOAT" => PgType::Float4,
         "BIT" => match length.unwrap_or(1) {
             1 => PgType::Bool,
             length => PgType::Bit(length),
@@ -109,8 +108,9 @@ fn mysql(name: &str, declared: &Declared) -> Option<PgType> {
         "TIME" => PgType::Interval,
         "DATETIME" => PgType::Timestamp(clock),
         "TIMESTAMP" => PgType::Timestamptz(clock),
-        "YEAR" => PgType::Int4,
-        "JSON" => PgType::Json,
+        // A binary form without text of its own: the connector writes it one way in the snapshot
+        // and another while streaming.
+        "JSON" => PgType::Jsonb,
         "UUID" => PgType::Uuid,
         "INET4" | "INET6" => PgType::Plain("inet"),
         _ => return None,

@@ -3,38 +3,42 @@
 //! A default reaches the schema as Avro's own default of a required field, or, from a nullable
 //! one, as the parameter `cdc.default` that our Connect transform writes. Debezium reads it off
 //! the text of the source's expression and does not evaluate: an expression becomes a placeholder
-//! (the epoch, the nil UUID), the text between its first quotes, its own text, or nothing at all.
-//! What can be a placeholder is refused here; what cannot be told apart is in
-//! `docs/replica-types.md`.
+//! (the epoch, zero, an empty text), the text between its first quotes, its own text, or nothing at
+//! all. What can be a placeholder is refused here; `docs/replica-types.md` has what cannot be told
+//! apart. Only the source's catalog knows for sure what its old rows have: [`SourceDefault`].
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use cdc_shared::avro::{Cell, Column, Plan};
+use cdc_shared::avro::{Cell, Column, Plan, Semantic};
+use cdc_shared::config::SourceType as Source;
 use serde_json::Value as Json;
 
 use super::ColumnType;
 use super::array::{write_hstore_of_json, write_items};
 use super::codec::{Codec, NumberForm};
 use super::encode::scalar_text;
-use super::enums::literal;
 use super::fault::Fault;
 use super::numeric;
 
 /// The schema parameter that carries the default of a nullable column, as JSON text.
 const CARRIED: &str = "cdc.default";
 
-/// A default that the record stream does not tell: an expression, which only the source knows.
+/// What the rows that were there before a column have in it is not told by the record stream: the
+/// default is an expression, or what the connector states may be its stand-in for one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the default of column {column} is an expression, or no constant that the connector sends: \
-     the rows that had it are not known here"
+    "the default of column {column} may be an expression: what old rows have is not known here"
 )]
 pub struct NotConstant {
     /// The column.
     pub column: String,
+    /// The default as the connector states it, as an SQL expression; right if the source's is a
+    /// constant.
+    pub stated: Option<String>,
 }
 
-/// The column's default as an SQL expression of its type; `None` when the schema has none.
+/// The column's default as an SQL expression of its type; `None` when the schema has none (which,
+/// from PostgreSQL, does not mean that the source has none: ask its catalog, [`SourceDefault`]).
 ///
 /// # Errors
 /// [`NotConstant`].
@@ -43,10 +47,10 @@ pub fn default_sql(
     plan: &Plan,
     column: &Column,
 ) -> Result<Option<String>, NotConstant> {
-    let refused = || NotConstant { column: column.name.clone() };
+    let refused = |stated| NotConstant { column: column.name.clone(), stated };
     let parameter = plan.ty(column.node).parameters.get(CARRIED);
     let (json, form) = match (parameter, &column.default) {
-        (Some(text), _) => (serde_json::from_str(text).map_err(|_| refused())?, Form::Carried),
+        (Some(text), _) => (serde_json::from_str(text).map_err(|_| refused(None))?, Form::Carried),
         (None, Some(json)) => (json.clone(), Form::Avro),
         (None, None) => return Ok(None),
     };
@@ -54,12 +58,47 @@ pub fn default_sql(
         return Ok(None);
     }
     let mut text = Vec::new();
-    write(&ty.codec, &json, form, &mut text).map_err(|_| refused())?;
-    let text = String::from_utf8(text).map_err(|_| refused())?;
-    if may_be_placeholder(&ty.codec, &text) {
-        return Err(refused());
+    write(&ty.codec, &json, form, &mut text).map_err(|_| refused(None))?;
+    let mut text = String::from_utf8(text).map_err(|_| refused(None))?;
+    if plan.ty(column.node).semantic == Semantic::Enum {
+        // Debezium leaves the quotes of a label doubled as they stand in the expression.
+        text = text.replace("''", "'");
     }
-    Ok(Some(format!("{}::{}", literal(&text), ty.pg_type.cast_name())))
+    let stated = ty.constant(&text);
+    if may_stand_in(ty, &text) { Err(refused(Some(stated))) } else { Ok(Some(stated)) }
+}
+
+/// A column's default in the catalog of a PostgreSQL source.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SourceDefault {
+    /// What the rows have that were there before the column, as text (`attmissingval`).
+    pub missing: Option<String>,
+    /// The default's expression.
+    pub expression: Option<String>,
+}
+
+impl SourceDefault {
+    /// Finds it: `missing` and `expression` of the column `$2` of the table `$1` (quoted, with its
+    /// schema).
+    pub const QUERY: &str = "SELECT (a.attmissingval::text::text[])[1], \
+        pg_catalog.pg_get_expr(d.adbin, d.adrelid) \
+        FROM pg_catalog.pg_attribute a \
+        LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+        WHERE a.attrelid = $1::text::regclass AND a.attname = $2 AND NOT a.attisdropped";
+
+    /// What old rows have, as an SQL expression of the column's type; `None` for NULL.
+    ///
+    /// # Errors
+    /// [`NotConstant`]: a default and no value for old rows. Either each row has got its own
+    /// (`random()`), or the table has been rewritten since, or the default came later and does
+    /// not concern old rows.
+    pub fn of_old_rows(&self, ty: &ColumnType) -> Result<Option<String>, NotConstant> {
+        match (&self.missing, &self.expression) {
+            (Some(text), _) => Ok(Some(ty.constant(text))),
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(NotConstant { column: ty.column.clone(), stated: None }),
+        }
+    }
 }
 
 /// Who wrote the JSON: how bytes look in it.
@@ -102,6 +141,12 @@ fn write(codec: &Codec, json: &Json, form: Form, out: &mut Vec<u8>) -> Result<()
         }
         (_, Json::Number(number)) => {
             scalar_text(codec, Cell::Long(number.as_i64().ok_or(Fault::MALFORMED)?), out)
+        }
+        // Cut off at its first quote.
+        (Codec::Json | Codec::Jsonb, Json::String(text))
+            if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() =>
+        {
+            Err(Fault::MALFORMED)
         }
         (_, Json::String(text)) => scalar_text(codec, Cell::Str(text), out),
         (_, Json::Bool(bit)) => scalar_text(codec, Cell::Bool(*bit), out),
@@ -148,19 +193,36 @@ fn bytes(text: &str, form: Form) -> Result<Vec<u8>, Fault> {
     }
 }
 
-/// What Debezium writes where the default is a function, by type; and text that is one.
-fn may_be_placeholder(codec: &Codec, text: &str) -> bool {
-    match codec {
-        Codec::Timestamp(_) => text == "1970-01-01 00:00:00",
+/// Whether the text may be what Debezium writes where the default is a function. Its MySQL
+/// connectors do so for times only.
+fn may_stand_in(ty: &ColumnType, text: &str) -> bool {
+    let from_postgres = ty.source == Source::Postgres;
+    match &ty.codec {
+        Codec::Timestamp(_) => text == "1970-01-01 00:00:00" || is_infinite_by_jdbc(ty, text),
         Codec::Timestamptz(_) => text == "1970-01-01 00:00:00+00",
-        Codec::Days | Codec::IsoDate => text == "1970-01-01",
+        Codec::Days | Codec::IsoDate => text == "1970-01-01" || is_infinite_by_jdbc(ty, text),
         Codec::Time(_) => text == "00:00:00",
         Codec::Timetz => text == "00:00:00+00:00:00",
-        Codec::IsoInterval | Codec::Duration(_) => text == "0 mons 0 days 00:00:00",
+        Codec::IsoInterval | Codec::IsoDuration | Codec::Duration(_) => {
+            from_postgres && text == "0 mons 0 days 00:00:00"
+        }
         Codec::Uuid | Codec::UuidBytes => text.bytes().all(|byte| matches!(byte, b'0' | b'-')),
-        Codec::Text | Codec::Json | Codec::Jsonb => is_expression(text),
+        Codec::Text | Codec::Json | Codec::Jsonb => {
+            from_postgres && (text.is_empty() || is_expression(text))
+        }
+        Codec::Bool => from_postgres && text == "0",
+        Codec::Int2 | Codec::Int4 | Codec::Int8 | Codec::Numeric(..) => {
+            from_postgres && text.bytes().all(|byte| matches!(byte, b'0' | b'.'))
+        }
+        Codec::Float4 | Codec::Float8 => from_postgres && text == "0e0",
         _ => false,
     }
+}
+
+/// Infinite dates and timestamps have become numbers far beyond any calendar: years of six digits.
+fn is_infinite_by_jdbc(ty: &ColumnType, text: &str) -> bool {
+    let year = text.trim_start_matches('-').split('-').next().unwrap_or_default();
+    ty.source == Source::Postgres && year.len() >= 6
 }
 
 /// Text that reads like a function's call or one of SQL's words for the session.

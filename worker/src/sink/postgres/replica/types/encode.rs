@@ -10,7 +10,7 @@ use super::codec::{Clock, Codec, NumberForm};
 use super::fault::Fault;
 use super::options::BinaryForm;
 use super::temporal::{self, Interval};
-use super::{array, geometry, numeric};
+use super::{array, geometry, iso, numeric};
 use crate::sink::postgres::batch::has_nul_escape;
 
 /// The version that a `jsonb` begins with on the wire.
@@ -48,6 +48,9 @@ fn less_common(codec: &Codec, value: Value<'_, '_>, out: &mut Vec<u8>) -> Result
         (Codec::Int8, _) => out.extend_from_slice(&integer(cell)?.to_be_bytes()),
         (Codec::Float8, Cell::Float(number)) => {
             out.extend_from_slice(&f64::from(number).to_be_bytes());
+        }
+        (Codec::Float4, Cell::Double(number)) => {
+            out.extend_from_slice(&narrow(number)?.to_be_bytes());
         }
         (Codec::Numeric(form, limits), _) => {
             return with_number(*form, value, |number| numeric::write(number, *limits, out));
@@ -91,11 +94,13 @@ fn time(codec: &Codec, cell: Cell<'_>, out: &mut Vec<u8>) -> Option<Result<(), F
             out.extend_from_slice(&micros.to_be_bytes());
             out.extend_from_slice(&west.to_be_bytes());
         }),
-        Codec::IsoInterval | Codec::Duration(_) => interval(codec, cell).map(|interval| {
-            out.extend_from_slice(&interval.micros.to_be_bytes());
-            out.extend_from_slice(&interval.days.to_be_bytes());
-            out.extend_from_slice(&interval.months.to_be_bytes());
-        }),
+        Codec::IsoInterval | Codec::IsoDuration | Codec::Duration(_) => {
+            interval(codec, cell).map(|interval| {
+                out.extend_from_slice(&interval.micros.to_be_bytes());
+                out.extend_from_slice(&interval.days.to_be_bytes());
+                out.extend_from_slice(&interval.months.to_be_bytes());
+            })
+        }
         _ => return None,
     })
 }
@@ -160,7 +165,7 @@ pub(super) fn scalar_text(codec: &Codec, cell: Cell<'_>, out: &mut Vec<u8>) -> R
         (Codec::Timestamptz(clock), cell) => {
             temporal::write_timestamp(stamp(*clock, true, cell)?, true, out);
         }
-        (Codec::IsoInterval | Codec::Duration(_), cell) => {
+        (Codec::IsoInterval | Codec::IsoDuration | Codec::Duration(_), cell) => {
             temporal::write_interval(interval(codec, cell)?, out);
         }
         _ => return Err(Fault::OTHER_KIND),
@@ -174,6 +179,13 @@ pub(super) fn integer(cell: Cell<'_>) -> Result<i64, Fault> {
         Cell::Long(number) => Ok(number),
         _ => Err(Fault::OTHER_KIND),
     }
+}
+
+/// A float that was widened on the way.
+fn narrow(number: f64) -> Result<f32, Fault> {
+    let narrow = number as f32;
+    let same = f64::from(narrow).to_bits() == number.to_bits() || number.is_nan();
+    if same { Ok(narrow) } else { Err(Fault::TOO_MANY_DIGITS) }
 }
 
 /// Appends text. PostgreSQL's texts end where C's do.
@@ -204,8 +216,14 @@ pub(super) fn push_float(cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Fault>
     let written = match cell {
         Cell::Float(number) if number.is_finite() => write!(out, "{number:e}"),
         Cell::Double(number) if number.is_finite() => write!(out, "{number:e}"),
-        Cell::Float(number) => return Ok(push_unreal(number.into(), out)),
-        Cell::Double(number) => return Ok(push_unreal(number, out)),
+        Cell::Float(number) => {
+            push_unreal(number.into(), out);
+            return Ok(());
+        }
+        Cell::Double(number) => {
+            push_unreal(number, out);
+            return Ok(());
+        }
         _ => return Err(Fault::OTHER_KIND),
     };
     written.map_err(|_| Fault::MALFORMED)
@@ -312,14 +330,14 @@ fn with_number<T>(
 
 fn day(cell: Cell<'_>) -> Result<i32, Fault> {
     match cell {
-        Cell::Str(text) => temporal::parse_date(text),
+        Cell::Str(text) => iso::parse_date(text),
         cell => temporal::date(integer(cell)?),
     }
 }
 
 fn time_of_day(clock: Clock, cell: Cell<'_>) -> Result<i64, Fault> {
     match (clock, cell) {
-        (Clock::Iso, Cell::Str(text)) => temporal::parse_time(text),
+        (Clock::Iso, Cell::Str(text)) => iso::parse_time(text),
         (Clock::Number(unit), cell) => temporal::time(integer(cell)?, unit),
         (Clock::Iso, _) => Err(Fault::OTHER_KIND),
     }
@@ -327,14 +345,14 @@ fn time_of_day(clock: Clock, cell: Cell<'_>) -> Result<i64, Fault> {
 
 fn timetz(cell: Cell<'_>) -> Result<(i64, i32), Fault> {
     match cell {
-        Cell::Str(text) => temporal::parse_timetz(text),
+        Cell::Str(text) => iso::parse_timetz(text),
         _ => Err(Fault::OTHER_KIND),
     }
 }
 
 fn stamp(clock: Clock, zoned: bool, cell: Cell<'_>) -> Result<i64, Fault> {
     match (clock, cell) {
-        (Clock::Iso, Cell::Str(text)) => temporal::parse_timestamp(text, zoned),
+        (Clock::Iso, Cell::Str(text)) => iso::parse_timestamp(text, zoned),
         (Clock::Number(unit), cell) => temporal::timestamp(integer(cell)?, unit),
         (Clock::Iso, _) => Err(Fault::OTHER_KIND),
     }
@@ -342,7 +360,10 @@ fn stamp(clock: Clock, zoned: bool, cell: Cell<'_>) -> Result<i64, Fault> {
 
 fn interval(codec: &Codec, cell: Cell<'_>) -> Result<Interval, Fault> {
     match (codec, cell) {
-        (Codec::IsoInterval, Cell::Str(text)) => temporal::parse_interval(text),
+        (Codec::IsoInterval, Cell::Str(text)) => iso::parse_interval(text),
+        (Codec::IsoDuration, Cell::Str(text)) => {
+            Ok(Interval { micros: iso::parse_time(text)?, ..Interval::default() })
+        }
         (Codec::Duration(unit), cell) => {
             let micros = temporal::micros(integer(cell)?, *unit)?;
             Ok(Interval { micros, ..Interval::default() })

@@ -59,7 +59,9 @@ impl ColumnType {
         if same(found, &self.pg_type) {
             return Some(of(self.codec.clone()));
         }
-        if !holds(found, &self.pg_type) {
+        // A document without a text of its own may have one; not the other way round.
+        let is_document = (found, &self.pg_type) == (&PgType::Json, &PgType::Jsonb);
+        if !is_document && !holds(found, &self.pg_type) {
             return None;
         }
         // The element keeps its own type and the server assigns it; text needs the right cast.
@@ -107,18 +109,20 @@ fn holds(wide: &PgType, narrow: &PgType) -> bool {
     }
     let no_less = |wide: &Option<u8>, narrow: &Option<u8>| wide.unwrap_or(6) >= narrow.unwrap_or(6);
     match (wide, narrow) {
-        (T::Int4 | T::Int8, T::Int2) | (T::Int8, T::Int4) | (T::Float8, T::Float4) => true,
-        (T::Numeric(None), T::Numeric(_) | T::Int2 | T::Int4 | T::Int8) => true,
+        (T::Int4 | T::Int8, T::Int2)
+        | (T::Int8, T::Int4)
+        | (T::Float8, T::Float4)
+        | (T::Numeric(None), T::Numeric(_) | T::Int2 | T::Int4 | T::Int8)
+        | (T::Text | T::Varchar(None), T::Text | T::Varchar(_))
+        | (T::Bpchar(None), T::Bpchar(_))
+        | (T::Varbit(None), T::Varbit(_)) => true,
         (T::Numeric(Some(wide)), T::Numeric(Some(narrow))) => has_digits(*wide, *narrow),
         (T::Numeric(Some(wide)), T::Int2) => has_digits(*wide, integer(5)),
         (T::Numeric(Some(wide)), T::Int4) => has_digits(*wide, integer(10)),
         (T::Numeric(Some(wide)), T::Int8) => has_digits(*wide, integer(19)),
-        (T::Text | T::Varchar(None), T::Text | T::Varchar(_)) => true,
-        (T::Varchar(Some(wide)), T::Varchar(Some(narrow))) => wide >= narrow,
-        (T::Bpchar(None), T::Bpchar(_)) => true,
-        (T::Bpchar(Some(wide)), T::Bpchar(Some(narrow))) => wide >= narrow,
-        (T::Varbit(None), T::Varbit(_)) => true,
-        (T::Varbit(Some(wide)), T::Varbit(Some(narrow))) => wide >= narrow,
+        (T::Varchar(Some(wide)), T::Varchar(Some(narrow)))
+        | (T::Bpchar(Some(wide)), T::Bpchar(Some(narrow)))
+        | (T::Varbit(Some(wide)), T::Varbit(Some(narrow))) => wide >= narrow,
         (T::Time(wide), T::Time(narrow))
         | (T::Timetz(wide), T::Timetz(narrow))
         | (T::Timestamp(wide), T::Timestamp(narrow))

@@ -4,7 +4,7 @@ use cdc_shared::avro::{Cell, Row, Value};
 
 use super::fault::Fault;
 
-/// PostGIS's mark in the type number: four bytes with the SRID follow.
+/// The mark in the type number by which four bytes with the SRID follow (EWKB).
 const HAS_SRID: u32 = 0x2000_0000;
 
 /// The coordinates of `io.debezium.data.geometry.Point`.

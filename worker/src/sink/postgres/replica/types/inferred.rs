@@ -1,9 +1,10 @@
 //! The type of a column by what the record says alone: the connector's name of the meaning,
 //! Avro's logical type, the Avro type.
 
-use cdc_shared::avro::{Column, Kind, NodeId, Plan, Semantic};
+use cdc_shared::avro::{Column, Kind, NodeId, Plan, Semantic, SourceType as Declared};
 use cdc_shared::config::SourceType as Source;
 
+use super::declared::UNCONSTRAINED;
 use super::enums::EnumType;
 use super::options::TypeOptions;
 use super::pg_type::{Digits, PgType};
@@ -32,9 +33,8 @@ fn of_node(plan: &Plan, column: &Column, node: NodeId, options: &TypeOptions) ->
         Semantic::Decimal { scale, precision } => PgType::Numeric(decimal(scale, precision)),
         Semantic::VariableScaleDecimal => PgType::Numeric(None),
         Semantic::Date | Semantic::IsoDate => PgType::Date,
-        Semantic::Time | Semantic::MicroTime | Semantic::NanoTime | Semantic::IsoTime => {
-            time_of_day(options)
-        }
+        Semantic::Time => time_of_day(Some(3), options),
+        Semantic::MicroTime | Semantic::NanoTime | Semantic::IsoTime => time_of_day(None, options),
         Semantic::Timestamp => PgType::Timestamp(Some(3)),
         Semantic::MicroTimestamp | Semantic::NanoTimestamp | Semantic::IsoTimestamp => {
             PgType::Timestamp(None)
@@ -77,9 +77,9 @@ fn decimal(scale: i32, precision: Option<u32>) -> Option<Digits> {
 }
 
 /// MySQL's TIME is a signed span of up to 838 hours.
-fn time_of_day(options: &TypeOptions) -> PgType {
+fn time_of_day(digits: Option<u8>, options: &TypeOptions) -> PgType {
     match options.source {
-        Source::Postgres => PgType::Time(None),
+        Source::Postgres => PgType::Time(digits),
         Source::Mysql | Source::Mariadb => PgType::Interval,
     }
 }
@@ -93,8 +93,16 @@ fn by_kind(plan: &Plan, column: &Column, node: NodeId, options: &TypeOptions) ->
         },
         Kind::Long => PgType::Int8,
         Kind::Float => PgType::Float4,
+        Kind::Double if options.source == Source::Postgres => {
+            // With `decimal.handling.mode=double`; a domain over a double has a length of 17.
+            let numeric = numeric_behind_domain(&column.source);
+            numeric.filter(is_no_double).unwrap_or(PgType::Float8)
+        }
         Kind::Double => PgType::Float8,
         Kind::Bytes | Kind::Fixed(_) => PgType::Bytea,
+        Kind::String if options.source == Source::Postgres => {
+            numeric_behind_domain(&column.source).unwrap_or(PgType::Text)
+        }
         Kind::String | Kind::Enum(_) => PgType::Text,
         Kind::Array(item) => {
             match of_node(plan, column, value_node(plan, item), options)? {
@@ -108,4 +116,24 @@ fn by_kind(plan: &Plan, column: &Column, node: NodeId, options: &TypeOptions) ->
             return None;
         }
     })
+}
+
+fn is_no_double(numeric: &PgType) -> bool {
+    !matches!(numeric, PgType::Numeric(Some(Digits { precision: 17, scale: 17 })))
+}
+
+/// A domain's name hides its type, but not its digits: among the types that are sent as plain text
+/// only `numeric` has a scale, or the length that Debezium gives a `numeric` without one. A domain
+/// over `numeric(n,0)` looks like one over `varchar(n)` and stays text.
+fn numeric_behind_domain(declared: &Declared) -> Option<PgType> {
+    declared.type_name.as_ref()?;
+    let length = declared.length?;
+    match (length, declared.scale) {
+        (0, None) | (UNCONSTRAINED, _) => Some(PgType::Numeric(None)),
+        (1..=1000, Some(scale @ 1..=1000)) => Some(PgType::Numeric(Some(Digits {
+            precision: u32::try_from(length).ok()?,
+            scale: i32::try_from(scale).ok()?,
+        }))),
+        _ => None,
+    }
 }

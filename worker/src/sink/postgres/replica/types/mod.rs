@@ -19,21 +19,27 @@ mod fault;
 mod fit;
 mod geometry;
 mod inferred;
+mod iso;
 mod numeric;
 mod options;
 mod pg_type;
 mod temporal;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 use cdc_shared::avro::{Column, Kind, Plan, Type, Value};
+use cdc_shared::config::SourceType as Source;
 
 use self::codec::{Codec, Misfit};
-pub use self::default::{NotConstant, default_sql};
+pub use self::default::{NotConstant, SourceDefault, default_sql};
 pub use self::enums::EnumType;
 use self::fault::Fault;
 pub use self::fit::{Fit, fit};
 pub use self::options::{BinaryForm, EnumHandling, TargetTypes, TypeOptions};
 use self::pg_type::PgType;
+use self::temporal::Unit;
 pub use self::wire::Wire;
 use crate::sink::Rejection;
 
@@ -65,6 +71,7 @@ pub struct ColumnType {
     /// Text of which the schema does not say what it is at the source.
     is_free_text: bool,
     enum_type: Option<EnumType>,
+    source: Source,
 }
 
 impl ColumnType {
@@ -93,6 +100,11 @@ impl ColumnType {
                 choose(options.target.nearest(inferred)).map_err(refused)?
             }
         };
+        // The one type whose declared digits the target's type does not have.
+        let is_cut = codec == Codec::Duration(Unit::Millis) && column.source.length > Some(3);
+        if is_cut {
+            return Err(refused(codec::CONNECT_TIME));
+        }
         let enum_type = EnumType::of(column, enum_node(plan, column), options)
             .filter(|made| is_of(&pg_type, &made.pg_type()));
         if enum_type.as_ref().is_some_and(|made| !made.can_be_created()) {
@@ -108,6 +120,7 @@ impl ColumnType {
             pg_type,
             codec,
             enum_type,
+            source: options.source,
         })
     }
 
@@ -129,6 +142,11 @@ impl ColumnType {
     /// Cast that turns an unnested element into the column's type: empty, or `::pg_catalog.inet`.
     pub fn cast(&self) -> &str {
         &self.cast
+    }
+
+    /// A value given as PostgreSQL's text, as an SQL expression of the type.
+    fn constant(&self, text: &str) -> String {
+        format!("{}::{}", enums::literal(text), self.pg_type.cast_name())
     }
 
     #[cold]

@@ -18,10 +18,10 @@ const NAN: u16 = 0xc000;
 const INFINITY: u16 = 0xd000;
 const MINUS_INFINITY: u16 = 0xf000;
 
-/// A number, or what is none.
+/// A number, infinite ones and "not a number" among them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Number<'d> {
-    NotANumber,
+    Nan,
     Infinity,
     MinusInfinity,
     Finite(Decimal<'d>),
@@ -67,7 +67,7 @@ pub(super) fn parse(text: &str) -> Result<Number<'_>, Fault> {
 fn special(text: &str) -> Option<Number<'static>> {
     let is = |names: &[&str]| names.iter().any(|name| text.eq_ignore_ascii_case(name));
     if is(&["NAN"]) {
-        Some(Number::NotANumber)
+        Some(Number::Nan)
     } else if is(&["POSITIVE_INFINITY", "Infinity", "inf"]) {
         Some(Number::Infinity)
     } else if is(&["NEGATIVE_INFINITY", "-Infinity", "-inf"]) {
@@ -90,7 +90,7 @@ pub(super) fn write(
 ) -> Result<(), Fault> {
     let sign = match number {
         Number::Finite(decimal) => return write_finite(decimal, limits, out),
-        Number::NotANumber => NAN,
+        Number::Nan => NAN,
         Number::Infinity => INFINITY,
         Number::MinusInfinity => MINUS_INFINITY,
     };
@@ -152,7 +152,8 @@ fn write_plain(
     }
     let start = out.len();
     header(0, 0, POSITIVE, behind.len() as u16, out);
-    let mut weight = before.len().div_ceil(4) as i16 - 1;
+    // At most 32 767, and at least −4096.
+    let mut weight = before.len().div_ceil(4) as i32 - 1;
     let first = out.len();
     let (head, rest) = before.split_at(before.len() % 4);
     if !head.is_empty() {
@@ -176,8 +177,8 @@ fn write_plain(
     let groups = (out.len() - first) / 2;
     let (weight, sign) = match groups {
         0 => (0, POSITIVE),
-        _ if decimal.negative => (weight, NEGATIVE),
-        _ => (weight, POSITIVE),
+        _ if decimal.negative => (weight as i16, NEGATIVE),
+        _ => (weight as i16, POSITIVE),
     };
     if let Some(place) = out.get_mut(start..start + 6) {
         let [count, weight, sign] = [groups as u16, weight as u16, sign].map(u16::to_be_bytes);
@@ -201,17 +202,16 @@ fn hold(before: &[u8], behind: &[u8], limits: Digits) -> Result<(), Fault> {
     let scale = i64::from(limits.scale);
     let most_before = i64::from(limits.precision) - scale;
     let zeros = |digits: &[u8]| digits.iter().all(|digit| *digit == b'0');
-    let rounded = match usize::try_from(limits.scale) {
-        Ok(scale) => behind.get(scale..).is_some_and(|beyond| !zeros(beyond)),
-        Err(_) => {
-            let kept = before.len().saturating_sub(limits.scale.unsigned_abs() as usize);
-            !zeros(behind) || before.get(kept..).is_some_and(|beyond| !zeros(beyond))
-        }
+    let rounded = if let Ok(scale) = usize::try_from(limits.scale) {
+        behind.get(scale..).is_some_and(|beyond| !zeros(beyond))
+    } else {
+        let kept = before.len().saturating_sub(limits.scale.unsigned_abs() as usize);
+        !zeros(behind) || before.get(kept..).is_some_and(|beyond| !zeros(beyond))
     };
     // With a scale above the precision the first digits behind the point must be zeros.
     let leading = usize::try_from(-most_before).unwrap_or(0).min(behind.len());
-    let fits = before.len() as i64 <= most_before.max(0)
-        && behind.get(..leading).is_some_and(|leading| zeros(leading));
+    let fits =
+        before.len() as i64 <= most_before.max(0) && behind.get(..leading).is_some_and(zeros);
     if rounded || !fits { Err(Fault::TOO_MANY_DIGITS) } else { Ok(()) }
 }
 
@@ -254,7 +254,7 @@ pub(super) fn with_integer<T>(
     }
     // A scale within the room is a place for the point; any other one is an exponent.
     let (point, exponent) = match usize::try_from(scale) {
-        Ok(scale) if scale <= ROOM - 1 => (ROOM - scale, 0),
+        Ok(scale) if scale < ROOM => (ROOM - scale, 0),
         _ => (ROOM, scale.checked_neg().ok_or(Fault::TOO_MANY_DIGITS)?),
     };
     let exponent = if integer == 0 { exponent.min(0) } else { exponent };
@@ -266,7 +266,7 @@ pub(super) fn with_integer<T>(
 /// Appends a number as PostgreSQL reads it.
 pub(super) fn write_text(number: Number<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
     match number {
-        Number::NotANumber => out.extend_from_slice(b"NaN"),
+        Number::Nan => out.extend_from_slice(b"NaN"),
         Number::Infinity => out.extend_from_slice(b"Infinity"),
         Number::MinusInfinity => out.extend_from_slice(b"-Infinity"),
         Number::Finite(decimal) if decimal.exponent != 0 => {
@@ -289,4 +289,108 @@ pub(super) fn write_text(number: Number<'_>, out: &mut Vec<u8>) -> Result<(), Fa
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Reads the wire form back as text: an independent, plain decoder.
+    fn read(wire: &[u8]) -> String {
+        let parts: Vec<u16> =
+            wire.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+        let (count, weight, sign, shown) = (parts[0], parts[1] as i16, parts[2], parts[3] as usize);
+        assert_eq!(parts.len(), 4 + usize::from(count));
+        match sign {
+            NAN => return "NaN".to_owned(),
+            INFINITY => return "Infinity".to_owned(),
+            MINUS_INFINITY => return "-Infinity".to_owned(),
+            _ => {}
+        }
+        let group = |power: i32| {
+            let at = i32::from(weight) - power;
+            usize::try_from(at).ok().and_then(|at| parts[4..].get(at)).copied().unwrap_or(0)
+        };
+        let digits = |powers: &mut dyn Iterator<Item = i32>| {
+            powers.map(|power| format!("{:04}", group(power))).collect::<Vec<_>>().concat()
+        };
+        let before = digits(&mut (0..=i32::from(weight.max(0))).rev());
+        let before = before.trim_start_matches('0');
+        let behind = digits(&mut (1..=shown.div_ceil(4)).map(|power| -(power as i32)));
+        let sign = if sign == NEGATIVE { "-" } else { "" };
+        let before = if before.is_empty() { "0" } else { before };
+        let point = if shown > 0 { "." } else { "" };
+        format!("{sign}{before}{point}{}", &behind[..shown])
+    }
+
+    fn written(text: &str) -> String {
+        let mut out = Vec::new();
+        write(parse(text).unwrap(), None, &mut out).unwrap();
+        read(&out)
+    }
+
+    #[test]
+    fn numbers_in_every_spelling() {
+        for (text, expected) in [
+            ("0", "0"),
+            ("-0.00", "0.00"),
+            ("5.50", "5.50"),
+            ("-0.001", "-0.001"),
+            ("1E+3", "1000"),
+            ("1.5e2", "150"),
+            ("1.2345E2", "123.45"),
+            ("1E-7", "0.0000001"),
+            ("0E-10", "0.0000000000"),
+            ("12345.678E-2", "123.45678"),
+            ("00012345678.9", "12345678.9"),
+            ("NAN", "NaN"),
+            ("POSITIVE_INFINITY", "Infinity"),
+            ("NEGATIVE_INFINITY", "-Infinity"),
+            ("10000", "10000"),
+            ("0.00010000", "0.00010000"),
+        ] {
+            assert_eq!(written(text), expected, "{text}");
+        }
+        for text in ["", "-", ".", "1.2.3", "1e", "1x", "e5", " 1", "NULL"] {
+            assert_eq!(parse(text), Err(Fault::NOT_A_NUMBER), "{text}");
+        }
+        for text in ["1e131073", "1e-16384", "1e2147483647", "1e-2147483648"] {
+            let number = parse(text).unwrap();
+            assert_eq!(write(number, None, &mut Vec::new()), Err(Fault::TOO_MANY_DIGITS), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_thousand_digits_and_the_longest_of_all() {
+        for (before, behind) in [(500, 500), (131_072, 16_383)] {
+            let text = format!("{}.{}", "9".repeat(before), "7".repeat(behind));
+            assert_eq!(written(&text), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn text_comes_back(text in "-?[1-9][0-9]{0,60}(\\.[0-9]{1,40})?") {
+            prop_assert_eq!(written(&text), text);
+        }
+
+        #[test]
+        fn unscaled_bytes_are_the_same_number(number: i128, scale in -90_i32..90, padding in 0_usize..4) {
+            let mut bytes = vec![if number < 0 { 0xff } else { 0 }; padding];
+            bytes.extend(number.to_be_bytes());
+            let mut expected = Vec::new();
+            write_decimal(&bytes, scale, &mut expected).unwrap();
+            let (mut wire, mut text) = (Vec::new(), Vec::new());
+            with_unscaled(&bytes, scale, |number| {
+                write(number, None, &mut wire)?;
+                write_text(number, &mut text)
+            })
+            .unwrap();
+            let expected = String::from_utf8(expected).unwrap();
+            prop_assert_eq!(String::from_utf8(text).unwrap(), expected.clone());
+            prop_assert_eq!(read(&wire), expected);
+        }
+    }
 }

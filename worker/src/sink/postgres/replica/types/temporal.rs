@@ -1,5 +1,5 @@
-//! Dates, times, timestamps and intervals: from what the connector sends to PostgreSQL's own
-//! numbers, and as text.
+//! Dates, times, timestamps and intervals: from the connector's numbers to PostgreSQL's own, and as
+//! text. `iso.rs` has what comes as text.
 //!
 //! PostgreSQL counts from 2000-01-01, Debezium from 1970-01-01. Both use the proleptic Gregorian
 //! calendar.
@@ -8,8 +8,8 @@ use super::fault::Fault;
 
 /// Days from 1970-01-01 to 2000-01-01.
 const EPOCH_DAYS: i64 = 10_957;
-const DAY_MICROS: i64 = 86_400_000_000;
-const EPOCH_MICROS: i64 = EPOCH_DAYS * DAY_MICROS;
+pub(super) const DAY_MICROS: i64 = 86_400_000_000;
+pub(super) const EPOCH_MICROS: i64 = EPOCH_DAYS * DAY_MICROS;
 
 /// PostgreSQL's ends, in its own count: 4714-11-24 BC, and beyond 5874897-12-31 and 294276-12-31.
 const FIRST_DAY: i64 = -2_451_545;
@@ -18,8 +18,8 @@ const FIRST_MICRO: i64 = -211_813_488_000_000_000;
 const END_MICROS: i64 = 9_223_371_331_200_000_000;
 
 /// `PGStatement.DATE_POSITIVE_INFINITY` and its negative, the JDBC driver's infinities.
-const MOST: i64 = 9_223_372_036_825_200_000;
-const LEAST: i64 = -9_223_372_036_832_400_000;
+pub(super) const MOST: i64 = 9_223_372_036_825_200_000;
+pub(super) const LEAST: i64 = -9_223_372_036_832_400_000;
 
 /// A time unit of the connector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,11 +51,12 @@ pub(super) fn micros(number: i64, unit: Unit) -> Result<i64, Fault> {
 }
 
 /// Day number of PostgreSQL. Infinite dates come as its own largest and smallest number moved
-/// to 1970 beyond the range of an int, and in a snapshot as what JDBC makes of the former.
+/// to 1970 beyond the range of an int, and in a snapshot and in arrays as what JDBC makes of them;
+/// all four are days that PostgreSQL's dates cannot reach.
 pub(super) fn date(days: i64) -> Result<i32, Fault> {
     match days {
         -2_147_472_692 | -622_191_234 => Ok(i32::MAX),
-        -2_147_472_691 => Ok(i32::MIN),
+        -2_147_472_691 | -625_821_272 => Ok(i32::MIN),
         days => {
             let day = days.checked_sub(EPOCH_DAYS).ok_or(Fault::OUT_OF_RANGE)?;
             if (FIRST_DAY..=LAST_DAY).contains(&day) {
@@ -84,7 +85,7 @@ pub(super) fn timestamp(number: i64, unit: Unit) -> Result<i64, Fault> {
     in_range(i128::from(micros(number, unit)?) - i128::from(EPOCH_MICROS))
 }
 
-fn in_range(micros: i128) -> Result<i64, Fault> {
+pub(super) fn in_range(micros: i128) -> Result<i64, Fault> {
     if (i128::from(FIRST_MICRO)..i128::from(END_MICROS)).contains(&micros) {
         i64::try_from(micros).map_err(|_| Fault::OUT_OF_RANGE)
     } else {
@@ -98,64 +99,6 @@ pub(super) fn time(number: i64, unit: Unit) -> Result<i64, Fault> {
     if (0..=DAY_MICROS).contains(&micros) { Ok(micros) } else { Err(Fault::OUT_OF_RANGE) }
 }
 
-/// `2024-02-29`, with `Z` or an offset behind it, which say nothing for a date.
-pub(super) fn parse_date(text: &str) -> Result<i32, Fault> {
-    match text {
-        "infinity" => return Ok(i32::MAX),
-        "-infinity" => return Ok(i32::MIN),
-        _ => {}
-    }
-    let mut reader = Reader(text.as_bytes());
-    let days = reader.date()?;
-    reader.offset()?;
-    reader.end()?;
-    date(days)
-}
-
-/// `13:05:09.5`, with `Z` behind it (`IsoTime`).
-pub(super) fn parse_time(text: &str) -> Result<i64, Fault> {
-    let (micros, _) = parse_timetz(text)?;
-    Ok(micros)
-}
-
-/// Microseconds since midnight and seconds *west* of UTC, as PostgreSQL keeps them.
-pub(super) fn parse_timetz(text: &str) -> Result<(i64, i32), Fault> {
-    let mut reader = Reader(text.as_bytes());
-    let micros = reader.clock()?;
-    let offset = reader.offset()?.unwrap_or(0);
-    reader.end()?;
-    Ok((time(micros, Unit::Micros)?, -offset))
-}
-
-/// `2024-02-29T13:05:09.5`; with a zone it is the instant, moved to UTC.
-pub(super) fn parse_timestamp(text: &str, zoned: bool) -> Result<i64, Fault> {
-    match text {
-        "infinity" => return Ok(i64::MAX),
-        "-infinity" => return Ok(i64::MIN),
-        _ => {}
-    }
-    let mut reader = Reader(text.as_bytes());
-    let days = reader.date()?;
-    if !reader.take(b'T') && !reader.take(b' ') {
-        return Err(Fault::MALFORMED);
-    }
-    let clock = reader.clock()?;
-    let offset = reader.offset()?;
-    reader.end()?;
-    let offset = if zoned { offset.ok_or(Fault::MALFORMED)? } else { 0 };
-    let since_1970 = i128::from(days) * i128::from(DAY_MICROS) + i128::from(clock)
-        - i128::from(offset) * 1_000_000;
-    // The driver's infinities are milliseconds with a zone, and microseconds without.
-    let unit = if zoned { 1000 } else { 1 };
-    if since_1970 == i128::from(MOST) * unit {
-        return Ok(i64::MAX);
-    }
-    if since_1970 == i128::from(LEAST) * unit {
-        return Ok(i64::MIN);
-    }
-    in_range(since_1970 - i128::from(EPOCH_MICROS))
-}
-
 /// An interval as PostgreSQL keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Interval {
@@ -164,162 +107,9 @@ pub(super) struct Interval {
     pub(super) months: i32,
 }
 
-/// ISO 8601 with a sign on each part: `P1Y2M-3DT-4H5M6.5S`.
-pub(super) fn parse_interval(text: &str) -> Result<Interval, Fault> {
-    let mut reader = Reader(text.as_bytes());
-    if !reader.take(b'P') {
-        return Err(Fault::MALFORMED);
-    }
-    let (mut months, mut days, mut micros) = (0_i64, 0_i64, 0_i64);
-    let mut in_time = false;
-    while !reader.0.is_empty() {
-        if !in_time && reader.take(b'T') {
-            in_time = true;
-            continue;
-        }
-        let (whole, fraction) = reader.signed_decimal()?;
-        let Some((unit, rest)) = reader.0.split_first() else { return Err(Fault::MALFORMED) };
-        reader.0 = rest;
-        let (sum, factor) = match (in_time, unit) {
-            (false, b'Y') => (&mut months, 12),
-            (false, b'M') => (&mut months, 1),
-            (false, b'W') => (&mut days, 7),
-            (false, b'D') => (&mut days, 1),
-            (true, b'H') => (&mut micros, 3_600_000_000),
-            (true, b'M') => (&mut micros, 60_000_000),
-            (true, b'S') => (&mut micros, 1_000_000),
-            _ => return Err(Fault::MALFORMED),
-        };
-        if fraction != 0 && *unit != b'S' {
-            return Err(Fault::MALFORMED);
-        }
-        let part = whole.checked_mul(factor).and_then(|part| part.checked_add(fraction));
-        *sum = part.and_then(|part| sum.checked_add(part)).ok_or(Fault::OUT_OF_RANGE)?;
-    }
-    Ok(Interval {
-        micros,
-        days: i32::try_from(days).map_err(|_| Fault::OUT_OF_RANGE)?,
-        months: i32::try_from(months).map_err(|_| Fault::OUT_OF_RANGE)?,
-    })
-}
-
-/// Reads fixed forms off the front of a text.
-struct Reader<'t>(&'t [u8]);
-
-impl Reader<'_> {
-    fn take(&mut self, byte: u8) -> bool {
-        match self.0.split_first() {
-            Some((first, rest)) if *first == byte => {
-                self.0 = rest;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn end(&self) -> Result<(), Fault> {
-        if self.0.is_empty() { Ok(()) } else { Err(Fault::MALFORMED) }
-    }
-
-    /// Digits at the front as a number: at least `least`, at most `most`.
-    fn digits(&mut self, least: usize, most: usize) -> Result<i64, Fault> {
-        let count = self.0.iter().take(most).take_while(|byte| byte.is_ascii_digit()).count();
-        if count < least {
-            return Err(Fault::MALFORMED);
-        }
-        let (digits, rest) = self.0.split_at(count);
-        self.0 = rest;
-        digits
-            .iter()
-            .try_fold(0_i64, |number, digit| {
-                number.checked_mul(10)?.checked_add(i64::from(digit - b'0'))
-            })
-            .ok_or(Fault::OUT_OF_RANGE)
-    }
-
-    /// Days since 1970-01-01. Year 0 is 1 BC.
-    fn date(&mut self) -> Result<i64, Fault> {
-        let negative = self.take(b'-');
-        if !negative {
-            self.take(b'+');
-        }
-        let year = self.digits(4, 10)?;
-        let year = if negative { -year } else { year };
-        let mut part = |most| {
-            let number = if self.take(b'-') { self.digits(2, 2)? } else { 0 };
-            if (1..=most).contains(&number) { Ok(number) } else { Err(Fault::MALFORMED) }
-        };
-        let (month, day) = (part(12)?, part(31)?);
-        let days = days_from_civil(year, month, day);
-        // The 31st of a shorter month would be another day.
-        if civil_from_days(days) == (year, month, day) { Ok(days) } else { Err(Fault::MALFORMED) }
-    }
-
-    /// Microseconds of `HH:MM[:SS[.fraction]]`.
-    fn clock(&mut self) -> Result<i64, Fault> {
-        let hours = self.digits(2, 2)?;
-        let minutes = self.part_of_sixty()?.ok_or(Fault::MALFORMED)?;
-        let seconds = self.part_of_sixty()?.unwrap_or(0);
-        let fraction = if self.take(b'.') { self.fraction()? } else { 0 };
-        Ok((hours * 3600 + minutes * 60 + seconds) * 1_000_000 + fraction)
-    }
-
-    /// `:MM`, if it is there.
-    fn part_of_sixty(&mut self) -> Result<Option<i64>, Fault> {
-        if !self.take(b':') {
-            return Ok(None);
-        }
-        let number = self.digits(2, 2)?;
-        if number < 60 { Ok(Some(number)) } else { Err(Fault::MALFORMED) }
-    }
-
-    /// Microseconds of the digits behind a point; zeros beyond the sixth are none.
-    fn fraction(&mut self) -> Result<i64, Fault> {
-        let count = self.0.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let kept = self.digits(1, 6)? * 10_i64.pow(6 - count.min(6) as u32);
-        while let Some((digit @ b'0'..=b'9', rest)) = self.0.split_first() {
-            if *digit != b'0' {
-                return Err(Fault::FINER_THAN_MICROS);
-            }
-            self.0 = rest;
-        }
-        Ok(kept)
-    }
-
-    /// Seconds east of UTC, of `Z` or `±HH[[:]MM[[:]SS]]`; `None` if nothing is there.
-    fn offset(&mut self) -> Result<Option<i32>, Fault> {
-        if self.take(b'Z') {
-            return Ok(Some(0));
-        }
-        let negative = self.take(b'-');
-        if !negative && !self.take(b'+') {
-            return Ok(None);
-        }
-        let mut seconds = self.digits(2, 2)? * 3600;
-        for unit in [60, 1] {
-            if self.take(b':') || self.0.first().is_some_and(u8::is_ascii_digit) {
-                seconds += self.digits(2, 2)? * unit;
-            }
-        }
-        let seconds = i32::try_from(seconds).map_err(|_| Fault::MALFORMED)?;
-        Ok(Some(if negative { -seconds } else { seconds }))
-    }
-
-    /// Whole number, and microseconds of its fraction with the same sign.
-    fn signed_decimal(&mut self) -> Result<(i64, i64), Fault> {
-        let negative = self.take(b'-');
-        if !negative {
-            self.take(b'+');
-        }
-        let whole = self.digits(1, 19)?;
-        let fraction = if self.take(b'.') { self.fraction()? } else { 0 };
-        Ok(if negative { (-whole, -fraction) } else { (whole, fraction) })
-    }
-}
-
 /// Days since 1970-01-01. Years are counted from March, so that the leap day is the last of its
 /// year; 146 097 days are 400 years.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+pub(super) fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let of_era = year.rem_euclid(400);
@@ -328,7 +118,7 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
+pub(super) fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let of_era = days.rem_euclid(146_097);
@@ -427,5 +217,58 @@ fn push_number(number: u64, least: usize, out: &mut Vec<u8>) {
     }
     if let Some(digits) = out.get_mut(start..) {
         digits.reverse();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn infinities_and_the_ends_of_the_range() {
+        assert_eq!(date(-2_147_472_692), Ok(i32::MAX));
+        assert_eq!(date(-622_191_234), Ok(i32::MAX));
+        assert_eq!(date(-2_147_472_691), Ok(i32::MIN));
+        assert_eq!(date(-625_821_272), Ok(i32::MIN));
+        assert_eq!(date(FIRST_DAY + EPOCH_DAYS - 1), Err(Fault::OUT_OF_RANGE));
+        assert_eq!(date(LAST_DAY + EPOCH_DAYS + 1), Err(Fault::OUT_OF_RANGE));
+        assert_eq!(timestamp(MOST, Unit::Micros), Ok(i64::MAX));
+        assert_eq!(timestamp(LEAST / 1000, Unit::Millis), Ok(i64::MIN));
+        assert_eq!(timestamp(i64::MAX, Unit::Nanos), Ok(i64::MAX));
+        assert_eq!(timestamp(i64::MIN + 1, Unit::Micros), Err(Fault::OUT_OF_RANGE));
+        assert_eq!(time(86_400_000, Unit::Millis), Ok(DAY_MICROS));
+        assert_eq!(time(-1, Unit::Micros), Err(Fault::OUT_OF_RANGE));
+        assert_eq!(micros(1, Unit::Nanos), Err(Fault::FINER_THAN_MICROS));
+    }
+
+    #[test]
+    fn texts_are_as_postgresql_writes_them() {
+        let ides = days_from_civil(-43, 3, 15) - EPOCH_DAYS;
+        assert_eq!(text(|out| write_date(ides as i32, out)), "0044-03-15 BC");
+        let noon = ides * DAY_MICROS + DAY_MICROS / 2 + 500_000;
+        assert_eq!(
+            text(|out| write_timestamp(noon, true, out)),
+            "0044-03-15 12:00:00.500000+00 BC"
+        );
+        assert_eq!(text(|out| write_timestamp(i64::MIN, false, out)), "-infinity");
+        assert_eq!(text(|out| write_timetz(47_109_000_000, -7200, out)), "13:05:09+02:00:00");
+        let interval = Interval { micros: -14_706_000_001, days: 3, months: -14 };
+        assert_eq!(text(|out| write_interval(interval, out)), "-14 mons 3 days -04:05:06.000001");
+    }
+
+    proptest! {
+        #[test]
+        fn days_and_dates_are_one_to_one(days in FIRST_DAY..=LAST_DAY) {
+            let (year, month, day) = civil_from_days(days);
+            prop_assert_eq!(days_from_civil(year, month, day), days);
+        }
     }
 }

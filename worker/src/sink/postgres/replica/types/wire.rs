@@ -95,7 +95,7 @@ impl Wire {
             Codec::Timetz => Self::Timetz,
             Codec::Timestamp(_) => Self::Timestamp,
             Codec::Timestamptz(_) => Self::Timestamptz,
-            Codec::IsoInterval | Codec::Duration(_) => Self::Interval,
+            Codec::IsoInterval | Codec::IsoDuration | Codec::Duration(_) => Self::Interval,
             Codec::Uuid | Codec::UuidBytes => Self::Uuid,
             Codec::Json => Self::Json,
             Codec::Jsonb | Codec::JsonbOfMap => Self::Jsonb,
@@ -108,13 +108,11 @@ impl Wire {
     /// The cast from an element to the type. Without one where the server assigns by itself *and*
     /// compares by the column's own rules: a `character` compared as text would lose its blanks.
     pub(super) fn cast(self, pg_type: &PgType) -> String {
-        let is_its_own = match (self, pg_type) {
-            (Self::Text, PgType::Text | PgType::Varchar(_)) => true,
-            (Self::Text, _) => false,
-            (Self::Numeric, PgType::Numeric(_)) => true,
-            (Self::Numeric, _) => false,
-            (Self::Int8, PgType::Plain(_)) => false,
-            (Self::Bytea, pg_type) => *pg_type == PgType::Bytea,
+        let is_its_own = match self {
+            Self::Text => matches!(pg_type, PgType::Text | PgType::Varchar(_)),
+            Self::Numeric => matches!(pg_type, PgType::Numeric(_)),
+            Self::Bytea => *pg_type == PgType::Bytea,
+            Self::Int8 => *pg_type == PgType::Int8,
             _ => true,
         };
         if is_its_own { String::new() } else { format!("::{}", pg_type.cast_name()) }
