@@ -115,6 +115,43 @@ const ROWS: &str = "
         'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', '{1,NULL,3}', '{a,\"b,c\"}', 'ok', 7, '10.0.0.1/8',
         '12.34', B'101', '[1,5)' FROM generate_series(1, 60) i;";
 
+/// Column and value of each difference that is planted in a row of its own, from 1.
+const PLANTED: &[(&str, &str)] = &[
+    ("name", "NULL"),
+    ("name", "''"),
+    ("name", "'Name'"),
+    ("name", "'name '"),
+    ("note", "'not\u{e9}'"),
+    ("code", "'abc'"),
+    ("amount", "12.51"),
+    ("exact", "1.50"),
+    ("f4", "0.1::real + 0.00000001::real"),
+    ("f8", "0.1::double precision + 1.4e-17"),
+    ("f8", "'NaN'"),
+    ("flag", "NULL"),
+    ("day", "'2024-03-01'"),
+    ("at", "'2024-02-29 12:00:00.123457'"),
+    ("zoned", "'2024-02-29 12:00:00.123456+01'"),
+    ("clock", "'12:00:00.500001'"),
+    ("span", "'32 days'"),
+    ("doc", "'{\"a\": 1, \"b\": [2, 1]}'"),
+    ("doc", "'{\"a\": 1.0, \"b\": [1, 2]}'"),
+    ("raw", "'{\"b\": 2, \"a\": 1}'"),
+    ("bytes", "'\\x00fe'"),
+    ("bytes", "''"),
+    ("u", "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a12'"),
+    ("list", "'{1,2,3}'"),
+    ("list", "'[0:2]={1,NULL,3}'"),
+    ("texts", "'{\"a,b\",c}'"),
+    ("texts", "'{a,NULL}'"),
+    ("feel", "'happy'"),
+    ("num", "8"),
+    ("net", "'10.0.0.1/9'"),
+    ("money", "12.35::numeric::money"),
+    ("bits", "B'1010'"),
+    ("range", "'[1,6)'"),
+];
+
 #[tokio::test]
 async fn equal_tables_are_equal() {
     let pair = Pair::new(WIDE).await;
@@ -130,45 +167,10 @@ async fn equal_tables_are_equal() {
 async fn every_planted_difference_is_found_and_nothing_else() {
     let pair = Pair::new(WIDE).await;
     pair.both(ROWS).await;
-    let planted = [
-        ("name", "NULL"),
-        ("name", "''"),
-        ("name", "'Name'"),
-        ("name", "'name '"),
-        ("note", "'not\u{e9}'"),
-        ("code", "'abc'"),
-        ("amount", "12.51"),
-        ("exact", "1.50"),
-        ("f4", "0.1::real + 0.00000001::real"),
-        ("f8", "0.1::double precision + 1.4e-17"),
-        ("f8", "'NaN'"),
-        ("flag", "NULL"),
-        ("day", "'2024-03-01'"),
-        ("at", "'2024-02-29 12:00:00.123457'"),
-        ("zoned", "'2024-02-29 12:00:00.123456+01'"),
-        ("clock", "'12:00:00.500001'"),
-        ("span", "'32 days'"),
-        ("doc", "'{\"a\": 1, \"b\": [2, 1]}'"),
-        ("doc", "'{\"a\": 1.0, \"b\": [1, 2]}'"),
-        ("raw", "'{\"b\": 2, \"a\": 1}'"),
-        ("bytes", "'\\x00fe'"),
-        ("bytes", "''"),
-        ("u", "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a12'"),
-        ("list", "'{1,2,3}'"),
-        ("list", "'[0:2]={1,NULL,3}'"),
-        ("texts", "'{\"a,b\",c}'"),
-        ("texts", "'{a,NULL}'"),
-        ("feel", "'happy'"),
-        ("num", "8"),
-        ("net", "'10.0.0.1/9'"),
-        ("money", "12.35::numeric::money"),
-        ("bits", "B'1010'"),
-        ("range", "'[1,6)'"),
-    ];
     // Two columns at once: NULL and the empty text must not lean on each other.
     pair.both("UPDATE t SET name = NULL, note = '' WHERE id = 60").await;
     pair.mirror.batch_execute("UPDATE t SET name = '', note = NULL WHERE id = 60").await.unwrap();
-    for (place, (column, value)) in planted.iter().enumerate() {
+    for (place, (column, value)) in PLANTED.iter().enumerate() {
         let sql = format!("UPDATE t SET {column} = {value} WHERE id = {}", place + 1);
         let changed = pair.mirror.execute(&sql, &[]).await.unwrap();
         assert_eq!(changed, 1, "{sql}");
@@ -184,7 +186,7 @@ async fn every_planted_difference_is_found_and_nothing_else() {
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let report = pair.compare().await;
     assert_eq!((report.missing, report.extra), (1, 1), "{report}");
-    assert_eq!(report.changed, planted.len() as u64 + 1, "{report}");
+    assert_eq!(report.changed, PLANTED.len() as u64 + 1, "{report}");
     assert_eq!(report.differences.len(), 20);
     assert!(!report.to_string().contains("changed meanwhile"), "{report}");
     // Only the first are named: what was found is put right, and the rest is compared again.
@@ -202,7 +204,7 @@ async fn every_planted_difference_is_found_and_nothing_else() {
             pair.both(&gone).await;
         }
     }
-    for (place, (column, _)) in planted.iter().enumerate() {
+    for (place, (column, _)) in PLANTED.iter().enumerate() {
         let id = (place + 1).to_string();
         assert_eq!(found.remove(&id).unwrap(), ["Changed", column], "row {id}");
     }
@@ -403,7 +405,7 @@ async fn a_sweep_removes_ghosts_and_nothing_that_was_written_since() {
         until("the sweep waits for the sink", async || super::someone_waits(&watcher).await).await;
         pair.mirror.batch_execute("COMMIT").await.unwrap();
     };
-    let (swept, ()) = within("the sweep", async { tokio::join!(sweep, write) }).await;
+    let (swept, ()) = within("the sweep", Box::pin(async { tokio::join!(sweep, write) })).await;
     swept.unwrap();
     let report = reports.remove(0);
     assert_eq!((report.extra, report.removed, report.missing), (5, 4, 1), "{report}");

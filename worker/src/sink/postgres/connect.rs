@@ -74,6 +74,12 @@ fn application_name(sink_id: &str) -> String {
 ///
 /// `synchronous_commit` is only touched where it is off: then "durable" would be a lie.
 fn session_settings(options: &Options) -> String {
+    let mut session = String::new();
+    for setting in options.session {
+        session.push_str("SET ");
+        session.push_str(setting);
+        session.push_str("; ");
+    }
     format!(
         "SET idle_in_transaction_session_timeout = {idle}; SET lock_timeout = {lock}; \
          SET statement_timeout = {statement}; SET search_path = {schema}, public; \
@@ -86,7 +92,6 @@ fn session_settings(options: &Options) -> String {
         lock = options.lock_timeout.as_millis(),
         statement = options.statement_timeout.as_millis(),
         schema = quote(&options.search_schema),
-        session = options.session.iter().map(|set| format!("SET {set}; ")).collect::<String>(),
     )
 }
 

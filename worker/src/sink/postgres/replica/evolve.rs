@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::layout::{Layout, LayoutColumn};
 use super::types::{Fit, fit};
 use crate::sink::postgres::name::quote;
-use crate::sink::postgres::table::{self, Column, Found, Refusal};
+use crate::sink::postgres::table::{self, Column, Computed, Found, Refusal};
 
 /// What the sink recorded of a mirror.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -159,7 +159,13 @@ fn added(
             "table {}: the source filled the new column {} of its old rows by itself, and {why}",
             layout.source, column.name
         ),
-        cure: format!("{add}, fill it from the source's rows"),
+        cure: match &why.stated {
+            Some(stated) => format!(
+                "{add} DEFAULT {stated} if that is the source's default, else {add} and fill it \
+                 from the source's rows"
+            ),
+            None => format!("{add} and fill it from the source's rows"),
+        },
     })?;
     Ok(match default {
         Some(default) if column.required => format!("{add} NOT NULL DEFAULT {default}"),
@@ -205,11 +211,14 @@ fn changed(
     is_key: bool,
 ) -> Result<Vec<String>, Obstacle> {
     let (table, name) = (&layout.target, quote(&column.name));
-    if there.generated && !is_key {
+    if there.computed == Some(Computed::Expression) && !is_key {
         return Ok(Vec::new());
     }
-    if there.computed {
-        let what = if there.generated { "EXPRESSION" } else { "IDENTITY" };
+    if let Some(computed) = there.computed {
+        let what = match computed {
+            Computed::Expression => "EXPRESSION",
+            Computed::Identity => "IDENTITY",
+        };
         return Err(Obstacle {
             code: "table_refused",
             why: format!("column {} of {table} is filled by the server only", column.name),

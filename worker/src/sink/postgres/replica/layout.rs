@@ -4,7 +4,7 @@ use cdc_shared::avro::{Column, Plan};
 use cdc_shared::envelope::Envelope;
 
 use super::naming::{NamePattern, SourceTable};
-use super::types::{ColumnType, EnumHandling, TypeOptions, default_sql};
+use super::types::{ColumnType, EnumHandling, NotConstant, TypeOptions, default_sql};
 use crate::sink::Rejection;
 use crate::sink::postgres::name::TableName;
 
@@ -38,7 +38,7 @@ pub(super) struct LayoutColumn {
     pub(super) may_be_missing: bool,
     /// What the source gave to the rows that were there when it added the column; `Err`: why that
     /// is not known.
-    pub(super) default: Result<Option<String>, String>,
+    pub(super) default: Result<Option<String>, NotConstant>,
 }
 
 /// What layouts depend on beside the schemas.
@@ -55,9 +55,10 @@ pub(super) struct LayoutOptions {
 impl LayoutOptions {
     fn types_of(&self, target: &TableName) -> TypeOptions {
         let TableName { schema, table } = target.clone();
-        let enums = match self.creates_enums {
-            true => EnumHandling::Create { schema, table },
-            false => EnumHandling::Text,
+        let enums = if self.creates_enums {
+            EnumHandling::Create { schema, table }
+        } else {
+            EnumHandling::Text
         };
         TypeOptions { enums, ..self.types.clone() }
     }
@@ -171,7 +172,7 @@ impl LayoutColumn {
             Rejection::stop("type_refused", message, why.way_out)
         })?;
         let name = column.source.column_name.as_ref().unwrap_or(&column.name).clone();
-        let default = default_sql(&ty, plan, column).map_err(|why| why.to_string());
+        let default = default_sql(&ty, plan, column);
         Ok(Self {
             name,
             required: !column.nullable,

@@ -131,14 +131,14 @@ impl Handing<'_> {
         if moves.rows.is_empty() {
             return Ok(Handover::Done);
         }
-        let moved = table(self.options);
+        let handover = table(self.options);
         let sql = format!(
             "WITH b AS (SELECT * FROM ROWS FROM (pg_catalog.unnest($4::pg_catalog.int8[]), \
              pg_catalog.unnest($5::pg_catalog.int8[])) AS b(lsn, tx)), \
-             taken AS (DELETE FROM {moved} AS m USING b WHERE m.pipeline_id = $1 \
+             taken AS (DELETE FROM {handover} AS m USING b WHERE m.pipeline_id = $1 \
              AND m.sink_id = $2 AND m.topic = $3 AND m.lsn = b.lsn AND m.tx = b.tx \
              AND m.needed AND m.final RETURNING m.lsn, m.tx), \
-             marked AS (INSERT INTO {moved} AS m (pipeline_id, sink_id, topic, lsn, tx, needed, \
+             marked AS (INSERT INTO {handover} AS m (pipeline_id, sink_id, topic, lsn, tx, needed, \
              final) SELECT $1, $2, $3, b.lsn, b.tx, false, false FROM b \
              WHERE NOT EXISTS (SELECT FROM taken AS t WHERE t.lsn = b.lsn AND t.tx = b.tx) \
              ON CONFLICT (pipeline_id, sink_id, topic, lsn, tx) DO UPDATE SET needed = false, \
@@ -223,14 +223,13 @@ impl Handing<'_> {
             let (Some(id), missing) = (self.reached(*row), self.segment.missing(*row)) else {
                 continue;
             };
-            match groups.iter_mut().find(|(group, _)| *group == missing) {
-                Some((_, moves)) => moves.push(id, *row),
-                None => {
-                    let mut moves = Moves::default();
-                    moves.push(id, *row);
-                    groups.push((missing, moves));
-                }
+            if let Some((_, moves)) = groups.iter_mut().find(|(group, _)| *group == missing) {
+                moves.push(id, *row);
+                continue;
             }
+            let mut moves = Moves::default();
+            moves.push(id, *row);
+            groups.push((missing, moves));
         }
         groups
     }
@@ -250,16 +249,16 @@ impl Handing<'_> {
 
     /// The values were taken: the entries go, or where the delete is still to come become marks.
     async fn remove(&self, transaction: &Transaction<'_>, moves: &Moves) -> Result<(), Error> {
-        let moved = table(self.options);
+        let handover = table(self.options);
         let which = "ROWS FROM (pg_catalog.unnest($4::pg_catalog.int8[]), \
                      pg_catalog.unnest($5::pg_catalog.int8[])) AS b(lsn, tx) \
                      WHERE m.pipeline_id = $1 AND m.sink_id = $2 AND m.topic = $3 \
                      AND m.lsn = b.lsn AND m.tx = b.tx AND m.needed";
         for sql in [
             format!(
-                "UPDATE {moved} AS m SET needed = false, saved = NULL FROM {which} AND NOT m.final"
+                "UPDATE {handover} AS m SET needed = false, saved = NULL FROM {which} AND NOT m.final"
             ),
-            format!("DELETE FROM {moved} AS m USING {which} AND m.final"),
+            format!("DELETE FROM {handover} AS m USING {which} AND m.final"),
         ] {
             let statement = transaction.prepare_cached(&sql).await?;
             transaction.execute(&statement, &self.parameters(moves, &[])).await?;

@@ -8,12 +8,11 @@
 use std::sync::Arc;
 
 use super::layout::Layout;
-use super::types::Fit;
-use super::types::fit;
+use super::types::{Fit, fit};
 use crate::sink::postgres::config::Options;
 use crate::sink::postgres::name::quote;
 use crate::sink::postgres::statement::compare_and_set;
-use crate::sink::postgres::table::{self, Found};
+use crate::sink::postgres::table::{self, Computed, Found};
 
 /// Parameters of the compare-and-set.
 pub(super) const STEP_PARAMETERS: usize = 12;
@@ -325,7 +324,7 @@ fn written(layout: &Layout, found: &Found) -> Vec<Written> {
     let mut written = Vec::with_capacity(layout.columns.len());
     for (position, column) in layout.columns.iter().enumerate() {
         let Some(there) = table::column_of(found, &column.name) else { continue };
-        if there.generated {
+        if there.computed == Some(Computed::Expression) {
             continue;
         }
         let cast = match fit(&there.underlying, &column.ty) {
