@@ -19,6 +19,7 @@ use crate::health::tests::heartbeat;
 use crate::kafka::Cluster;
 use crate::metrics::Metrics;
 use crate::monitor::LagMonitor;
+use crate::task::Ending;
 use crate::watermark::{MemoryStore, StoreError};
 
 async fn answer(error: ApiError) -> (u16, ErrorBody) {
