@@ -32,17 +32,19 @@ test: test-unit test-integration ## Everything
 packages:
 	$(STACK) packages
 
+# Always the whole workspace: with other packages the dependencies have other features, and are
+# built once more.
 test-unit: packages ## Tests that start what they need themselves
-	$(CARGO) test --package cdc-shared --package cdc-coordinator --package cdc-worker --lib --bins --test main
+	$(CARGO) test --workspace --lib --bins --test main
 
 test-integration: ## Tests on the stack: Kafka, Connect, the whole platform
 	$(STACK) install mysql mariadb
 	$(STACK) up all
 	$(STACK) test-transform
 	$(CARGO) build --workspace --bins
-	$(WITH_STACK) $(CARGO) test --package cdc-worker --test kafka
+	$(WITH_STACK) $(CARGO) test --workspace --test kafka
 	# Most of them wait most of the time: more at once than there are cores.
-	$(WITH_STACK) $(CARGO) test --package cdc-tests -- --test-threads 4
+	$(WITH_STACK) $(CARGO) test --workspace --test e2e -- --test-threads 4
 
 lint: packages ## Formats, clippy, documentation, scripts, YAML, the JSON Schema
 	tests/lint
@@ -51,7 +53,7 @@ fmt: ## Format the code
 	cargo fmt --all
 
 schema: packages ## Write config/pipeline.schema.json anew
-	UPDATE_SCHEMA=1 $(CARGO) test --package cdc-shared --lib schema_for_editors
+	UPDATE_SCHEMA=1 $(CARGO) test --workspace --lib schema_for_editors
 
 ##@ Local stack (PostgreSQL, Kafka, schema registry, Connect, Redis; no containers)
 .PHONY: up down clean
