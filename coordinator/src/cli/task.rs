@@ -21,6 +21,8 @@ const LOOK: Duration = Duration::from_millis(300);
 const AWAY: Duration = Duration::from_secs(60);
 /// Longest wait for the connector's snapshot.
 const SNAPSHOT: Duration = Duration::from_secs(24 * 3600);
+/// How often a snapshot that the connector gives up is asked for.
+const SNAPSHOT_ATTEMPTS: u32 = 5;
 /// How often an unchanged step is told again, with its rows.
 const TOLD: Duration = Duration::from_secs(5);
 
@@ -54,7 +56,16 @@ pub(super) async fn resync(args: &CompareArgs) -> Result<ExitCode, Failure> {
     }
     let full = load(&args.target)?;
     super::progress(&format!("reading {} again from the source", poor.join(", ")));
-    deploy::snapshot(&full, &poor, Some(SNAPSHOT), &super::progress).await?;
+    let mut attempts = 0;
+    while let Err(failure) = deploy::snapshot(&full, &poor, Some(SNAPSHOT), &super::progress).await
+    {
+        attempts += 1;
+        // Debezium 3.6 gives one up now and then on a busy table (a null pointer of its own).
+        if failure.exit != Exit::Software || attempts == SNAPSHOT_ATTEMPTS {
+            return Err(failure);
+        }
+        super::progress(&format!("{}: once more", failure.message));
+    }
     let kind = TaskKind::Verify(options(args, &config, &poor)?);
     report(args.json, &carry_out(&coordinator, &args.sink, kind).await?)
 }

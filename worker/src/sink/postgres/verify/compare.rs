@@ -20,7 +20,7 @@ const SORTED_CHUNK: usize = 200_000;
 /// Suspected keys that are judged together.
 const SUSPECTS: usize = 5_000;
 /// Rounds after which a key counts as too restless.
-const ROUNDS: usize = 6;
+const ROUNDS: usize = 20;
 /// Rows that differ for sure after which a table is not compared any further.
 const ENOUGH: u64 = 10_000;
 /// Differences that are named.
