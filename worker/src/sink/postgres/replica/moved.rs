@@ -34,7 +34,7 @@ pub(super) fn create_statement(options: &Options) -> String {
     format!(
         "CREATE TABLE {} (pipeline_id text NOT NULL, sink_id text NOT NULL, topic text NOT NULL, \
          lsn bigint NOT NULL, tx bigint NOT NULL, half text NOT NULL, final boolean NOT NULL, \
-         saved jsonb,          created_at timestamptz NOT NULL DEFAULT now(), \
+         saved jsonb, created_at timestamptz NOT NULL DEFAULT now(), \
          PRIMARY KEY (pipeline_id, sink_id, topic, lsn, tx, half))",
         table(options)
     )
