@@ -1,5 +1,6 @@
 //! The source database, asked before a connector is.
 
+mod changed;
 mod facts;
 mod finding;
 mod judge;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use cdc_shared::config::{Converter, PipelineConfig};
 use tokio_postgres::{Client, Error};
 
+use super::changed::{change, is_dropped_array};
 use super::finding::Finding;
 use super::types::is_captured;
 
@@ -37,6 +38,8 @@ pub(super) struct Column {
     pub(super) base: String,
     /// Its `typtype`.
     pub(super) base_kind: char,
+    /// Whether it is an array of a domain.
+    pub(super) of_domains: bool,
     /// Declared dimensions of an array.
     pub(super) dimensions: i32,
     pub(super) nullable: bool,
@@ -87,7 +90,9 @@ async fn columns(client: &Client, oid: u32) -> Result<Vec<Column>, Error> {
                WHERE b.typtype = 'd' OR b.typcategory = 'A') \
              SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), b.typname::text, b.typtype, \
                a.attndims::int, NOT a.attnotnull, a.attgenerated <> '', \
-               pg_get_expr(d.adbin, d.adrelid) \
+               pg_get_expr(d.adbin, d.adrelid), \
+               EXISTS (SELECT FROM pg_type t JOIN pg_type e ON e.oid = t.typelem \
+                       WHERE t.oid = a.atttypid AND t.typcategory = 'A' AND e.typtype = 'd') \
              FROM pg_attribute a JOIN behind b ON b.attnum = a.attnum \
                AND b.typtype <> 'd' AND b.typcategory <> 'A' \
              LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
@@ -106,6 +111,7 @@ async fn columns(client: &Client, oid: u32) -> Result<Vec<Column>, Error> {
                 nullable: row.try_get(5)?,
                 generated: row.try_get(6)?,
                 default: row.try_get(7)?,
+                of_domains: row.try_get(8)?,
             })
         })
         .collect()
@@ -216,11 +222,15 @@ fn avro_name(name: &str) -> String {
 fn column_value(config: &PipelineConfig, table: &Table, column: &Column) -> Vec<Finding> {
     let what = format!("{}.{}", table.name, column.name);
     let mut found = Vec::new();
-    if !is_captured(&column.base, column.base_kind) {
+    if !is_captured(&column.base, column.base_kind) || is_dropped_array(column) {
         found.push(Finding::warning(format!(
             "column {what} has type {}, which the connector leaves out of every record",
             column.type_text
         )));
+    }
+    if let Some(change) = change(config, column).filter(|_| found.is_empty()) {
+        let message = format!("values of column {what} ({}) {}", column.type_text, change.what);
+        found.push(Finding::warning(message).hint(change.way_out));
     }
     if column.dimensions > 1 {
         found.push(Finding::warning(format!(
@@ -335,12 +345,17 @@ mod tests {
             column("a-b", "int4"),
             column("a_b", "int4"),
             column("area", "polygon"),
+            column("label", "name"),
             Column { dimensions: 2, ..column("grid", "int4") },
             Column { generated: true, default: Some("x".into()), ..column("sum", "int4") },
         ];
         let said = said(&config, &table(columns));
         let levels: Vec<Level> = said.iter().map(|s| s.0).collect();
-        assert_eq!(levels, [Level::Error, Level::Warning, Level::Warning, Level::Info]);
+        assert_eq!(
+            levels,
+            [Level::Error, Level::Warning, Level::Warning, Level::Warning, Level::Info]
+        );
+        assert!(said[2].1.contains("public.a.label (name) arrive as NULL"));
         assert!(said[0].1.contains("a-b and a_b would both be named a_b"));
         assert_eq!(avro_name("1 ü"), "_1__");
     }

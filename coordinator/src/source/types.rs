@@ -1,7 +1,8 @@
 //! Which column types Debezium's PostgreSQL connector captures (3.6); the others it leaves out of
 //! every record with no more than a line in Connect's log.
 
-/// Base types it knows. Arrays of them and domains over them are captured as well.
+/// Base types it knows. Domains over them are captured as well, and most arrays of them
+/// (`changed.rs` has the others).
 const CAPTURED: &[&str] = &[
     "bool",
     "bit",

@@ -101,12 +101,8 @@ impl Recording {
     }
 
     /// Elements of each column, and what was refused, which is NULL then.
-    fn encode(
-        &self,
-        plans: &BTreeMap<i32, Plan>,
-        types: &Types,
-    ) -> (BTreeMap<String, Vec<Option<Vec<u8>>>>, Refused) {
-        let mut columns: BTreeMap<String, Vec<Option<Vec<u8>>>> = BTreeMap::new();
+    fn encode(&self, plans: &BTreeMap<i32, Plan>, types: &Types) -> (Elements, Refused) {
+        let mut columns = Elements::new();
         let mut refused = Refused::new();
         for record in &self.records {
             let record = unhex(record);
@@ -168,7 +164,7 @@ fn same_in_all(plans: &BTreeMap<i32, Plan>, options: &TypeOptions) -> Types {
     types
 }
 
-async fn create(admin: &Client, types: &BTreeMap<String, Result<ColumnType, Unmappable>>) {
+async fn create(admin: &Client, types: &Types) {
     let mapped = || types.iter().filter_map(|(name, ty)| Some((name, ty.as_ref().ok()?)));
     for (_, ty) in mapped() {
         if let Some(made) = ty.enum_type() {
