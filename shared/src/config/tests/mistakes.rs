@@ -158,7 +158,7 @@ const SETTINGS: &[(&str, &str)] = &[
         "p.yaml:12: sinks[1].postgres.target_table: `{topic}`: only {schema} and {table} are replaced",
     ),
     (
-        "  - sink_id: db\n    sink_type: postgres\n    postgres: {database: d, write_mode: replica, target_table: m.all}\n    tables: [public.a, public.b]",
+        "  - sink_id: db\n    sink_type: postgres\n    postgres: {database: d, write_mode: replica, target_table: m.all}",
         "p.yaml:12: sinks[1].postgres.target_table: `m.all` would be the mirror of every table: write {table} into it",
     ),
     (

@@ -233,13 +233,17 @@ impl Delivery {
                 if !self.hold(&transaction).await? {
                     return finish(transaction, Written::Missed).await;
                 }
-                handing.save_early(&transaction).await?;
+                handing.save(&transaction, false).await?;
                 transaction.commit().await?;
                 self.saved.store(true, Ordering::Relaxed);
             }
             let transaction = client.transaction().await?;
             let written = self.several_in(&transaction, accepted, segment, sorted).await?;
-            finish(transaction, written).await
+            let written = finish(transaction, written).await?;
+            if sorted.moves && matches!(written, Written::Hit) {
+                handing.sweep(client).await?;
+            }
+            Ok(written)
         };
         connection.run(&Self::doing(segment), exchange).await
     }
@@ -279,9 +283,7 @@ impl Delivery {
             return Ok(Written::Missed);
         }
         let handing = self.handing(accepted, segment);
-        if sorted.moves && handing.save(transaction).await? != Handover::Done {
-            return Ok(Written::TooEarly);
-        }
+        handing.save(transaction, true).await?;
         let key = &accepted.layout.key;
         execute(transaction, &accepted.delete(), &params(segment, &sorted.deleted, key)).await?;
         let whole = params(segment, &sorted.whole, &accepted.written_columns());
@@ -295,9 +297,6 @@ impl Delivery {
         }
         if !sorted.moves {
             return Ok(Written::Hit);
-        }
-        if handing.waive(transaction).await? != Handover::Done {
-            return Ok(Written::TooEarly);
         }
         Ok(match handing.take(transaction).await? {
             Handover::Done => Written::Hit,

@@ -2,17 +2,16 @@
 //!
 //! Debezium sends a delete of the old key and a create of the new one, possibly into two
 //! partitions, and the create lacks large values that did not change. So the delete saves them
-//! here, from the row it removes, and the create takes them from here. The create comes first?
-//! Then it waits; or, when it lacks nothing, leaves a mark that nothing is needed. Exactly once
-//! comes from the compare-and-set that each half's transaction begins with.
+//! here, from the row it removes, and the create takes them from here; if it comes first, it waits.
+//! Exactly once comes from the compare-and-set that each half's transaction begins with.
 //!
 //! A segment may wait for others and be waited for. So what its keys leave is saved in a
 //! transaction of its own before the one that waits; then two partitions cannot wait for each
-//! other, because of every change the delete stands before the create. Until the delete itself is
-//! done (`final`), a create that has taken the values leaves a mark in their place, which the
-//! delete takes away.
+//! other, because of every change the delete stands before the create. Each half writes only its
+//! own entry, so that they do not wait for each other's locks either; once both are there, and the
+//! delete is done (`final`), whoever comes last sweeps them away.
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{Object, Transaction};
 use tokio_postgres::Error;
 use tokio_postgres::types::ToSql;
 
@@ -34,9 +33,9 @@ pub(super) fn table(options: &Options) -> TableName {
 pub(super) fn create_statement(options: &Options) -> String {
     format!(
         "CREATE TABLE {} (pipeline_id text NOT NULL, sink_id text NOT NULL, topic text NOT NULL, \
-         lsn bigint NOT NULL, tx bigint NOT NULL, needed boolean NOT NULL, final boolean NOT NULL, \
-         saved jsonb,          created_at timestamptz NOT NULL DEFAULT now(), \
-         PRIMARY KEY (pipeline_id, sink_id, topic, lsn, tx))",
+         lsn bigint NOT NULL, tx bigint NOT NULL, half text NOT NULL, final boolean NOT NULL, \
+         saved jsonb, created_at timestamptz NOT NULL DEFAULT now(), \
+         PRIMARY KEY (pipeline_id, sink_id, topic, lsn, tx, half))",
         table(options)
     )
 }
@@ -103,67 +102,66 @@ impl Handing<'_> {
         leaves && rows.into_iter().any(|row| self.reached(row).is_some() && self.is_short(row))
     }
 
-    /// In a transaction of its own before the segment's: keys that are left are saved.
-    pub(super) async fn save_early(&self, transaction: &Transaction<'_>) -> Result<(), Error> {
+    /// Saves what the segment's keys leave: early, in a transaction of its own before the
+    /// segment's, and finally in the segment's, before its rows are written.
+    pub(super) async fn save(
+        &self,
+        transaction: &Transaction<'_>,
+        is_final: bool,
+    ) -> Result<(), Error> {
         let rows = self.segment.rows();
         let moves = self.moves(|row| rows.get(row as usize)?.left_by);
-        let sql = self.accepted.save_early(&table(self.options).to_string());
+        if moves.rows.is_empty() {
+            return Ok(());
+        }
+        let sql = self.accepted.save(&table(self.options).to_string(), is_final);
         let statement = transaction.prepare_cached(&sql).await?;
         let columns = self.columns(&moves, &self.accepted.layout.key);
         transaction.execute(&statement, &self.parameters(&moves, &columns)).await?;
         Ok(())
     }
 
-    /// Before the segment is written: keys that are left are saved.
-    pub(super) async fn save(&self, transaction: &Transaction<'_>) -> Result<Handover, Error> {
-        let rows = self.segment.rows();
-        let moves = self.moves(|row| rows.get(row as usize)?.left_by);
+    /// Says of every key that was reached that its create is done.
+    async fn reach(&self, transaction: &Transaction<'_>) -> Result<(), Error> {
+        let moves = self.moves(|row| self.reached(row));
         if moves.rows.is_empty() {
-            return Ok(Handover::Done);
+            return Ok(());
         }
-        let sql = self.accepted.save(&table(self.options).to_string());
-        self.settle(transaction, &sql, &moves, &self.accepted.layout.key).await
-    }
-
-    /// Creates that lack nothing: what was saved for them goes, or a mark is left.
-    pub(super) async fn waive(&self, transaction: &Transaction<'_>) -> Result<Handover, Error> {
-        let moves = self.moves(|row| self.reached(row).filter(|_| !self.is_short(row)));
-        if moves.rows.is_empty() {
-            return Ok(Handover::Done);
-        }
-        let handover = table(self.options);
         let sql = format!(
-            "WITH b AS (SELECT * FROM ROWS FROM (pg_catalog.unnest($4::pg_catalog.int8[]), \
-             pg_catalog.unnest($5::pg_catalog.int8[])) AS b(lsn, tx)), \
-             taken AS (DELETE FROM {handover} AS m USING b WHERE m.pipeline_id = $1 \
-             AND m.sink_id = $2 AND m.topic = $3 AND m.lsn = b.lsn AND m.tx = b.tx \
-             AND m.needed AND m.final RETURNING m.lsn, m.tx), \
-             marked AS (INSERT INTO {handover} AS m (pipeline_id, sink_id, topic, lsn, tx, needed, \
-             final) SELECT $1, $2, $3, b.lsn, b.tx, false, false FROM b \
-             WHERE NOT EXISTS (SELECT FROM taken AS t WHERE t.lsn = b.lsn AND t.tx = b.tx) \
-             ON CONFLICT (pipeline_id, sink_id, topic, lsn, tx) DO UPDATE SET needed = false, \
-             saved = NULL WHERE NOT (m.needed AND m.final) RETURNING 1) \
-             SELECT (SELECT pg_catalog.count(*) FROM taken) \
-             + (SELECT pg_catalog.count(*) FROM marked)"
+            "INSERT INTO {} (pipeline_id, sink_id, topic, lsn, tx, half, final) \
+             SELECT $1, $2, $3, b.lsn, b.tx, 'c', true \
+             FROM ROWS FROM (pg_catalog.unnest($4::pg_catalog.int8[]), \
+             pg_catalog.unnest($5::pg_catalog.int8[])) AS b(lsn, tx) ON CONFLICT DO NOTHING",
+            table(self.options)
         );
-        self.settle(transaction, &sql, &moves, &[]).await
+        let statement = transaction.prepare_cached(&sql).await?;
+        transaction.execute(&statement, &self.parameters(&moves, &[])).await?;
+        Ok(())
     }
 
-    /// Runs a statement that settles each of the changes, or else is to be undone: one that the
-    /// other half wrote at the same moment is seen only by the next attempt.
-    async fn settle(
-        &self,
-        transaction: &Transaction<'_>,
-        sql: &str,
-        moves: &Moves,
-        columns: &[usize],
-    ) -> Result<Handover, Error> {
-        let statement = transaction.prepare_cached(sql).await?;
-        let columns = self.columns(moves, columns);
-        let parameters = self.parameters(moves, &columns);
-        let settled: i64 = transaction.query_one(&statement, &parameters).await?.try_get(0)?;
-        let all = settled == moves.rows.len() as i64;
-        Ok(if all { Handover::Done } else { Handover::TooEarly })
+    /// Removes the entries of changes whose halves are both done. Those that another is about to
+    /// remove are left to it.
+    pub(super) async fn sweep(&self, client: &Object) -> Result<(), Error> {
+        let handover = table(self.options);
+        let same = |a: &str, b: &str| {
+            ["pipeline_id", "sink_id", "topic", "lsn", "tx"]
+                .map(|column| format!("{a}.{column} = {b}.{column}"))
+                .join(" AND ")
+        };
+        let sql = format!(
+            "WITH done AS (SELECT d.pipeline_id, d.sink_id, d.topic, d.lsn, d.tx \
+             FROM {handover} AS d JOIN {handover} AS c ON {pair} WHERE d.half = 'd' AND d.final \
+             AND c.half = 'c' AND d.pipeline_id = $1 AND d.sink_id = $2 AND d.topic = $3 \
+             FOR UPDATE SKIP LOCKED) \
+             DELETE FROM {handover} AS m USING done WHERE {gone}",
+            pair = same("d", "c"),
+            gone = same("m", "done"),
+        );
+        let statement = client.prepare_cached(&sql).await?;
+        let parameters: [&(dyn ToSql + Sync); 3] =
+            [&self.options.pipeline_id, &self.options.sink_id, &self.topic];
+        client.execute(&statement, &parameters).await?;
+        Ok(())
     }
 
     fn columns<'p>(&'p self, moves: &'p Moves, columns: &[usize]) -> Vec<ColumnParam<'p>> {
@@ -190,6 +188,7 @@ impl Handing<'_> {
 
     /// Writes the rows that lack values, with what was saved for them.
     pub(super) async fn take(&self, transaction: &Transaction<'_>) -> Result<Handover, Error> {
+        self.reach(transaction).await?;
         let short = self.moves(|row| self.reached(row).filter(|_| self.is_short(row)));
         if short.rows.is_empty() {
             return Ok(Handover::Done);
@@ -213,7 +212,6 @@ impl Handing<'_> {
                 return Ok(Handover::Lost);
             }
         }
-        self.remove(transaction, &short).await?;
         Ok(Handover::Done)
     }
 
@@ -237,7 +235,7 @@ impl Handing<'_> {
     async fn are_saved(&self, transaction: &Transaction<'_>, moves: &Moves) -> Result<bool, Error> {
         let sql = format!(
             "SELECT pg_catalog.count(*) FROM {} AS m WHERE m.pipeline_id = $1 AND m.sink_id = $2 \
-             AND m.topic = $3 AND m.needed AND (m.lsn, m.tx) IN (SELECT * FROM ROWS FROM \
+             AND m.topic = $3 AND m.half = 'd' AND (m.lsn, m.tx) IN (SELECT * FROM ROWS FROM \
              (pg_catalog.unnest($4::pg_catalog.int8[]), pg_catalog.unnest($5::pg_catalog.int8[])))",
             table(self.options)
         );
@@ -245,24 +243,5 @@ impl Handing<'_> {
         let parameters = self.parameters(moves, &[]);
         let saved: i64 = transaction.query_one(&statement, &parameters).await?.try_get(0)?;
         Ok(saved == moves.rows.len() as i64)
-    }
-
-    /// The values were taken: the entries go, or where the delete is still to come become marks.
-    async fn remove(&self, transaction: &Transaction<'_>, moves: &Moves) -> Result<(), Error> {
-        let handover = table(self.options);
-        let which = "ROWS FROM (pg_catalog.unnest($4::pg_catalog.int8[]), \
-                     pg_catalog.unnest($5::pg_catalog.int8[])) AS b(lsn, tx) \
-                     WHERE m.pipeline_id = $1 AND m.sink_id = $2 AND m.topic = $3 \
-                     AND m.lsn = b.lsn AND m.tx = b.tx AND m.needed";
-        for sql in [
-            format!(
-                "UPDATE {handover} AS m SET needed = false, saved = NULL FROM {which} AND NOT m.final"
-            ),
-            format!("DELETE FROM {handover} AS m USING {which} AND m.final"),
-        ] {
-            let statement = transaction.prepare_cached(&sql).await?;
-            transaction.execute(&statement, &self.parameters(moves, &[])).await?;
-        }
-        Ok(())
     }
 }

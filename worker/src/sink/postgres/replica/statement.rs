@@ -214,55 +214,24 @@ impl Accepted {
         sets.join(", ")
     }
 
-    /// Saves what can be missing of rows whose keys are left, before their segment is written.
-    /// Parameters: pipeline, sink, topic, log positions, transactions, the keys' columns.
-    pub(super) fn save_early(&self, moved_rows: &str) -> String {
-        format!(
-            "WITH {} {} ON CONFLICT (pipeline_id, sink_id, topic, lsn, tx) DO UPDATE \
-             SET saved = COALESCE(EXCLUDED.saved, m.saved) WHERE m.needed AND NOT m.final",
-            self.left_keys(),
-            self.saved_rows(moved_rows, false, "true"),
-        )
-    }
-
-    /// The same in the transaction that deletes the rows. Counts the changes settled: a mark that
-    /// nothing is needed any more is taken away, else the row is saved (or that there is none).
-    pub(super) fn save(&self, moved_rows: &str) -> String {
-        format!(
-            "WITH {left}, unneeded AS (DELETE FROM {moved_rows} AS m USING b \
-             WHERE m.pipeline_id = $1 AND m.sink_id = $2 AND m.topic = $3 AND m.lsn = b.lsn \
-             AND m.tx = b.tx AND NOT m.needed RETURNING m.lsn, m.tx), \
-             saved AS ({rows} ON CONFLICT (pipeline_id, sink_id, topic, lsn, tx) DO UPDATE \
-             SET saved = COALESCE(EXCLUDED.saved, m.saved), final = true WHERE m.needed \
-             RETURNING 1) \
-             SELECT (SELECT pg_catalog.count(*) FROM unneeded) \
-             + (SELECT pg_catalog.count(*) FROM saved)",
-            left = self.left_keys(),
-            rows = self.saved_rows(
-                moved_rows,
-                true,
-                "NOT EXISTS (SELECT FROM unneeded AS u WHERE u.lsn = b.lsn AND u.tx = b.tx)"
-            ),
-        )
-    }
-
-    /// The changes as a common table, `b`.
-    fn left_keys(&self) -> String {
-        format!("b AS (SELECT * FROM {})", self.rows_from_with(&MOVE, &self.layout.key, 4))
-    }
-
-    fn saved_rows(&self, moved_rows: &str, is_final: bool, which: &str) -> String {
+    /// Saves what can be missing of rows whose keys are left (or that there was no row).
+    /// `is_final`: in the transaction that deletes them. Parameters: pipeline, sink, topic, log
+    /// positions, transactions, the keys' columns.
+    pub(super) fn save(&self, moved_rows: &str, is_final: bool) -> String {
         let missing = self.layout.columns.iter().filter(|column| column.may_be_missing);
         let (names, values): (Vec<_>, Vec<_>) = missing
             .map(|c| (literal(&c.name), format!("t.{}::pg_catalog.text", quote(&c.name))))
             .unzip();
         let key = self.layout.key.first().map(|column| self.column(*column)).unwrap_or_default();
         format!(
-            "INSERT INTO {moved_rows} AS m (pipeline_id, sink_id, topic, lsn, tx, needed, final, \
-             saved) SELECT $1, $2, $3, b.lsn, b.tx, true, {is_final}, \
+            "INSERT INTO {moved_rows} AS m (pipeline_id, sink_id, topic, lsn, tx, half, final, \
+             saved) SELECT $1, $2, $3, b.lsn, b.tx, 'd', {is_final}, \
              CASE WHEN t.{key} IS NOT NULL THEN pg_catalog.jsonb_object( \
              ARRAY[{names}]::pg_catalog.text[], ARRAY[{values}]::pg_catalog.text[]) END \
-             FROM b LEFT JOIN {table} AS t ON {same_key} WHERE {which}",
+             FROM {rows} LEFT JOIN {table} AS t ON {same_key} \
+             ON CONFLICT (pipeline_id, sink_id, topic, lsn, tx, half) DO UPDATE \
+             SET saved = COALESCE(EXCLUDED.saved, m.saved), final = m.final OR EXCLUDED.final",
+            rows = self.rows_from_with(&MOVE, &self.layout.key, 4),
             names = names.join(", "),
             values = values.join(", "),
             table = self.layout.target,
@@ -316,7 +285,7 @@ fn literal(text: &str) -> String {
 fn join_moved(moved_rows: &str) -> String {
     format!(
         "JOIN {moved_rows} AS m ON m.pipeline_id = $1 AND m.sink_id = $2 AND m.topic = $3 \
-         AND m.lsn = b.lsn AND m.tx = b.tx"
+         AND m.lsn = b.lsn AND m.tx = b.tx AND m.half = 'd'"
     )
 }
 
