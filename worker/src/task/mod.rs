@@ -142,7 +142,7 @@ mod tests {
         };
         let of = |tables: &[TableReport]| verdict(tables);
         let equal = table(|_| ());
-        assert_eq!(of(&[equal.clone()]).1, "equal (10 rows of 1 table compared)");
+        assert_eq!(of(std::slice::from_ref(&equal)).1, "equal (10 rows of 1 table compared)");
         assert_eq!(of(&[]).0, TaskStatus::Equal);
         let differs = table(|t| t.missing = 1);
         assert_eq!(of(&[equal.clone(), differs]).0, TaskStatus::Differs);

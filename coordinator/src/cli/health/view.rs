@@ -157,9 +157,10 @@ fn remarks(sink: &SinkHealth) -> Vec<String> {
 
 fn group(report: &HealthReport) -> String {
     let known = report.consumer_lag.iter().filter_map(|partition| partition.lag);
-    let lag = match report.consumer_lag.iter().any(|partition| partition.lag.is_some()) {
-        true => format!("{} records behind", known.sum::<i64>()),
-        false => "position unknown".to_owned(),
+    let lag = if known.clone().next().is_some() {
+        format!("{} records behind", known.sum::<i64>())
+    } else {
+        "position unknown".to_owned()
     };
     let mut text = format!("pipeline group {}: {lag}", report.pipeline_group.group_id);
     for hold in &report.pipeline_group.holds {

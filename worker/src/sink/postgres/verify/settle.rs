@@ -116,6 +116,7 @@ fn difference(source: Option<&Version>, mirror: Option<&Version>) -> Verdict {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "stands beside None as what was read")]
     fn row(version: &str, cells: &[i64]) -> Option<Version> {
         let cells = cells.iter().map(|cell| Some(*cell)).collect();
         Some(Version { version: version.to_owned(), cells })
