@@ -14,6 +14,7 @@ mod holds;
 mod leader;
 mod mysql;
 mod records;
+mod rejects;
 mod replica;
 mod secure;
 mod signals;
