@@ -28,6 +28,7 @@ MYSQL_ADMIN_PASSWORD=cdc_admin_password
 SECURE_USER=cdc_secure
 SECURE_PASSWORD=cdc_secure_password
 # Users of Kafka without any right of their own, for trying what each process needs.
+# shellcheck disable=SC2034 # services.sh uses it
 ROLE_USERS=(cdc_worker cdc_coordinator cdc_deploy)
 ROLE_PASSWORD=cdc_role_password
 
