@@ -40,7 +40,7 @@ impl Hold {
             report: HoldReport {
                 code: word.to_owned(),
                 message: format!("{word} by an operator{because}"),
-                way_out: "cdc resume --sink ID".to_owned(),
+                way_out: "cdc resume FILE --sink ID".to_owned(),
                 offset: None,
             },
             release: Release::Directive,
@@ -137,19 +137,19 @@ impl Wish<'_> {
 fn way_out(code: &str) -> &'static str {
     match code {
         "topic_recreated" | "log_truncated" => {
-            "cdc rewind --sink ID --topic TOPIC --to beginning accepts the topic as it is now"
+            "cdc rewind FILE --sink ID --topic TOPIC --to beginning accepts the topic as it is now"
         }
         "offset_gap" => {
-            "take a new snapshot of the table (cdc snapshot --table), then cdc rewind --sink ID \
-             --topic TOPIC --partition N --to beginning goes on behind the gap"
+            "take a new snapshot of the table (cdc snapshot FILE --table), then cdc rewind FILE \
+             --sink ID --topic TOPIC --partition N --to beginning goes on behind the gap"
         }
         "position_lost" | "group_expired" | "commit_without_identity" => {
-            "cdc rewind --sink ID --topic TOPIC --to beginning|end|OFFSET says where to go on"
+            "cdc rewind FILE --sink ID --topic TOPIC --to beginning|end|OFFSET says where to go on"
         }
-        "breaker" => "mend the cause, then cdc resume --sink ID",
+        "breaker" => "mend the cause, then cdc resume FILE --sink ID",
         _ => {
-            "mend the cause and cdc resume --sink ID, or cdc skip --sink ID --topic TOPIC \
-             --partition N --offset OFFSET gives the record up"
+            "mend the cause and cdc resume FILE --sink ID, or cdc skip FILE --sink ID --topic \
+             TOPIC --partition N --offset OFFSET gives the record up"
         }
     }
 }

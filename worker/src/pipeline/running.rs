@@ -343,7 +343,7 @@ impl PartitionTask {
             Progress::Stop(error) => {
                 let mut hold = Hold::stopped(&error.code, error.message, None, since);
                 if let Some(hint) = error.hint {
-                    hold.report.way_out = format!("{hint}, then cdc resume --sink ID");
+                    hold.report.way_out = format!("{hint}, then cdc resume FILE --sink ID");
                 }
                 // The way out may be a correction of the sink's own record.
                 hold.resolve = self.shared.sink.keeps_position();

@@ -329,8 +329,8 @@ pub(super) fn row_missing_text(layout: &Layout) -> (String, String) {
     );
     let way_out = format!(
         "ALTER TABLE {} REPLICA IDENTITY FULL at the source makes every change whole; the rows \
-         that are missing come with a new snapshot of the table (cdc snapshot --table), and cdc \
-         skip passes this record",
+         that are missing come with a new snapshot of the table (cdc snapshot FILE --table), and \
+         cdc skip passes this record",
         layout.source
     );
     (message, way_out)
