@@ -95,9 +95,9 @@ async fn the_mirror_has_the_sources_rows_names_and_types() {
 }
 
 /// How long the workload runs and things go wrong.
-const CHAOS: Duration = Duration::from_secs(25);
+const CHAOS: Duration = Duration::from_secs(15);
 /// How long the rest may take then.
-const RECOVERY: Duration = Duration::from_secs(120);
+const RECOVERY: Duration = Duration::from_secs(400);
 const IDS: i64 = 300;
 
 fn seed() -> u64 {

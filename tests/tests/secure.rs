@@ -169,6 +169,7 @@ fn least_rights(pipeline: &Pipeline) -> Rights {
         signal.clone(),
         format!("__debezium-heartbeat.{}", pipeline.id),
         format!("__debezium-notification.{}", pipeline.id),
+        format!("{}.message", pipeline.id),
     ];
     let mut rights = Rights::default();
     for planned in &planned {

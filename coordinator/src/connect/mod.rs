@@ -210,14 +210,20 @@ impl Connect {
     ) -> Result<(), Failure> {
         let begun = Instant::now();
         let mut running_since = None;
-        let mut former = former;
+        let old = match former.map(ConnectorStatus::settled) {
+            Some(Settled::Failed(reason)) => Some(reason),
+            _ => None,
+        };
         loop {
             let status = self.status(name).await?.unwrap_or_default();
-            if former != Some(&status) || begun.elapsed() > OLD_NEWS {
-                former = None;
-            }
             match status.settled() {
-                Settled::Failed(_) if former.is_some() => {}
+                // Connector and task are told one after the other: between them the connector may
+                // run already beside the task that failed.
+                Settled::Failed(reason)
+                    if old.as_ref() == Some(&reason) && begun.elapsed() <= OLD_NEWS =>
+                {
+                    running_since = None;
+                }
                 Settled::Running => {
                     let since = *running_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= settle {

@@ -28,7 +28,7 @@ use crate::sink::{Disposition, SinkError};
 /// Shortest and longest pause before a look whether the other half of a change of the primary key
 /// has come.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 /// How long a partition waits for another before it says so, and how often then.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
