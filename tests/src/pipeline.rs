@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::mysql::{self, Family};
 use crate::process::{Process, binary};
 use crate::record::{Schemas, http, register_topic};
-use crate::stack::{Stack, free_port, unique};
+use crate::stack::{Stack, free_port, free_ports, unique};
 use crate::wait::{self, check, until};
 use crate::{kafka, postgres};
 
@@ -209,7 +209,8 @@ impl Pipeline {
     /// Starts `cdc run`.
     pub fn run(&mut self) -> Process {
         self.deployed = true;
-        self.config["worker"] = json!({"port_base": free_port()});
+        let sinks = self.config["sinks"].as_array().map_or(1, Vec::len);
+        self.config["worker"] = json!({"port_base": free_ports(sinks as u16)});
         let file = self.file().display().to_string();
         self.start("cdc", &["run", &file], "run")
     }

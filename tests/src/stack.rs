@@ -123,7 +123,26 @@ pub fn unique(name: &str) -> String {
     format!("{name}{:x}{:02x}", now & 0xff_ffff_ffff, COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A port that was free a moment ago.
+/// A port that nobody listens on, and that no other test of this process was given.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    free_ports(1)
+}
+
+/// The first of `count` such ports in a row. They lie below those that the system gives to
+/// connections by itself, which come and go all the time.
+pub fn free_ports(count: u16) -> u16 {
+    use std::sync::atomic::{AtomicU16, Ordering};
+    const FIRST: u16 = 20_000;
+    const PORTS: u16 = 12_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Two processes begin at different places.
+    let offset = (std::process::id() % u32::from(PORTS)) as u16;
+    loop {
+        let place = (NEXT.fetch_add(count, Ordering::Relaxed) % PORTS + offset) % PORTS;
+        let first = FIRST + place;
+        let is_free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if (first..first + count).all(is_free) {
+            return first;
+        }
+    }
 }
