@@ -155,6 +155,12 @@ pub fn classic_protocol(group: &str) -> String {
     list.groups().first().map(|group| group.protocol().to_owned()).unwrap_or_default()
 }
 
+/// How many members a group of the classic protocol has, by the broker's word.
+pub fn classic_members(group: &str) -> usize {
+    let list = reader().fetch_group_list(Some(group), TIMEOUT).unwrap();
+    list.groups().first().map_or(0, |group| group.members().len())
+}
+
 /// First offset and end of a partition.
 pub fn bounds(topic: &str, partition: i32) -> (i64, i64) {
     reader().fetch_watermarks(topic, partition, TIMEOUT).unwrap()

@@ -141,6 +141,25 @@ async fn by_the_classic_protocol_workers_come_and_go_and_are_killed_under_load()
     all_arrived(&pipeline, &receiver).await;
 }
 
+/// The client may end between giving its partitions up and leaving, in one of three or four ends:
+/// then nobody gets the partitions before its session times out, which is 45 s.
+#[tokio::test(flavor = "multi_thread")]
+async fn by_the_classic_protocol_a_worker_that_ends_has_left_its_group() {
+    let properties = json!({"heartbeat.interval.ms": "500"});
+    let (pipeline, _receiver, _schemas) = pipeline("leaves", "classic", properties).await;
+    let _coordinator = pipeline.serve();
+    let mut worker = pipeline.worker("wh");
+    shared_as(&pipeline, &["wh"], &[4]).await;
+    for _ in 0..8 {
+        let next = pipeline.worker("wh");
+        shared_as(&pipeline, &["wh"], &[2, 2]).await;
+        ends_well(&mut worker).await;
+        assert_eq!(kafka::classic_members(&pipeline.sink_group("wh")), 1, "{}", worker.output());
+        worker = next;
+        shared_as(&pipeline, &["wh"], &[4]).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_changes_its_protocol_worker_by_worker() {
     let (mut pipeline, receiver, schemas) = pipeline("mixed", "classic", json!({})).await;

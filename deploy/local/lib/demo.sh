@@ -2,7 +2,9 @@
 # Starting and ending what a demo runs: the stack's services, and the pipeline's processes.
 
 # Last first: this is the order in which they are stopped.
-FLEET=(worker-analytics-db worker-webhook-notifications coordinator receiver)
+FLEET=(worker-analytics-mirror worker-analytics-db worker-webhook-notifications coordinator receiver)
+# In the order of the pipeline file, which is the order of their ports.
+SINKS=(webhook-notifications analytics-db analytics-mirror)
 declare -A DEMO_PORTS=(
   [CDC_LOCAL_COORDINATOR_PORT]=18090
   [CDC_LOCAL_WORKER_PORT]=18091
@@ -83,19 +85,25 @@ fleet_stop() {
 }
 
 fleet_start() {
-  local second=$((CDC_LOCAL_WORKER_PORT + 1))
-  export CDC_LOCAL_WORKER_PORT_SECOND=$second
+  local sink port name
   port_free receiver CDC_LOCAL_WEBHOOK_PORT
   port_free coordinator CDC_LOCAL_COORDINATOR_PORT
-  port_free worker CDC_LOCAL_WORKER_PORT
-  port_free worker CDC_LOCAL_WORKER_PORT_SECOND
   spawn receiver "$BIN/webhook_receiver" --bind "127.0.0.1:$CDC_LOCAL_WEBHOOK_PORT" --file "$DATA/events.jsonl"
   spawn coordinator "$BIN/cdc-coordinator" serve "$PIPELINE"
-  spawn worker-webhook-notifications "$BIN/cdc-worker" run "$PIPELINE" --sink webhook-notifications
-  spawn worker-analytics-db "$BIN/cdc-worker" run "$PIPELINE" --sink analytics-db
+  port=$CDC_LOCAL_WORKER_PORT
+  for sink in "${SINKS[@]}"; do
+    name=CDC_LOCAL_WORKER_PORT_$((port - CDC_LOCAL_WORKER_PORT))
+    export "$name=$port"
+    port_free "worker of $sink" "$name"
+    spawn "worker-$sink" "$BIN/cdc-worker" run "$PIPELINE" --sink "$sink"
+    port=$((port + 1))
+  done
   await 30 "the coordinator is ready" is_ok "http://127.0.0.1:$CDC_LOCAL_COORDINATOR_PORT/readyz"
-  await 30 "the webhook's worker is ready" is_ok "http://127.0.0.1:$CDC_LOCAL_WORKER_PORT/readyz"
-  await 30 "the table's worker is ready" is_ok "http://127.0.0.1:$second/readyz"
+  port=$CDC_LOCAL_WORKER_PORT
+  for sink in "${SINKS[@]}"; do
+    await 30 "the worker of $sink is ready" is_ok "http://127.0.0.1:$port/readyz"
+    port=$((port + 1))
+  done
 }
 
 is_ok() {

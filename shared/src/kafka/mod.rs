@@ -1,8 +1,10 @@
 //! How every process of ours reaches Kafka: one place for addresses, credentials and the settings
 //! that correctness depends on.
 
+mod member_id;
 mod topic_id;
 
+pub use member_id::member_id;
 pub use topic_id::{TopicIdError, topic_ids};
 
 use rdkafka::ClientConfig;

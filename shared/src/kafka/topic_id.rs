@@ -1,7 +1,7 @@
 //! Kafka's id of a topic, which tells a topic from another that was created under its name.
 //!
-//! The Rust client has no call for it, librdkafka has (`DescribeTopics`): this file is the only
-//! place with foreign calls. Every pointer it takes is freed by the guard beside it.
+//! The Rust client has no call for it, librdkafka has (`DescribeTopics`): this file and
+//! `member_id.rs` are the only places with foreign calls. Every pointer it takes is freed by the guard beside it.
 
 #![expect(unsafe_code, reason = "librdkafka's DescribeTopics has no safe wrapper")]
 

@@ -193,12 +193,27 @@ impl Source {
             self.status.last_poll_ms.store(now, Ordering::Relaxed);
             self.poll();
         }
+        self.leave();
+    }
+
+    /// Leaves the group, to the end: a client that is closed between giving its partitions up and
+    /// leaving ends without a word to the broker (librdkafka 2.12, classic protocol), and nobody
+    /// gets the partitions before the session times out.
+    fn leave(&self) {
         self.consumer.unsubscribe();
-        // The revoke callback runs inside poll; after it nothing is assigned.
         let deadline = Instant::now() + self.options.grace + Duration::from_secs(3);
-        while !self.consumer.context().slots().is_empty() && Instant::now() < deadline {
+        // The revoke callback runs inside poll; after it nothing is assigned.
+        while (!self.consumer.context().slots().is_empty() || self.is_classic_member())
+            && Instant::now() < deadline
+        {
             let _ = self.consumer.poll(IDLE_POLL);
         }
+    }
+
+    fn is_classic_member(&self) -> bool {
+        let classic =
+            self.fallen_back || self.options.kafka.group_protocol == GroupProtocol::Classic;
+        classic && kafka::member_id(self.consumer.client()).is_some()
     }
 
     fn join(&mut self) {
