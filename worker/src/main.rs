@@ -15,6 +15,11 @@ use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// The system's allocator keeps an arena for each thread, and with them a third more memory than
+/// is in use; this one is also quicker with many small pieces.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Serves one sink of a pipeline: from its Kafka topics to a webhook or a database.
 #[derive(Parser)]
 #[command(name = "cdc-worker", version)]

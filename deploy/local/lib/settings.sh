@@ -29,7 +29,7 @@ SECURE_USER=cdc_secure
 SECURE_PASSWORD=cdc_secure_password
 # Users of Kafka without any right of their own, for trying what each process needs.
 # shellcheck disable=SC2034 # services.sh uses it
-ROLE_USERS=(cdc_worker cdc_coordinator cdc_deploy)
+ROLE_USERS=(cdc_worker cdc_coordinator cdc_deploy cdc_operator)
 ROLE_PASSWORD=cdc_role_password
 
 load_settings() {

@@ -155,7 +155,7 @@ fn create(
         // What the client prefetches is thrown away when a partition is paused: keep it small.
         ("fetch.message.max.bytes", "524288".to_owned()),
         ("queued.min.messages", (options.max_records * 2).clamp(1000, 100_000).to_string()),
-        ("queued.max.messages.kbytes", "16384".to_owned()),
+        ("queued.max.messages.kbytes", "8192".to_owned()),
         // A partition that is resumed waits for the fetch that is under way for the others, and
         // for the back-off it got when it was full: by default 1.5 s together, which made a sink
         // with the default buffer four times slower than it is.

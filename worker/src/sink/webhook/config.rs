@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use cdc_shared::config::{HttpMethod, WebhookConfig};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Method, Url};
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+};
+use hyper::{Method, Uri};
+use reqwest::Url;
 
 use super::address;
 use super::signature::Signer;
@@ -14,10 +17,14 @@ use crate::sink::{Disposition, SinkError};
 const RESERVED: [&str; 6] =
     ["host", "content-length", "content-type", "transfer-encoding", "connection", "upgrade"];
 
+const AGENT: &str = concat!("cdc-platform/", env!("CARGO_PKG_VERSION"));
+
 /// What the sink works by.
 #[derive(Debug)]
 pub(super) struct WebhookOptions {
     pub(super) url: Url,
+    /// The same, as requests carry it.
+    pub(super) uri: Uri,
     pub(super) method: Method,
     /// What every request carries.
     pub(super) headers: HeaderMap,
@@ -37,6 +44,10 @@ impl WebhookOptions {
     pub(super) fn new(config: &WebhookConfig) -> Result<Self, SinkError> {
         let mut problems = Vec::new();
         let url = checked(url(config), &mut problems);
+        let uri = url
+            .as_ref()
+            .map(|url| url.as_str().parse::<Uri>().map_err(|error| format!("url: {error}")));
+        let uri = uri.and_then(|uri| checked(uri, &mut problems));
         let headers = headers(config, &mut problems);
         let signer = checked(Signer::new(&config.signing_secrets), &mut problems);
         if !(0.01..=3600.0).contains(&config.timeout_seconds) {
@@ -45,9 +56,10 @@ impl WebhookOptions {
         if !(1..=10_000).contains(&config.max_in_flight) {
             problems.push("max_in_flight must lie between 1 and 10000".to_owned());
         }
-        match (url, signer) {
-            (Some(url), Some(signer)) if problems.is_empty() => Ok(Self {
+        match (url, uri, signer) {
+            (Some(url), Some(uri), Some(signer)) if problems.is_empty() => Ok(Self {
                 url,
+                uri,
                 method: method(config.method),
                 headers,
                 signer,
@@ -105,8 +117,10 @@ fn url(config: &WebhookConfig) -> Result<Url, String> {
 }
 
 fn headers(config: &WebhookConfig, problems: &mut Vec<String>) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(config.headers.len() + 5);
+    let mut headers = HeaderMap::with_capacity(config.headers.len() + 7);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
     for (name, value) in &config.headers {
         let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
             problems.push(format!("headers: {name:?} is not a header name"));

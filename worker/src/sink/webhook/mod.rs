@@ -13,6 +13,7 @@ mod order;
 mod request;
 mod response;
 mod signature;
+mod transport;
 mod writer;
 
 use std::sync::Arc;
@@ -25,14 +26,11 @@ use cdc_shared::tls::{self, Verify};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use self::address::Resolver;
 use self::config::WebhookOptions;
 use self::gate::Gate;
+use self::transport::{CONNECT, Transport};
 use super::{BatchLimits, PartitionWriter, Sink, SinkError, retry};
-
-/// Longest time for a connection to come up.
-const CONNECT: Duration = Duration::from_secs(10);
-/// An idle connection is closed before the 60 seconds after which common load balancers do it.
-const IDLE: Duration = Duration::from_secs(50);
 
 /// Delivers to one URL. One per process: its connections and its limit of requests under way are
 /// shared by all partitions.
@@ -46,7 +44,7 @@ pub struct WebhookSink {
 /// What the writers of all partitions share.
 #[derive(Debug)]
 struct Endpoint {
-    client: reqwest::Client,
+    transport: Transport,
     options: WebhookOptions,
     gate: Arc<Gate>,
     /// How messages name it.
@@ -63,32 +61,19 @@ impl WebhookSink {
     /// [`super::Disposition::Fatal`], naming everything that is wrong with the section.
     pub fn new(config: &WebhookConfig) -> Result<Self, SinkError> {
         let options = WebhookOptions::new(config)?;
-        let mut rustls = tls::client_config(&config.tls, Verify::Full)
+        let rustls = tls::client_config(&config.tls, Verify::Full)
             .map_err(|error| config::invalid(&error.to_string()))?;
-        let prove_tls = TlsConnectorConfig(Arc::new(rustls.clone()));
-        rustls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let mut client = reqwest::Client::builder()
-            .tls_backend_preconfigured(rustls)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .tcp_nodelay(true)
-            .timeout(options.timeout)
-            .connect_timeout(options.timeout.min(CONNECT))
-            .pool_max_idle_per_host(options.max_in_flight)
-            .pool_idle_timeout(IDLE)
-            .user_agent(concat!("cdc-platform/", env!("CARGO_PKG_VERSION")));
-        if !config.allow_private {
-            client = client.dns_resolver(Arc::new(address::PublicOnly));
-        }
-        let client = client.build().map_err(|error| config::invalid(&error.to_string()))?;
+        let rustls = Arc::new(rustls);
+        let resolver = Resolver { allow_private: config.allow_private };
+        let transport = Transport::new(&rustls, resolver, options.max_in_flight, options.timeout);
         let endpoint = Endpoint {
-            client,
+            transport,
             gate: Gate::new(options.max_in_flight),
             address: response::shown_address(&options.url),
             options,
         };
         let allow_private = config.allow_private;
-        Ok(Self { endpoint: Arc::new(endpoint), tls: prove_tls, allow_private })
+        Ok(Self { endpoint: Arc::new(endpoint), tls: TlsConnectorConfig(rustls), allow_private })
     }
 
     /// Connects as a request would, without sending one.

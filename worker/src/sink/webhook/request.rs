@@ -5,8 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use cdc_shared::offset::{TopicId, TopicPartition};
-use reqwest::Request;
-use reqwest::header::{HeaderName, HeaderValue};
+use http_body_util::Full;
+use hyper::Request;
+use hyper::header::{HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 
 use super::config::WebhookOptions;
@@ -94,10 +95,9 @@ fn write_string(out: &mut Vec<u8>, text: &str) {
 }
 
 /// One attempt: the timestamp and with it the signature are its own.
-pub(super) fn request(options: &WebhookOptions, id: &str, body: Bytes) -> Request {
+pub(super) fn request(options: &WebhookOptions, id: &str, body: Bytes) -> Request<Full<Bytes>> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let timestamp = now.as_secs().to_string();
-    let mut request = Request::new(options.method.clone(), options.url.clone());
     let mut headers = options.headers.clone();
     let signature = options.signer.sign(id, &timestamp, &body);
     for (name, value) in [
@@ -112,8 +112,10 @@ pub(super) fn request(options: &WebhookOptions, id: &str, body: Bytes) -> Reques
             headers.insert(name, value);
         }
     }
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = options.method.clone();
+    *request.uri_mut() = options.uri.clone();
     *request.headers_mut() = headers;
-    *request.body_mut() = Some(body.into());
     request
 }
 
@@ -222,7 +224,7 @@ mod tests {
         config.headers.insert("X-Source".to_owned(), Secret::from("cdc"));
         let plain = WebhookOptions::new(&config).unwrap();
         let request = super::request(&plain, "evt_1", Bytes::from_static(b"{}"));
-        assert_eq!(request.url().as_str(), "http://h/p?q=1");
+        assert_eq!(request.uri().to_string(), "http://h/p?q=1");
         assert_eq!(request.headers()["x-source"], "cdc");
         assert_eq!(request.headers()["webhook-id"], "evt_1");
         assert!(request.headers().get("webhook-signature").is_none());

@@ -1,11 +1,15 @@
 //! What an answer, or its absence, means.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Response, StatusCode, Url};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{HeaderMap, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+use reqwest::Url;
 
+use super::transport::TransportError;
 use crate::sink::{Disposition, SinkError};
 
 /// Longest `Retry-After` that is honoured.
@@ -40,19 +44,19 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 
 /// Reads an answer to its verdict. `address` is what messages name.
 pub(super) async fn outcome(
-    mut response: Response,
+    mut response: Response<Incoming>,
     address: &str,
     max_bytes: usize,
 ) -> Result<(), SinkError> {
     let status = response.status();
     let Some(disposition) = judge(status.as_u16(), response.headers(), SystemTime::now()) else {
-        if response.content_length() != Some(0) {
+        if response.body().size_hint().exact() != Some(0) {
             // The status is the acknowledgement: what becomes of the rest changes nothing.
-            let _ = tokio::time::timeout(DRAIN, read(&mut response, max_bytes)).await;
+            let _ = tokio::time::timeout(DRAIN, read(response.body_mut(), max_bytes)).await;
         }
         return Ok(());
     };
-    let body = match tokio::time::timeout(DRAIN, read(&mut response, max_bytes)).await {
+    let body = match tokio::time::timeout(DRAIN, read(response.body_mut(), max_bytes)).await {
         Ok(start) if status.is_client_error() || status.is_server_error() => sanitized(&start),
         _ => String::new(),
     };
@@ -61,10 +65,11 @@ pub(super) async fn outcome(
 
 /// Reads at most `max_bytes` and gives the start. Not reading to the end leaves the connection
 /// unusable, and dropping the response closes it.
-async fn read(response: &mut Response, max_bytes: usize) -> Vec<u8> {
+async fn read(body: &mut Incoming, max_bytes: usize) -> Vec<u8> {
     let mut start = Vec::new();
     let mut total = 0;
-    while let Ok(Some(chunk)) = response.chunk().await {
+    while let Some(Ok(frame)) = body.frame().await {
+        let Some(chunk) = frame.data_ref() else { continue };
         let room = (4 * SHOWN).saturating_sub(start.len()).min(chunk.len());
         start.extend_from_slice(&chunk[..room]);
         total += chunk.len();
@@ -77,7 +82,7 @@ async fn read(response: &mut Response, max_bytes: usize) -> Vec<u8> {
 
 fn refused(
     status: StatusCode,
-    response: &Response,
+    response: &Response<Incoming>,
     disposition: Disposition,
     address: &str,
     body: &str,
@@ -132,15 +137,13 @@ fn sanitized(start: &[u8]) -> String {
 }
 
 /// An attempt without an answer: always worth another one.
-pub(super) fn unanswered(error: reqwest::Error, address: &str) -> SinkError {
-    let (code, tried) = match () {
-        () if error.is_timeout() && error.is_connect() => ("connect_timeout", "connect to"),
-        () if error.is_timeout() => ("timeout", "wait for an answer of"),
-        () if error.is_connect() => (connect_code(&error), "connect to"),
-        () => (sent_code(&error), "send a request to"),
+pub(super) fn unanswered(error: TransportError, address: &str) -> SinkError {
+    let (code, tried) = match &error {
+        TransportError::Timeout => ("timeout", "wait for an answer of"),
+        TransportError::Request(error) if error.is_connect() => (connect_code(error), "connect to"),
+        TransportError::Request(error) => (sent_code(error), "send a request to"),
     };
-    let error = error.without_url();
-    let message = format!("{tried} {address}: {}", cdc_shared::http::cause(&error));
+    let message = format!("{tried} {address}: {}", cdc_shared::http::innermost(&error));
     unreachable(code, message, Some(Box::new(error)))
 }
 
@@ -148,7 +151,7 @@ pub(super) fn unanswered(error: reqwest::Error, address: &str) -> SinkError {
 pub(super) fn unreachable(
     code: &str,
     message: String,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    source: Option<Box<dyn Error + Send + Sync>>,
 ) -> SinkError {
     let hint = match code {
         "tls" => Some("check the receiver's certificate against tls.ca_file and the host of url"),
@@ -172,7 +175,7 @@ pub(super) fn shown_address(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
-fn connect_code(error: &reqwest::Error) -> &'static str {
+fn connect_code(error: &(dyn Error + 'static)) -> &'static str {
     if in_chain::<rustls::Error>(error).is_some() {
         return "tls";
     }
@@ -199,15 +202,17 @@ pub(super) fn io_code(error: &std::io::Error) -> &'static str {
     }
 }
 
-fn sent_code(error: &reqwest::Error) -> &'static str {
-    match in_chain::<std::io::Error>(error) {
-        Some(_) => "connection_reset",
-        None if error.is_request() => "connection_closed",
-        None => "http",
+fn sent_code(error: &(dyn Error + 'static)) -> &'static str {
+    if in_chain::<std::io::Error>(error).is_some() {
+        return "connection_reset";
+    }
+    match in_chain::<hyper::Error>(error) {
+        Some(error) if error.is_parse() => "http",
+        _ => "connection_closed",
     }
 }
 
-fn in_chain<E: std::error::Error + 'static>(error: &reqwest::Error) -> Option<&E> {
+fn in_chain<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     let mut next = error.source();
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<E>() {
@@ -225,7 +230,7 @@ fn in_chain<E: std::error::Error + 'static>(error: &reqwest::Error) -> Option<&E
 
 #[cfg(test)]
 mod tests {
-    use reqwest::header::HeaderValue;
+    use hyper::header::HeaderValue;
 
     use super::*;
 

@@ -294,7 +294,7 @@ impl WebhookWriter {
 impl Endpoint {
     async fn attempt(&self, id: &str, body: Bytes) -> Result<(), SinkError> {
         let request = request::request(&self.options, id, body);
-        match self.client.execute(request).await {
+        match self.transport.send(request).await {
             Ok(answer) => {
                 response::outcome(answer, &self.address, self.options.max_response_bytes).await
             }
