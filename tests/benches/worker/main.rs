@@ -3,7 +3,8 @@
 //! does the same work without a platform. Prints one table; only what cannot be measured is a
 //! failure.
 //!
-//! `BENCH_RECORDS` (200000) envelopes, `BENCH_PASSES` (3) passes of which the median counts.
+//! `BENCH_RECORDS` (200000) envelopes, `BENCH_PASSES` (3) passes of which the median counts,
+//! `BENCH_SINKS` (`webhook,events,replica`) what is measured.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is the result")]
 
 #[path = "../../../shared/benches/envelopes/mod.rs"]
@@ -12,6 +13,7 @@ mod events;
 mod pipeline;
 mod process;
 mod receiver;
+mod replica;
 mod stack;
 mod table;
 mod topic;
@@ -74,17 +76,30 @@ async fn measure() -> Result<Table, Error> {
         folder: tempfile::tempdir()?,
     };
     let records = number("BENCH_RECORDS", 200_000)?;
-    let load = load_average()?;
-    let topic = Topic::fill(&bench, records).await?;
-    eprintln!("{} envelopes of {} B in {}", topic.events.len(), topic.mean_bytes, topic.name);
-    let mut table = Table::new(&topic, bench.passes, load);
-    let outcome = async {
-        webhook::measure(&bench, &topic, &mut table).await?;
-        events::measure(&bench, &topic, &mut table).await
-    };
-    let outcome = Box::pin(outcome).await;
-    topic.delete(&bench).await;
-    outcome?;
+    let sinks = process_variables().remove("BENCH_SINKS");
+    let sinks = sinks.unwrap_or_else(|| "webhook,events,replica".to_owned());
+    let has = |sink: &str| sinks.split(',').any(|name| name == sink);
+    let mut table = Table::new(records, bench.passes, load_average()?);
+    if has("webhook") || has("events") {
+        let topic = Topic::fill(&bench, records).await?;
+        eprintln!("{} envelopes of {} B in {}", topic.events.len(), topic.mean_bytes, topic.name);
+        table.mean_bytes = topic.mean_bytes;
+        let outcome = async {
+            if has("webhook") {
+                webhook::measure(&bench, &topic, &mut table).await?;
+            }
+            if has("events") {
+                events::measure(&bench, &topic, &mut table).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        let outcome = Box::pin(outcome).await;
+        topic.delete(&bench).await;
+        outcome?;
+    }
+    if has("replica") || has("peers") {
+        table.replica = Box::pin(replica::measure(&bench, records, has("peers"))).await?;
+    }
     table.load_after = load_average()?;
     Ok(table)
 }

@@ -24,7 +24,15 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a binary of this build, with its output in `log`.
     pub(crate) fn start(binary: &str, arguments: &[&str], log: PathBuf) -> Result<Self, Error> {
-        let program = folder()?.join(binary);
+        Self::start_program(folder()?.join(binary), arguments, log)
+    }
+
+    /// Starts any program.
+    pub(crate) fn start_program(
+        program: PathBuf,
+        arguments: &[&str],
+        log: PathBuf,
+    ) -> Result<Self, Error> {
         let output = File::create(&log)?;
         let started = Instant::now();
         let child = Command::new(&program)
