@@ -137,7 +137,7 @@ struct Batches(Vec<Vec<Batch>>);
 
 impl Batches {
     fn of(topic: &Topic) -> Self {
-        let partitions = (0..PARTITIONS).map(|partition| {
+        let partitions = (0..PARTITIONS as i32).map(|partition| {
             let events: Vec<_> =
                 topic.events.iter().filter(|event| event.partition == partition).collect();
             let batches = events.chunks(BATCH).map(|chunk| Batch {

@@ -4,12 +4,16 @@
 //! failure.
 //!
 //! `BENCH_RECORDS` (200000) envelopes, `BENCH_PASSES` (3) passes of which the median counts,
-//! `BENCH_SINKS` (`webhook,events,replica`) what is measured.
+//! `BENCH_SINKS` (`webhook,events,replica`) what is measured; beside these `live` (the replica sink
+//! behind a live source, for `BENCH_SECONDS` (20)) and `peers` (beside Debezium's JDBC sink).
+//! Of the replica sink: `BENCH_LOADS` (`mixed,inserts,updates,deletes,moves`), `BENCH_PARTITIONS`
+//! (4), `BENCH_ROWS` (half of the records), the rows that updates and deletes find in the table.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is the result")]
 
 #[path = "../../../shared/benches/envelopes/mod.rs"]
 mod envelopes;
 mod events;
+mod live;
 mod pipeline;
 mod process;
 mod receiver;
@@ -45,6 +49,8 @@ struct Bench {
     /// Part of every name that this run makes.
     run: String,
     passes: usize,
+    /// Of the replica sink's topics.
+    partitions: usize,
     folder: tempfile::TempDir,
 }
 
@@ -73,6 +79,7 @@ async fn measure() -> Result<Table, Error> {
         stack: Stack::find()?,
         run: format!("bench-{seconds}"),
         passes: number("BENCH_PASSES", 3)?,
+        partitions: number("BENCH_PARTITIONS", 4)?,
         folder: tempfile::tempdir()?,
     };
     let records = number("BENCH_RECORDS", 200_000)?;
@@ -99,6 +106,9 @@ async fn measure() -> Result<Table, Error> {
     }
     if has("replica") || has("peers") {
         table.replica = Box::pin(replica::measure(&bench, records, has("peers"))).await?;
+    }
+    if has("live") {
+        table.live = Some(Box::pin(live::measure()).await?);
     }
     table.load_after = load_average()?;
     Ok(table)

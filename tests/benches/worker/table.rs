@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::replica::Measured;
-use super::{Pass, median};
+use super::{Pass, live, median};
 
 /// Records/s of the Python platform's events sink on a machine like this.
 const PYTHON: f64 = 1570.0;
@@ -21,6 +21,7 @@ pub(crate) struct Table {
     pub(crate) events: Vec<Pass>,
     pub(crate) events_bare: Vec<f64>,
     pub(crate) replica: Vec<Measured>,
+    pub(crate) live: Option<live::Measured>,
 }
 
 impl Table {
@@ -37,6 +38,7 @@ impl Table {
             events: Vec::new(),
             events_bare: Vec::new(),
             replica: Vec::new(),
+            live: None,
         }
     }
 }
@@ -69,7 +71,8 @@ impl fmt::Display for Table {
         if !self.events.is_empty() {
             self.events(f)?;
         }
-        self.replica.iter().try_for_each(|measured| replica(measured, f))
+        self.replica.iter().try_for_each(|measured| replica(measured, f))?;
+        self.live.iter().try_for_each(|measured| latency(measured, f))
     }
 }
 
@@ -141,4 +144,23 @@ fn replica(measured: &Measured, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         100.0 * ours / ceiling
     )?;
     writeln!(f, "| postgres replica, {name}, peak memory | {peak:.2} MB | | | |")
+}
+
+fn latency(measured: &live::Measured, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let live::Measured { from_kafka, from_commit } = measured;
+    for (name, times, target) in
+        [("Kafka", from_kafka, "p95 ≤ 150 ms"), ("the source's commit", from_commit, "")]
+    {
+        let at = |share: f64| {
+            let place = (times.len() as f64 * share) as usize;
+            times.get(place).copied().unwrap_or(f64::NAN)
+        };
+        let (half, most, nearly_all) = (at(0.5), at(0.95), at(0.99));
+        writeln!(
+            f,
+            "| from {name} to the mirror, 2000 changes/s | p50 {half:.0}, p95 {most:.0}, p99 \
+             {nearly_all:.0} ms | | | {target} |"
+        )?;
+    }
+    Ok(())
 }

@@ -20,8 +20,8 @@ use super::envelopes::{SCHEMA, envelope};
 use super::stack::Stack;
 use super::{Bench, Error};
 
-/// Partitions of the topic.
-pub(crate) const PARTITIONS: i32 = 4;
+/// Partitions of the topic of webhook and events.
+pub(crate) const PARTITIONS: usize = 4;
 
 const KEY_SCHEMA: &str = r#"{"type":"record","name":"Key","namespace":"shop.public.orders","fields":[{"name":"id","type":"long"}]}"#;
 
@@ -49,8 +49,8 @@ impl Topic {
     pub(crate) async fn fill(bench: &Bench, records: usize) -> Result<Self, Error> {
         let name = format!("{}.public.orders", bench.run);
         let admin = admin(&bench.stack)?;
-        create(&admin, &name).await?;
-        create(&admin, &idle(bench)).await?;
+        create(&admin, &name, PARTITIONS).await?;
+        create(&admin, &idle(bench), PARTITIONS).await?;
         let ids = register(&bench.stack, &name).await?;
         let stack = bench.stack.clone();
         tokio::task::spawn_blocking(move || fill(&stack, name, records, ids)).await?
@@ -74,8 +74,9 @@ pub(crate) fn admin(stack: &Stack) -> Result<AdminClient<DefaultClientContext>, 
 pub(crate) async fn create(
     admin: &AdminClient<DefaultClientContext>,
     name: &str,
+    partitions: usize,
 ) -> Result<(), Error> {
-    let topic = NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1));
+    let topic = NewTopic::new(name, partitions as i32, TopicReplication::Fixed(1));
     let made = admin.create_topics([&topic], &AdminOptions::new()).await?;
     made.into_iter().try_for_each(|made| made.map(drop)).map_err(|(name, code)| {
         format!("topic {name} cannot be created: {code}; is the stack up (make up)?").into()
@@ -110,14 +111,14 @@ fn fill(stack: &Stack, name: String, records: usize, ids: (i32, i32)) -> Result<
     let no_references: [(&str, &str); 0] = [];
     let values = ValueSchema::of(Plan::compile(ids.1, SCHEMA, &no_references)?.into());
     let schema = Schema::parse_str(SCHEMA)?;
-    let mut filler = Filler::new(stack, name, ids, &schema)?;
+    let mut filler = Filler::new(stack, name, PARTITIONS, ids, &schema)?;
     let mut random = fastrand::Rng::with_seed(11);
     let mut events = Vec::with_capacity(records);
     for n in 0..records {
-        let partition = n % PARTITIONS as usize;
+        let partition = n % PARTITIONS;
         // The last record of a partition has an effect, so that the end can be seen at the sink.
         let op = match random.u8(0..10) {
-            _ if n + PARTITIONS as usize >= records => "u",
+            _ if n + PARTITIONS >= records => "u",
             0..5 => "r",
             5..9 => "u",
             _ => "d",
@@ -141,7 +142,7 @@ pub(crate) struct Filler<'s> {
     topic: String,
     /// Of keys and values.
     ids: (i32, i32),
-    ends: [i64; PARTITIONS as usize],
+    ends: Vec<i64>,
     /// Of all values.
     bytes: usize,
 }
@@ -150,6 +151,7 @@ impl<'s> Filler<'s> {
     pub(crate) fn new(
         stack: &Stack,
         topic: String,
+        partitions: usize,
         ids: (i32, i32),
         schema: &'s Schema,
     ) -> Result<Self, Error> {
@@ -161,7 +163,7 @@ impl<'s> Filler<'s> {
             .set("queue.buffering.max.kbytes", "262144")
             .create()?;
         let writer = GenericDatumWriter::builder(schema).build()?;
-        Ok(Self { producer, writer, topic, ids, ends: Default::default(), bytes: 0 })
+        Ok(Self { producer, writer, topic, ids, ends: vec![0; partitions], bytes: 0 })
     }
 
     /// Sends an event, and the tombstone of a delete; the event's offset and its datum.

@@ -10,10 +10,16 @@ const EPOCH_US: i64 = 946_684_800_000_000;
 const EPOCH_DAYS: i32 = 10_957;
 
 /// The mirror's columns, in the order of the rows.
-pub(crate) const COLUMNS: &str = "id int8 NOT NULL PRIMARY KEY, customer_id int4 NOT NULL, \
+pub(crate) const COLUMNS: &str = "id int8 NOT NULL, customer_id int4 NOT NULL, \
     status text, amount numeric(12,2), note text, created_at timestamp NOT NULL, \
     updated_at timestamptz, active bool NOT NULL, score float8, quantity int2 NOT NULL, due date, \
     extra jsonb";
+
+/// A row `n` that is there before, for [`COLUMNS`].
+pub(crate) const ROW: &str = "n, n % 1000000, 'new', n % 10000000 / 100.0, \
+    'note ' || md5(n::text), timestamp '2025-11-23 12:00' + n * interval '1 us', now(), \
+    n % 2 = 0, random(), n % 100, CASE WHEN n % 4 <> 0 THEN date '2025-01-01' + n % 365 END, \
+    CASE WHEN n % 2 <> 0 THEN jsonb_build_object('n', n) END";
 
 /// The row after an event.
 pub(crate) fn copy_row(event: &Value) -> Result<Vec<u8>, Error> {

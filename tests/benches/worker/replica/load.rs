@@ -10,7 +10,7 @@ use apache_avro::types::Value;
 
 use super::copy::{copy_row, key_row, with_copy_frame};
 use crate::envelopes::{SCHEMA, envelope};
-use crate::topic::{Filler, PARTITIONS};
+use crate::topic::Filler;
 use crate::{Error, stack::Stack};
 
 /// Changes in one batch of a bare client, and of the worker.
@@ -49,12 +49,22 @@ impl Load {
     }
 }
 
+/// How much of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    /// Records of the whole mix, tombstones included.
+    pub(crate) records: usize,
+    /// Rows that updates, deletes and changes of keys find.
+    pub(crate) rows: usize,
+    pub(crate) partitions: usize,
+}
+
 /// A change: what, of which row.
 type Op = (&'static str, usize);
 
-/// The changes of a load, `records` in the whole mix, tombstones included.
-fn ops(load: Load, records: usize) -> Vec<Op> {
-    let rows = rows(records);
+/// The changes of a load.
+fn ops(load: Load, Size { records, rows, .. }: Size) -> Vec<Op> {
+    let rows = if load.is_prefilled() { rows } else { records / 2 };
     let (updates, deletes) = (records * 3 / 10, records / 10);
     let inserts = (0..rows).map(|n| ("r", n));
     let mut random = fastrand::Rng::with_seed(7);
@@ -71,11 +81,6 @@ fn ops(load: Load, records: usize) -> Vec<Op> {
         (op, if op == "d" { live.swap_remove(at) } else { live[at] })
     });
     if load.is_prefilled() { later.collect() } else { inserts.chain(later).collect() }
-}
-
-/// Rows of the table.
-pub(crate) fn rows(records: usize) -> usize {
-    records / 2
 }
 
 /// A full topic, and its changes for a bare client.
@@ -101,20 +106,19 @@ pub(crate) fn fill(
     stack: &Stack,
     topic: String,
     load: Load,
-    records: usize,
+    size: Size,
     ids: (i32, i32),
 ) -> Result<Full, Error> {
     let schema = Schema::parse_str(SCHEMA)?;
-    let mut filler = Filler::new(stack, topic, ids, &schema)?;
+    let mut filler = Filler::new(stack, topic, size.partitions, ids, &schema)?;
     if load == Load::Moves {
-        return fill_moves(filler, records);
+        return fill_moves(filler, size);
     }
     let mut random = fastrand::Rng::with_seed(11);
-    let mut open: Vec<BTreeMap<usize, Option<Vec<u8>>>> =
-        vec![BTreeMap::new(); PARTITIONS as usize];
+    let mut open: Vec<BTreeMap<usize, Option<Vec<u8>>>> = vec![BTreeMap::new(); size.partitions];
     let mut taken = vec![0; open.len()];
     let mut batches: Vec<Vec<Batch>> = open.iter().map(|_| Vec::new()).collect();
-    let ops = ops(load, records);
+    let ops = ops(load, size);
     for (op, n) in &ops {
         let partition = n % open.len();
         let event = envelope(op, *n, &mut random);
@@ -124,12 +128,12 @@ pub(crate) fn fill(
         taken[partition] += 1;
         if taken[partition] == BATCH {
             taken[partition] = 0;
-            batches[partition].push(batch(std::mem::take(&mut open[partition])));
+            batches[partition].push(batch(&std::mem::take(&mut open[partition])));
         }
     }
     for (batches, open) in batches.iter_mut().zip(open) {
         if !open.is_empty() {
-            batches.push(batch(open));
+            batches.push(batch(&open));
         }
     }
     let (topic, messages, bytes) = filler.finish()?;
@@ -138,20 +142,20 @@ pub(crate) fn fill(
 }
 
 /// Every change moves a random row to a new key, rows that were moved before among them.
-fn fill_moves(mut filler: Filler<'_>, records: usize) -> Result<Full, Error> {
+fn fill_moves(mut filler: Filler<'_>, size: Size) -> Result<Full, Error> {
     let mut random = fastrand::Rng::with_seed(5);
-    let mut live: Vec<usize> = (0..rows(records)).collect();
-    let moves = records / 50;
+    let mut live: Vec<usize> = (0..size.rows).collect();
+    let moves = size.records / 50;
     for number in 0..moves {
         let at = random.usize(..live.len());
-        let (old, new) = (live[at], rows(records) + number);
+        let (old, new) = (live[at], size.rows + number);
         live[at] = new;
         let halves = [
             ("d", old, "__debezium.newkey", new, envelope("d", old, &mut random)),
             ("c", new, "__debezium.oldkey", old, without_note(envelope("c", new, &mut random))),
         ];
         for (op, n, header, other, event) in halves {
-            let partition = n % PARTITIONS as usize;
+            let partition = n % size.partitions;
             let other = format!(r#"{{"id":{other}}}"#);
             let event = at_position(event, number);
             filler.send_with(partition, n, op, &event, Some((header, &other)))?;
@@ -201,7 +205,7 @@ fn field_mut<'v>(record: &'v mut Value, name: &str) -> Option<&'v mut Value> {
     }
 }
 
-fn batch(changes: BTreeMap<usize, Option<Vec<u8>>>) -> Batch {
+fn batch(changes: &BTreeMap<usize, Option<Vec<u8>>>) -> Batch {
     let rows = changes.values().flatten();
     let deleted = changes.iter().filter(|(_, row)| row.is_none());
     Batch {
@@ -210,12 +214,4 @@ fn batch(changes: BTreeMap<usize, Option<Vec<u8>>>) -> Batch {
             deleted.map(|(n, _)| key_row(*n)).collect::<Vec<_>>().iter().map(Vec::as_slice),
         ),
     }
-}
-
-/// The rows that are there before updates and deletes, for one COPY.
-pub(crate) fn prefilled(records: usize) -> Result<Vec<u8>, Error> {
-    let mut random = fastrand::Rng::with_seed(3);
-    let rows: Result<Vec<_>, _> =
-        (0..rows(records)).map(|n| copy_row(&envelope("r", n, &mut random))).collect();
-    Ok(with_copy_frame(rows?.iter().map(Vec::as_slice)))
 }

@@ -8,17 +8,20 @@ mod peer;
 use std::sync::Arc;
 use std::time::Instant;
 
+use cdc_shared::config::process_variables;
 use futures::SinkExt as _;
 use tokio_postgres::Client;
 
-use self::copy::COLUMNS;
-use self::load::{BATCH, Batch, Full, Load};
+use self::copy::{COLUMNS, ROW};
+use self::load::{BATCH, Batch, Full, Load, Size};
 use super::events::reaches;
 use super::pipeline::{Pipeline, SinkLines};
-use super::topic::{PARTITIONS, admin, create, delete, register};
-use super::{Bench, Error, Pass};
+use super::topic::{admin, create, delete, register};
+use super::{Bench, Error, Pass, number};
 
 const MAX_BUFFERED: usize = 10_000;
+/// Of a worker, however many partitions it has.
+const MAX_CONNECTIONS: usize = 8;
 
 /// What one load showed.
 pub(crate) struct Measured {
@@ -38,14 +41,21 @@ pub(crate) async fn measure(
     beside_peer: bool,
 ) -> Result<Vec<Measured>, Error> {
     let mut measured = Vec::new();
-    let loads: &[Load] = if beside_peer { &[Load::Mixed] } else { &Load::ALL };
-    for load in loads.iter().copied() {
-        let full = fill(bench, load, records).await?;
+    let size =
+        Size { records, rows: number("BENCH_ROWS", records / 2)?, partitions: bench.partitions };
+    let wanted = process_variables().remove("BENCH_LOADS");
+    let is_wanted = |load: &Load| match &wanted {
+        _ if beside_peer => *load == Load::Mixed,
+        Some(names) => names.split(',').any(|name| name == load.name()),
+        None => true,
+    };
+    for load in Load::ALL.into_iter().filter(is_wanted) {
+        let full = fill(bench, load, size).await?;
         eprintln!("{} changes of {} B in {}", full.changes, full.mean_bytes, full.topic);
         let database = format!("{}_{}", bench.run.replace('-', "_"), load.name());
         let admin = bench.stack.connect("postgres").await?;
         admin.batch_execute(&format!("CREATE DATABASE {database}")).await?;
-        let outcome = Box::pin(passes(bench, &database, &full, records, beside_peer)).await;
+        let outcome = Box::pin(passes(bench, &database, &full, size, beside_peer)).await;
         admin.batch_execute(&format!("DROP DATABASE {database} WITH (FORCE)")).await?;
         delete(bench, &[&full.topic]).await;
         measured.push(outcome?);
@@ -53,12 +63,12 @@ pub(crate) async fn measure(
     Ok(measured)
 }
 
-async fn fill(bench: &Bench, load: Load, records: usize) -> Result<Arc<Full>, Error> {
+async fn fill(bench: &Bench, load: Load, size: Size) -> Result<Arc<Full>, Error> {
     let topic = format!("{}.public.{}", bench.run, load.name());
-    create(&admin(&bench.stack)?, &topic).await?;
+    create(&admin(&bench.stack)?, &topic, size.partitions).await?;
     let ids = register(&bench.stack, &topic).await?;
     let stack = bench.stack.clone();
-    let fill = move || load::fill(&stack, topic, load, records, ids);
+    let fill = move || load::fill(&stack, topic, load, size, ids);
     Ok(Arc::new(tokio::task::spawn_blocking(fill).await??))
 }
 
@@ -66,7 +76,7 @@ async fn passes(
     bench: &Bench,
     database: &str,
     full: &Arc<Full>,
-    records: usize,
+    size: Size,
     beside_peer: bool,
 ) -> Result<Measured, Error> {
     let name = full.load.name();
@@ -83,11 +93,10 @@ async fn passes(
     };
     for pass in 0..bench.passes {
         let (mirror, bare) = (format!("mirror_{pass}"), format!("bare_{pass}"));
-        for schema in [&mirror, &bare] {
-            client.batch_execute(&format!("CREATE SCHEMA {schema}")).await?;
-            if full.load.is_prefilled() || *schema == bare {
-                make(&client, schema, full.load, records).await?;
-            }
+        client.batch_execute(&format!("CREATE SCHEMA {mirror}; CREATE SCHEMA {bare}")).await?;
+        make(&client, &bare, full.load, size.rows).await?;
+        if full.load.is_prefilled() {
+            copy_table(&client, &bare, &mirror).await?;
         }
         client.batch_execute("CHECKPOINT").await?;
         let shown = worker(&pipeline, &mirror, &client, full).await?;
@@ -121,21 +130,39 @@ fn sink(bench: &Bench, database: &str, name: &str, pass: usize) -> SinkLines {
         format!(
             "postgres: {{ write_mode: replica, host: {host}, port: {port}, database: {database}, \
              username: {user}, password: {password}, target_table: 'mirror_{pass}.{{table}}', \
-             sslmode: disable, batch_size: {BATCH}, max_connections: {PARTITIONS} }}"
+             sslmode: disable, batch_size: {BATCH}, \
+             max_connections: {connections} }}",
+            connections = bench.partitions.min(MAX_CONNECTIONS),
         ),
     ];
     SinkLines { id: format!("mirror_{pass}"), lines: lines.into() }
 }
 
 /// Makes the table, with the rows that the load changes.
-async fn make(client: &Client, schema: &str, load: Load, records: usize) -> Result<(), Error> {
-    client.batch_execute(&format!("CREATE TABLE {schema}.orders ({COLUMNS})")).await?;
+async fn make(client: &Client, schema: &str, load: Load, rows: usize) -> Result<(), Error> {
+    let table = format!("{schema}.orders");
+    client.batch_execute(&format!("CREATE TABLE {table} ({COLUMNS})")).await?;
     if load.is_prefilled() {
-        let rows = load::prefilled(records)?;
-        copy_in(client, &format!("{schema}.orders"), &rows).await?;
-        client.batch_execute(&format!("VACUUM ANALYZE {schema}.orders")).await?;
+        let last = rows - 1;
+        let fill = format!("INSERT INTO {table} SELECT {ROW} FROM generate_series(0, {last}) AS n");
+        client.batch_execute(&fill).await?;
     }
-    Ok(())
+    finish(client, &table).await
+}
+
+async fn copy_table(client: &Client, from: &str, to: &str) -> Result<(), Error> {
+    let table = format!("{to}.orders");
+    client
+        .batch_execute(&format!(
+            "CREATE TABLE {table} ({COLUMNS}); INSERT INTO {table} SELECT * FROM {from}.orders"
+        ))
+        .await?;
+    finish(client, &table).await
+}
+
+async fn finish(client: &Client, table: &str) -> Result<(), Error> {
+    client.batch_execute(&format!("ALTER TABLE {table} ADD PRIMARY KEY (id)")).await?;
+    Ok(client.batch_execute(&format!("VACUUM ANALYZE {table}")).await?)
 }
 
 async fn copy_in(client: &Client, table: &str, rows: &[u8]) -> Result<(), Error> {
@@ -175,7 +202,7 @@ async fn ceiling(
     full: &Arc<Full>,
 ) -> Result<f64, Error> {
     let mut connections = Vec::new();
-    for _ in 0..PARTITIONS {
+    for _ in 0..bench.partitions {
         let connection = bench.stack.connect(database).await?;
         connection
             .batch_execute(&format!(

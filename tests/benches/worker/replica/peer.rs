@@ -1,6 +1,7 @@
 //! Debezium's JDBC sink, on the same topic and a table of the same database: a Kafka Connect of
 //! its own with the heap that Connect's start script gives it, four tasks, its fastest settings.
 
+use std::path::Path;
 use std::time::Instant;
 
 use rdkafka::ClientConfig;
@@ -9,7 +10,6 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::load::{BATCH, Full};
 use crate::process::{PATIENCE, Process};
-use crate::topic::PARTITIONS;
 use crate::{Bench, Error, Pass};
 
 /// Several times what it takes for a million records.
@@ -38,7 +38,7 @@ pub(super) async fn measure(
     arguments.extend(files);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let log = bench.folder.path().join(format!("{name}.log"));
-    let mut process = Process::start_program("java".into(), &arguments, log)?;
+    let mut process = Process::start_program(Path::new("java"), &arguments, log)?;
     let group = format!("connect-{name}");
     let (first, before) = reaches(bench, &group, full, 1, &mut process).await?;
     let (last, after) = reaches(bench, &group, full, full.messages, &mut process).await?;
@@ -63,7 +63,7 @@ fn write_settings(
     let stack = &bench.stack;
     let ((host, port), (user, password)) = (stack.postgres(), stack.admin());
     let plugin = stack.setting("CDC_LOCAL_JDBC_PLUGIN");
-    if !std::path::Path::new(plugin).is_dir() {
+    if !Path::new(plugin).is_dir() {
         return Err("the JDBC sink is not installed: deploy/local/stack install jdbc".into());
     }
     let (folder, data) = (bench.folder.path(), stack.setting("CDC_LOCAL_DIR"));
@@ -90,12 +90,13 @@ fn write_settings(
     );
     let connector = format!(
         "name={name}\nconnector.class=io.debezium.connector.jdbc.JdbcSinkConnector\n\
-         tasks.max={PARTITIONS}\ntopics={topic}\n\
+         tasks.max={tasks}\ntopics={topic}\n\
          connection.url=jdbc:postgresql://{host}:{port}/{database}?reWriteBatchedInserts=true\n\
          connection.username={user}\nconnection.password={password}\n\
          insert.mode=upsert\ndelete.enabled=true\nprimary.key.mode=record_key\n\
          schema.evolution=none\ncollection.name.format={schema}.orders\nbatch.size={BATCH}\n\
          use.reduction.buffer=true\nconsumer.override.max.poll.records={BATCH}\n",
+        tasks = bench.partitions,
         topic = full.topic,
     );
     let write = |suffix: &str, text: String| -> Result<String, Error> {
@@ -120,7 +121,7 @@ async fn reaches(
         .create()?;
     let consumer = std::sync::Arc::new(consumer);
     let mut wanted = TopicPartitionList::new();
-    wanted.add_partition_range(&full.topic, 0, PARTITIONS - 1);
+    wanted.add_partition_range(&full.topic, 0, bench.partitions as i32 - 1);
     let deadline = Instant::now() + PATIENCE * LONGEST;
     loop {
         let (asked, wanted) = (consumer.clone(), wanted.clone());
