@@ -125,12 +125,14 @@ impl Handing<'_> {
         if needed.rows.is_empty() {
             return Ok(true);
         }
+        // Each is looked up by the whole key, whatever the planner believes of the table.
         let sql = format!(
-            "SELECT NOT EXISTS (SELECT FROM {} WHERE {EXPECTATION}) OR (SELECT \
-             pg_catalog.count(*) FROM {} AS m WHERE m.pipeline_id = $1 AND m.sink_id = $2 \
-             AND m.topic = $3 AND m.half = 'd' AND (m.lsn, m.tx) IN (SELECT * FROM ROWS FROM \
-             (pg_catalog.unnest($8::pg_catalog.int8[]), pg_catalog.unnest($9::pg_catalog.int8[])))) \
-             = pg_catalog.cardinality($8::pg_catalog.int8[])",
+            "SELECT NOT EXISTS (SELECT FROM {} WHERE {EXPECTATION}) OR NOT EXISTS (SELECT FROM \
+             ROWS FROM (pg_catalog.unnest($8::pg_catalog.int8[]), \
+             pg_catalog.unnest($9::pg_catalog.int8[])) AS b(lsn, tx) CROSS JOIN LATERAL \
+             (SELECT EXISTS (SELECT FROM {} AS m WHERE m.pipeline_id = $1 AND m.sink_id = $2 \
+             AND m.topic = $3 AND m.lsn = b.lsn AND m.tx = b.tx AND m.half = 'd') AS is_saved \
+             OFFSET 0) AS found WHERE NOT found.is_saved)",
             self.options.progress,
             table(self.options)
         );

@@ -94,17 +94,37 @@ pub(super) struct Segment {
     records: usize,
 }
 
+/// Lengths of a segment's parts.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Sizes {
+    arena: usize,
+    spans: usize,
+    keys: usize,
+    rows: usize,
+}
+
 impl Segment {
-    pub(super) fn new(layout: Arc<Layout>) -> Self {
+    /// `likely`: the sizes of one that it will resemble.
+    pub(super) fn new(layout: Arc<Layout>, likely: Sizes) -> Self {
         Self {
             layout,
-            arena: Vec::new(),
-            spans: Vec::new(),
-            keys: Vec::new(),
-            rows: Vec::new(),
+            arena: Vec::with_capacity(likely.arena),
+            spans: Vec::with_capacity(likely.spans),
+            keys: Vec::with_capacity(likely.keys),
+            rows: Vec::with_capacity(likely.rows),
             hashes: RandomState::new(),
-            index: HashMap::default(),
+            index: HashMap::with_capacity_and_hasher(likely.rows, BuildHasherDefault::default()),
             records: 0,
+        }
+    }
+
+    /// How large it is.
+    pub(super) fn sizes(&self) -> Sizes {
+        Sizes {
+            arena: self.arena.len(),
+            spans: self.spans.len(),
+            keys: self.keys.len(),
+            rows: self.rows.len(),
         }
     }
 

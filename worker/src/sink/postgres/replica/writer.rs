@@ -17,7 +17,7 @@ use cdc_shared::offset::{NextOffset, Position, SchemaIds, TopicPartition};
 use super::deliver::{Delivery, MAX_STEPS, Part, Work};
 use super::layout::{Layout, no_key, source_table};
 use super::mirror::Mirrors;
-use super::segment::{Incoming, Move, Segment};
+use super::segment::{Incoming, Move, Segment, Sizes};
 use crate::change::{Change, KeyChange, Operation};
 use crate::sink::postgres::error;
 use crate::sink::postgres::flight::{Flight, Outcome, answer, repeat};
@@ -49,6 +49,8 @@ pub(super) struct ReplicaWriter {
     open: Vec<Piece>,
     /// Records in the open batch.
     records: usize,
+    /// The sizes of the latest flush, when that was one segment.
+    likely: Sizes,
     flight: Option<Flight<Delivery>>,
     /// Steps of the flush that follow those in flight.
     waiting: VecDeque<Part>,
@@ -73,6 +75,7 @@ impl ReplicaWriter {
             layout: None,
             open: Vec::new(),
             records: 0,
+            likely: Sizes::default(),
             flight: None,
             waiting: VecDeque::new(),
             trouble,
@@ -112,7 +115,7 @@ impl ReplicaWriter {
             _ => false,
         };
         if !fits {
-            let segment = Segment::new(layout.clone());
+            let segment = Segment::new(layout.clone(), self.likely);
             self.open.push(Piece { work: Work::Rows(segment), first: offset });
         }
         match self.open.last_mut() {
@@ -277,6 +280,10 @@ impl PartitionWriter for ReplicaWriter {
     fn flush(&mut self, covers: Position) {
         let mut pieces = std::mem::take(&mut self.open);
         self.records = 0;
+        self.likely = match pieces.as_slice() {
+            [Piece { work: Work::Rows(segment), .. }] => segment.sizes(),
+            _ => Sizes::default(),
+        };
         if pieces.is_empty() {
             pieces.push(Piece { work: Work::Nothing, first: covers.next.get() });
         }
