@@ -68,8 +68,18 @@ clean: demo-down ## Stop them and remove the data (fetched files stay)
 	$(STACK) clean
 
 ##@ Speed
-.PHONY: bench
+.PHONY: bench bench-live bench-peers
 bench: up ## Measure the record path, then whole workers on the real stack (BENCH_RECORDS, BENCH_PASSES)
 	cargo build --release --workspace --bins --bench decode --bench worker
 	cargo bench --workspace --bench decode
 	cargo bench --workspace --bench worker
+
+bench-live: up ## From a source's commit to the mirror, at 2,000 changes a second (BENCH_SECONDS)
+	cargo build --release --workspace --bins --bench worker
+	BENCH_SINKS=live cargo bench --workspace --bench worker
+
+bench-peers: ## The replica sink beside Debezium's JDBC sink (BENCH_RECORDS, BENCH_PASSES)
+	$(STACK) install jdbc
+	$(STACK) up
+	cargo build --release --workspace --bins --bench worker
+	BENCH_SINKS=peers cargo bench --workspace --bench worker

@@ -40,7 +40,8 @@ install_all() {
         packages+=("${PACKAGES_MARIADB[@]}")
         steps+=(plugin_mariadb)
         ;;
-      *) fail 64 "'$extra' cannot be installed: choose from ${OPTIONAL[*]}" ;;
+      jdbc) steps+=(plugin_jdbc) ;;
+      *) fail 64 "'$extra' cannot be installed: choose from ${OPTIONAL[*]} jdbc" ;;
     esac
   done
   install_packages "${packages[@]}"
@@ -62,6 +63,7 @@ name_parts() {
   PLUGIN_POSTGRES=$CACHE/debezium-postgres-$DEBEZIUM_POSTGRES_VERSION
   PLUGIN_MYSQL=$CACHE/debezium-mysql-$DEBEZIUM_MYSQL_VERSION
   PLUGIN_MARIADB=$CACHE/debezium-mariadb-$DEBEZIUM_MARIADB_VERSION
+  PLUGIN_JDBC=$CACHE/debezium-jdbc-$DEBEZIUM_JDBC_VERSION
   MYSQL_SERVER=$CACHE/mysql-server-$MYSQL_SERVER_JAR_VERSION
   local sources=()
   mapfile -t sources < <(find "$ROOT/deploy/connect/src" -name '*.java' | sort)
@@ -189,6 +191,7 @@ step_folder() {
     plugin_postgres) printf '%s' "$PLUGIN_POSTGRES" ;;
     plugin_mysql) printf '%s' "$PLUGIN_MYSQL" ;;
     plugin_mariadb) printf '%s' "$PLUGIN_MARIADB" ;;
+    plugin_jdbc) printf '%s' "$PLUGIN_JDBC" ;;
     server_mysql) printf '%s' "$MYSQL_SERVER" ;;
   esac
 }

@@ -108,7 +108,7 @@ CDC_LOCAL_TLS_CA=$DATA/tls/ca.crt
 CDC_LOCAL_TLS_CLIENT_CERT=$DATA/tls/client.crt
 CDC_LOCAL_TLS_CLIENT_KEY=$DATA/tls/client.key
 TEXT
-  [[ -z ${KAFKA_JARS:-} ]] || printf 'CDC_LOCAL_KAFKA_JARS=%s\n' "$KAFKA_JARS"
+  [[ -z ${KAFKA_JARS:-} ]] || printf 'CDC_LOCAL_KAFKA_JARS=%s\nCDC_LOCAL_JDBC_PLUGIN=%s\n' "$KAFKA_JARS" "$PLUGIN_JDBC"
 }
 
 print_env() {

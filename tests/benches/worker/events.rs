@@ -15,7 +15,7 @@ use super::{Bench, Error, Pass};
 const BATCH: usize = 2000;
 const MAX_BUFFERED: usize = 10_000;
 /// How often the sink's progress is looked at.
-const LOOK: Duration = Duration::from_millis(10);
+pub(crate) const LOOK: Duration = Duration::from_millis(10);
 
 /// What the sink's writer sends, less the columns of its record that stay as they are.
 const STATEMENT: &str = r#"
@@ -84,8 +84,9 @@ async fn worker(
     topic: &Topic,
 ) -> Result<Pass, Error> {
     let (mut process, _) = pipeline.worker(&format!("events-{pass}"))?;
-    let (first, before) = reaches(client, pass, 1, &mut process).await?;
-    let (last, after) = reaches(client, pass, topic.messages, &mut process).await?;
+    let offsets = format!("offsets_{pass}");
+    let (first, before) = reaches(client, &offsets, 1, &mut process).await?;
+    let (last, after) = reaches(client, &offsets, topic.messages, &mut process).await?;
     let peak = process.memory("VmHWM")?;
     // Tombstones are no events: what counts is the share of the others.
     let share = topic.events.len() as f64 / topic.messages as f64;
@@ -99,13 +100,13 @@ async fn worker(
 }
 
 /// Waits until the sink's own record has come so far; when, and how far it was seen then.
-async fn reaches(
+pub(crate) async fn reaches(
     client: &Client,
-    pass: usize,
+    offsets: &str,
     goal: i64,
     process: &mut Process,
 ) -> Result<(Instant, i64), Error> {
-    let query = format!("SELECT coalesce(sum(next_offset), 0)::int8 FROM offsets_{pass}");
+    let query = format!("SELECT coalesce(sum(next_offset), 0)::int8 FROM {offsets}");
     let deadline = Instant::now() + PATIENCE;
     loop {
         // The worker creates the table.
@@ -136,7 +137,7 @@ struct Batches(Vec<Vec<Batch>>);
 
 impl Batches {
     fn of(topic: &Topic) -> Self {
-        let partitions = (0..PARTITIONS).map(|partition| {
+        let partitions = (0..PARTITIONS as i32).map(|partition| {
             let events: Vec<_> =
                 topic.events.iter().filter(|event| event.partition == partition).collect();
             let batches = events.chunks(BATCH).map(|chunk| Batch {

@@ -3,15 +3,21 @@
 //! does the same work without a platform. Prints one table; only what cannot be measured is a
 //! failure.
 //!
-//! `BENCH_RECORDS` (200000) envelopes, `BENCH_PASSES` (3) passes of which the median counts.
+//! `BENCH_RECORDS` (200000) envelopes, `BENCH_PASSES` (3) passes of which the median counts,
+//! `BENCH_SINKS` (`webhook,events,replica`) what is measured; beside these `live` (the replica sink
+//! behind a live source, for `BENCH_SECONDS` (20), with `BENCH_FLUSH_MS` (100)) and `peers` (beside Debezium's JDBC sink).
+//! Of the replica sink: `BENCH_LOADS` (`mixed,inserts,updates,deletes,moves`), `BENCH_PARTITIONS`
+//! (4), `BENCH_ROWS` (half of the records), the rows that updates and deletes find in the table.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is the result")]
 
 #[path = "../../../shared/benches/envelopes/mod.rs"]
 mod envelopes;
 mod events;
+mod live;
 mod pipeline;
 mod process;
 mod receiver;
+mod replica;
 mod stack;
 mod table;
 mod topic;
@@ -43,6 +49,8 @@ struct Bench {
     /// Part of every name that this run makes.
     run: String,
     passes: usize,
+    /// Of the replica sink's topics.
+    partitions: usize,
     folder: tempfile::TempDir,
 }
 
@@ -71,20 +79,37 @@ async fn measure() -> Result<Table, Error> {
         stack: Stack::find()?,
         run: format!("bench-{seconds}"),
         passes: number("BENCH_PASSES", 3)?,
+        partitions: number("BENCH_PARTITIONS", 4)?,
         folder: tempfile::tempdir()?,
     };
     let records = number("BENCH_RECORDS", 200_000)?;
-    let load = load_average()?;
-    let topic = Topic::fill(&bench, records).await?;
-    eprintln!("{} envelopes of {} B in {}", topic.events.len(), topic.mean_bytes, topic.name);
-    let mut table = Table::new(&topic, bench.passes, load);
-    let outcome = async {
-        webhook::measure(&bench, &topic, &mut table).await?;
-        events::measure(&bench, &topic, &mut table).await
-    };
-    let outcome = Box::pin(outcome).await;
-    topic.delete(&bench).await;
-    outcome?;
+    let sinks = process_variables().remove("BENCH_SINKS");
+    let sinks = sinks.unwrap_or_else(|| "webhook,events,replica".to_owned());
+    let has = |sink: &str| sinks.split(',').any(|name| name == sink);
+    let mut table = Table::new(records, bench.passes, load_average()?);
+    if has("webhook") || has("events") {
+        let topic = Topic::fill(&bench, records).await?;
+        eprintln!("{} envelopes of {} B in {}", topic.events.len(), topic.mean_bytes, topic.name);
+        table.mean_bytes = topic.mean_bytes;
+        let outcome = async {
+            if has("webhook") {
+                webhook::measure(&bench, &topic, &mut table).await?;
+            }
+            if has("events") {
+                events::measure(&bench, &topic, &mut table).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        let outcome = Box::pin(outcome).await;
+        topic.delete(&bench).await;
+        outcome?;
+    }
+    if has("replica") || has("peers") {
+        table.replica = Box::pin(replica::measure(&bench, records, has("peers"))).await?;
+    }
+    if has("live") {
+        table.live = Some(Box::pin(live::measure()).await?);
+    }
     table.load_after = load_average()?;
     Ok(table)
 }

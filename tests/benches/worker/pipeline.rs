@@ -36,7 +36,8 @@ impl Pipeline {
             "pipeline_id: {id}\n\
              topic_prefix: {run}\n\
              max_buffered_messages: {max_buffered}\n\
-             source:\n  database: bench\n  password: unused\n  tables: [public.orders, public.idle]\n\
+             source:\n  database: bench\n  password: unused\n  tables: [public.orders, public.idle, public.mixed, \
+             public.inserts, public.updates, public.deletes, public.moves]\n\
              kafka:\n  bootstrap_servers: {kafka}\n  schema_registry_url: {registry}\n\
              coordinator:\n  bind: {address}\n  watermark_store: memory\n\
              sinks:\n",

@@ -1,7 +1,7 @@
 //! The platform's processes.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -24,10 +24,18 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a binary of this build, with its output in `log`.
     pub(crate) fn start(binary: &str, arguments: &[&str], log: PathBuf) -> Result<Self, Error> {
-        let program = folder()?.join(binary);
+        Self::start_program(&folder()?.join(binary), arguments, log)
+    }
+
+    /// Starts any program.
+    pub(crate) fn start_program(
+        program: &Path,
+        arguments: &[&str],
+        log: PathBuf,
+    ) -> Result<Self, Error> {
         let output = File::create(&log)?;
         let started = Instant::now();
-        let child = Command::new(&program)
+        let child = Command::new(program)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)

@@ -9,6 +9,7 @@ use tokio_postgres::{Client, NoTls};
 use super::Error;
 
 /// Addresses and users.
+#[derive(Clone)]
 pub(crate) struct Stack {
     settings: HashMap<String, String>,
 }
@@ -25,7 +26,7 @@ impl Stack {
         Ok(Self { settings })
     }
 
-    fn setting(&self, name: &str) -> &str {
+    pub(crate) fn setting(&self, name: &str) -> &str {
         self.settings.get(name).map_or("", String::as_str)
     }
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::topic::Topic;
-use super::{Pass, median};
+use super::replica::Measured;
+use super::{Pass, live, median};
 
 /// Records/s of the Python platform's events sink on a machine like this.
 const PYTHON: f64 = 1570.0;
@@ -11,7 +11,7 @@ const PYTHON: f64 = 1570.0;
 /// Everything measured.
 pub(crate) struct Table {
     records: usize,
-    mean_bytes: usize,
+    pub(crate) mean_bytes: usize,
     passes: usize,
     load_before: f64,
     pub(crate) load_after: f64,
@@ -20,13 +20,15 @@ pub(crate) struct Table {
     pub(crate) webhook_bare: Vec<f64>,
     pub(crate) events: Vec<Pass>,
     pub(crate) events_bare: Vec<f64>,
+    pub(crate) replica: Vec<Measured>,
+    pub(crate) live: Option<live::Measured>,
 }
 
 impl Table {
-    pub(crate) fn new(topic: &Topic, passes: usize, load_before: f64) -> Self {
+    pub(crate) fn new(records: usize, passes: usize, load_before: f64) -> Self {
         Self {
-            records: topic.events.len(),
-            mean_bytes: topic.mean_bytes,
+            records,
+            mean_bytes: 0,
             passes,
             load_before,
             load_after: load_before,
@@ -35,32 +37,66 @@ impl Table {
             webhook_bare: Vec::new(),
             events: Vec::new(),
             events_bare: Vec::new(),
+            replica: Vec::new(),
+            live: None,
         }
     }
 }
 
+fn rate(passes: &[Pass]) -> f64 {
+    median(passes.iter().map(|pass| pass.rate))
+}
+
+fn peak(passes: &[Pass]) -> f64 {
+    passes.iter().map(|pass| pass.peak).fold(f64::NAN, f64::max)
+}
+
+fn first(passes: &[Pass]) -> f64 {
+    median(passes.iter().map(|pass| pass.first))
+}
+
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rate = |passes: &[Pass]| median(passes.iter().map(|pass| pass.rate));
-        let first = |passes: &[Pass]| median(passes.iter().map(|pass| pass.first));
-        let peak = |passes: &[Pass]| passes.iter().map(|pass| pass.peak).fold(f64::NAN, f64::max);
-        let (webhook, events) = (rate(&self.webhook), rate(&self.events));
-        let bare = median(self.webhook_bare.iter().copied());
-        let statements = median(self.events_bare.iter().copied());
         writeln!(
             f,
             "{} envelopes of {} B in the mean and the tombstones of their deletes, 4 partitions, \
-             max_buffered_messages 10000 for events, medians of {} passes, load average {:.1} before and {:.1} after\n",
+             max_buffered_messages 10000 for PostgreSQL, medians of {} passes, load average {:.1} before and {:.1} after\n",
             self.records, self.mean_bytes, self.passes, self.load_before, self.load_after
         )?;
         writeln!(f, "| Worker | Measured | Compared with | Ratio | Target |")?;
         writeln!(f, "|---|---:|---:|---:|---:|")?;
+        if !self.webhook.is_empty() {
+            self.webhook(f)?;
+        }
+        if !self.events.is_empty() {
+            self.events(f)?;
+        }
+        self.replica.iter().try_for_each(|measured| replica(measured, f))?;
+        self.live.iter().try_for_each(|measured| latency(measured, f))
+    }
+}
+
+impl Table {
+    fn webhook(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (webhook, bare) = (rate(&self.webhook), median(self.webhook_bare.iter().copied()));
         writeln!(
             f,
             "| webhook, 64 in flight | {webhook:.0} records/s | bare reqwest loop {bare:.0} | \
              {:.0} % | ≥ 70 % |",
             100.0 * webhook / bare
         )?;
+        for (name, value, unit, target) in [
+            ("webhook, peak memory", peak(&self.webhook), "MB", "≤ 100 MB"),
+            ("idle memory", self.idle, "MB", "≤ 30 MB"),
+            ("webhook, start to first record", first(&self.webhook), "s", "≤ 2 s"),
+        ] {
+            writeln!(f, "| {name} | {value:.2} {unit} | | | {target} |")?;
+        }
+        Ok(())
+    }
+
+    fn events(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (events, statements) = (rate(&self.events), median(self.events_bare.iter().copied()));
         writeln!(
             f,
             "| postgres events, batches of 2000 | {events:.0} records/s | same statement from \
@@ -69,14 +105,62 @@ impl fmt::Display for Table {
         )?;
         writeln!(f, "| | | Python platform {PYTHON:.0} | {:.1}x | ≥ 20x |", events / PYTHON)?;
         for (name, value, unit, target) in [
-            ("webhook, peak memory", peak(&self.webhook), "MB", "≤ 100 MB"),
             ("postgres events, peak memory", peak(&self.events), "MB", "≤ 100 MB"),
-            ("idle memory", self.idle, "MB", "≤ 30 MB"),
-            ("webhook, start to first record", first(&self.webhook), "s", "≤ 2 s"),
             ("postgres events, start to first record", first(&self.events), "s", "≤ 2 s"),
         ] {
             writeln!(f, "| {name} | {value:.2} {unit} | | | {target} |")?;
         }
         Ok(())
     }
+}
+
+fn replica(measured: &Measured, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Measured { name, changes, mean_bytes, worker, ceiling, peer: others } = measured;
+    let (ours, peak) = (rate(worker), peak(worker));
+    if !others.is_empty() {
+        let (other, others_peak) = (rate(others), self::peak(others));
+        writeln!(
+            f,
+            "| postgres replica, {changes} changes of {mean_bytes} B | {ours:.0} changes/s | Debezium's JDBC sink {other:.0} | {:.1}x | ≥ 12x |",
+            ours / other
+        )?;
+        return writeln!(
+            f,
+            "| its peak memory | {peak:.0} MB | {others_peak:.0} MB | 1/{:.1} | ≤ 1/15 |",
+            others_peak / peak
+        );
+    }
+    if ceiling.is_empty() {
+        return writeln!(
+            f,
+            "| postgres replica, {changes} key changes over partitions | {ours:.0} changes/s | | | |"
+        );
+    }
+    let ceiling = median(ceiling.iter().copied());
+    writeln!(
+        f,
+        "| postgres replica, {name}, {changes} changes of {mean_bytes} B | {ours:.0} changes/s | COPY and one statement from memory \
+         {ceiling:.0} | {:.0} % | ≥ 60 % |",
+        100.0 * ours / ceiling
+    )?;
+    writeln!(f, "| postgres replica, {name}, peak memory | {peak:.2} MB | | | |")
+}
+
+fn latency(measured: &live::Measured, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let live::Measured { from_kafka, from_commit } = measured;
+    for (name, times, target) in
+        [("Kafka", from_kafka, "p95 ≤ 150 ms"), ("the source's commit", from_commit, "")]
+    {
+        let at = |share: f64| {
+            let place = (times.len() as f64 * share) as usize;
+            times.get(place).copied().unwrap_or(f64::NAN)
+        };
+        let (half, most, nearly_all) = (at(0.5), at(0.95), at(0.99));
+        writeln!(
+            f,
+            "| from {name} to the mirror, 2000 changes/s | p50 {half:.0}, p95 {most:.0}, p99 \
+             {nearly_all:.0} ms | | | {target} |"
+        )?;
+    }
+    Ok(())
 }

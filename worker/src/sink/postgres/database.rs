@@ -170,11 +170,7 @@ impl Connection<'_> {
         tp: &TopicPartition,
         covers: &Position,
     ) -> Result<bool, SinkError> {
-        Ok(self.read(tp).await?.is_some_and(|found| {
-            found.next == covers.next
-                && found.incarnation == covers.incarnation
-                && found.topic_id == covers.topic_id
-        }))
+        Ok(self.read(tp).await?.is_some_and(|found| is_same(&found, covers)))
     }
 
     /// Looks a table up.
@@ -191,6 +187,13 @@ impl Connection<'_> {
         let doing = format!("writing a position to {}", options.progress);
         self.run(&doing, async |client| progress::may_insert(client, options).await).await
     }
+}
+
+/// Whether a record is at a position.
+pub(super) fn is_same(found: &Position, position: &Position) -> bool {
+    found.next == position.next
+        && found.incarnation == position.incarnation
+        && found.topic_id == position.topic_id
 }
 
 /// A partition and a position that cannot exist, for rehearsals.

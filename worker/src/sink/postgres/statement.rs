@@ -8,26 +8,24 @@ use super::config::{EventsOptions, Options};
 use super::name::quote;
 use super::table::{IDENTITY, KEY, Layout, OFFSET, PARTITION, TOPIC, VALUE};
 
+/// What the record is expected to be; `$1` to `$7`, in the order of
+/// [`super::progress::Step::expectation`].
+pub(super) const EXPECTATION: &str = "pipeline_id = $1 AND sink_id = $2 AND topic = $3 \
+    AND \"partition\" = $4 AND next_offset = $5 AND incarnation = $6 AND topic_id = $7";
+
 /// Conditions and assignments of the compare-and-set; `$1` to `$12`, in the order of
 /// [`super::progress::Step::parameters`].
 pub(super) fn compare_and_set(options: &Options) -> String {
     format!(
         "UPDATE {} SET next_offset = $8, incarnation = $9, topic_id = $10, key_schema = $11, \
-         value_schema = $12, updated_at = pg_catalog.now() \
-         WHERE pipeline_id = $1 AND sink_id = $2 AND topic = $3 AND \"partition\" = $4 \
-         AND next_offset = $5 AND incarnation = $6 AND topic_id = $7",
+         value_schema = $12, updated_at = pg_catalog.now() WHERE {EXPECTATION}",
         options.progress
     )
 }
 
 /// Locks the record if it is what it is expected to be; `$1` to `$7` as above.
 pub(super) fn hold(options: &Options) -> String {
-    format!(
-        "SELECT FROM {} WHERE pipeline_id = $1 AND sink_id = $2 AND topic = $3 \
-         AND \"partition\" = $4 AND next_offset = $5 AND incarnation = $6 AND topic_id = $7 \
-         FOR UPDATE",
-        options.progress
-    )
+    format!("SELECT FROM {} WHERE {EXPECTATION} FOR UPDATE", options.progress)
 }
 
 /// Moves the record alone.

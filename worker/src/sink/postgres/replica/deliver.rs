@@ -1,8 +1,8 @@
-//! One step of a flush, from its first attempt to its answer.
+//! The next steps of a flush, from the first attempt to the answer: one transaction.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use cdc_shared::offset::{Position, TopicPartition};
 use deadpool_postgres::{Object, Transaction};
@@ -10,29 +10,40 @@ use tokio_postgres::types::ToSql;
 
 use super::layout::Layout;
 use super::mirror::Mirrors;
-use super::moved::{Handing, Handover};
+use super::moved;
 use super::naming::SourceTable;
 use super::param::ColumnParam;
 use super::record;
 use super::segment::{Segment, State, row_missing_text};
 use super::statement::Accepted;
-use crate::sink::postgres::database::Connection;
+use crate::sink::postgres::database::{Connection, is_same};
 use crate::sink::postgres::error;
 use crate::sink::postgres::flight::Outcome;
 use crate::sink::postgres::name::TableName;
 use crate::sink::postgres::progress::{self, Step};
-use crate::sink::postgres::statement::{compare_and_set, hold};
+use crate::sink::postgres::statement::compare_and_set;
 use crate::sink::retry::TroubleReporter;
 use crate::sink::{Disposition, SinkError};
 
-/// Shortest and longest pause before a look whether the other half of a change of the primary key
-/// has come.
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
+/// Shortest and longest pause before a look whether another process has saved what a change of the
+/// primary key left; between them a quarter of the time waited so far.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 /// How long a partition waits for another before it says so, and how often then.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
-/// What is written in one transaction.
+/// Most steps in one transaction.
+pub(super) const MAX_STEPS: usize = 64;
+
+/// A step of a flush.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) work: Work,
+    /// The position that it reaches.
+    pub(super) covers: Position,
+}
+
+/// What a step does.
 #[derive(Debug)]
 pub(super) enum Work {
     /// Nothing but the position.
@@ -44,6 +55,14 @@ pub(super) enum Work {
 }
 
 impl Work {
+    /// Whether it can share a transaction with the step before it.
+    pub(super) fn follows(&self, before: &Self) -> bool {
+        match (self, before) {
+            (Self::Rows(this), Self::Rows(before)) => Arc::ptr_eq(&this.layout, &before.layout),
+            _ => false,
+        }
+    }
+
     fn layout(&self) -> Option<&Arc<Layout>> {
         match self {
             Self::Rows(segment) => Some(&segment.layout),
@@ -53,18 +72,26 @@ impl Work {
 }
 
 /// See the module.
+#[derive(Debug)]
 pub(super) struct Delivery {
     pub(super) mirrors: Arc<Mirrors>,
     pub(super) tp: TopicPartition,
     pub(super) expected: Position,
-    pub(super) covers: Position,
+    /// What may be written in this transaction: at least the first.
+    pub(super) parts: Vec<Part>,
+    /// Whether the flush ends with them.
+    pub(super) is_end: bool,
     pub(super) trouble: TroubleReporter,
-    /// Whether what the keys of the segment leave was saved early.
+    /// Whether what the keys of the first segment leave was saved early.
     pub(super) saved: AtomicBool,
+    /// How many parts the last attempt wrote.
+    pub(super) done: AtomicUsize,
+    /// Whether there can be entries in `cdc_moved_rows` that are done with.
+    pub(super) unswept: Arc<AtomicBool>,
 }
 
 /// What came of a transaction.
-enum Written {
+pub(super) enum Written {
     Hit,
     Missed,
     /// Rolled back: the other half of a change of the primary key is not there yet.
@@ -74,22 +101,22 @@ enum Written {
 }
 
 impl Written {
-    fn of(hit: bool) -> Self {
+    pub(super) fn of(hit: bool) -> Self {
         if hit { Self::Hit } else { Self::Missed }
     }
 }
 
 /// A segment's rows by what is to be done.
-struct Sorted {
-    deleted: Vec<u32>,
-    whole: Vec<u32>,
+pub(super) struct Sorted {
+    pub(super) deleted: Vec<u32>,
+    pub(super) whole: Vec<u32>,
     /// Rows that leave the same columns as they are.
-    partial: Vec<(Vec<usize>, Vec<u32>)>,
-    moves: bool,
+    pub(super) partial: Vec<(Vec<usize>, Vec<u32>)>,
+    pub(super) moves: bool,
 }
 
 impl Sorted {
-    fn of(segment: &Segment) -> Self {
+    pub(super) fn of(segment: &Segment) -> Self {
         let mut sorted =
             Self { deleted: Vec::new(), whole: Vec::new(), partial: Vec::new(), moves: false };
         for at in segment.sorted() {
@@ -99,11 +126,10 @@ impl Sorted {
                 sorted.deleted.push(at);
                 continue;
             }
-            let missing =
-                if segment.layout.may_miss_values() { segment.missing(at) } else { Vec::new() };
-            if missing.is_empty() {
+            if !row.is_short {
                 sorted.whole.push(at);
             } else if row.reached_by.is_none() {
+                let missing = segment.missing(at);
                 match sorted.partial.iter_mut().find(|(group, _)| *group == missing) {
                     Some((_, rows)) => rows.push(at),
                     None => sorted.partial.push((missing, vec![at])),
@@ -114,26 +140,32 @@ impl Sorted {
     }
 }
 
-fn params<'p>(segment: &'p Segment, rows: &'p [u32], columns: &[usize]) -> Vec<ColumnParam<'p>> {
+pub(super) fn params<'p>(
+    segment: &'p Segment,
+    rows: &'p [u32],
+    columns: &[usize],
+) -> Vec<ColumnParam<'p>> {
     columns.iter().map(|column| ColumnParam { segment, rows, column: *column }).collect()
 }
 
-fn refs<'p>(params: &'p [ColumnParam<'_>]) -> Vec<&'p (dyn ToSql + Sync)> {
+pub(super) fn refs<'p>(params: &'p [ColumnParam<'_>]) -> Vec<&'p (dyn ToSql + Sync)> {
     params.iter().map(|param| param as &(dyn ToSql + Sync)).collect()
 }
 
 impl Delivery {
     /// One attempt. `unsure`: an earlier one may have been taken though its answer was lost.
-    pub(super) async fn attempt(&self, work: &Work, unsure: bool) -> Result<Outcome, SinkError> {
-        let (mut pause, mut waited, mut told) = (FIRST_PAUSE, Duration::ZERO, 0);
+    pub(super) async fn attempt(&self, unsure: bool) -> Result<Outcome, SinkError> {
+        let (began, mut told) = (Instant::now(), 0);
+        let mut saves = self.mirrors.saves.subscribe();
         loop {
-            match self.try_once(work, unsure).await? {
-                Some(outcome) => return Ok(outcome),
-                None => tokio::time::sleep(pause).await,
+            saves.borrow_and_update();
+            if let Some(outcome) = self.try_once(unsure).await? {
+                return Ok(outcome);
             }
-            waited += pause;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-            if waited >= TOLD_EVERY * (told + 1) {
+            // A partition of this process wakes us, one of another does not.
+            let pause = (began.elapsed() / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+            let _ = tokio::time::timeout(pause, saves.changed()).await;
+            if began.elapsed() >= TOLD_EVERY * (told + 1) {
                 told += 1;
                 self.trouble.tell(&self.waiting(), told);
             }
@@ -154,19 +186,25 @@ impl Delivery {
     }
 
     /// `None`: too early.
-    async fn try_once(&self, work: &Work, unsure: bool) -> Result<Option<Outcome>, SinkError> {
+    async fn try_once(&self, unsure: bool) -> Result<Option<Outcome>, SinkError> {
+        let Some(Part { work, covers }) = self.parts.first() else {
+            return Ok(Some(Outcome::Durable));
+        };
         let database = &self.mirrors.database;
         let mut connection = database.connection(&format!("delivering {}", self.tp)).await?;
+        self.done.store(1, Ordering::Relaxed);
         let written = match work {
             Work::Nothing => {
-                let step = Step::new(&database.options, &self.tp, &self.expected, &self.covers);
+                let step = Step::new(&database.options, &self.tp, &self.expected, covers);
                 connection.step(&step).await.map(Written::of)
             }
-            Work::Rows(segment) => self.write(&mut connection, segment).await,
-            Work::Truncate(source, target) => self.empty(&mut connection, source, target).await,
+            Work::Rows(segment) => self.write(&mut connection, segment, covers).await,
+            Work::Truncate(source, target) => {
+                self.empty(&mut connection, source, target, covers).await
+            }
         };
         match written {
-            Ok(Written::Hit) => Ok(Some(Outcome::Durable)),
+            Ok(Written::Hit) => self.sweep(&mut connection).await.map(Some),
             Ok(Written::TooEarly) => Ok(None),
             Ok(Written::Missed) => self.missed(connection, work, unsure).await.map(Some),
             Ok(Written::RowMissing) => Err(self.row_missing(work)),
@@ -174,24 +212,41 @@ impl Delivery {
         }
     }
 
+    /// Once at the end of a flush: removes what is done with of the changes of keys.
+    async fn sweep(&self, connection: &mut Connection<'_>) -> Result<Outcome, SinkError> {
+        let is_end = self.is_end && self.done.load(Ordering::Relaxed) == self.parts.len();
+        if is_end && self.unswept.swap(false, Ordering::Relaxed) {
+            let options = &self.mirrors.database.options;
+            let doing = format!("sweeping {}", moved::table(options));
+            let sweep =
+                async |client: &mut Object| moved::sweep(options, &self.tp.topic, client).await;
+            connection.run(&doing, sweep).await?;
+        }
+        Ok(Outcome::Durable)
+    }
+
     async fn write(
         &self,
         connection: &mut Connection<'_>,
         segment: &Segment,
+        covers: &Position,
     ) -> Result<Written, SinkError> {
         let layout = &segment.layout;
         self.check_key(connection, layout).await?;
         let previous = self.expected.schemas.value;
         let accepted = self.mirrors.accepted(connection, &self.tp, layout, previous).await?;
+        if self.parts.len() > 1 || segment.moves() {
+            return self.several(connection, &accepted).await;
+        }
         let sorted = Sorted::of(segment);
-        if sorted.moves || !sorted.partial.is_empty() {
-            self.several(connection, &accepted, segment, &sorted).await
+        if sorted.partial.is_empty() {
+            self.at_once(connection, &accepted, segment, &sorted, covers).await
         } else {
-            self.at_once(connection, &accepted, segment, &sorted).await
+            self.several(connection, &accepted).await
         }
     }
 
-    fn doing(segment: &Segment) -> String {
+    pub(super) fn doing(segment: &Segment) -> String {
         format!("writing {} changes to {}", segment.records(), segment.layout.target)
     }
 
@@ -202,9 +257,10 @@ impl Delivery {
         accepted: &Accepted,
         segment: &Segment,
         sorted: &Sorted,
+        covers: &Position,
     ) -> Result<Written, SinkError> {
         let options = &self.mirrors.database.options;
-        let step = Step::new(options, &self.tp, &self.expected, &self.covers);
+        let step = Step::new(options, &self.tp, &self.expected, covers);
         let deleted = params(segment, &sorted.deleted, &accepted.layout.key);
         let whole = params(segment, &sorted.whole, &accepted.written_columns());
         let parameters: Vec<_> =
@@ -217,99 +273,12 @@ impl Delivery {
         connection.run(&Self::doing(segment), exchange).await
     }
 
-    /// A transaction of several statements.
-    async fn several(
-        &self,
-        connection: &mut Connection<'_>,
-        accepted: &Accepted,
-        segment: &Segment,
-        sorted: &Sorted,
-    ) -> Result<Written, SinkError> {
-        let handing = self.handing(accepted, segment);
-        let early = sorted.moves && handing.is_chained() && !self.saved.load(Ordering::Relaxed);
-        let exchange = async |client: &mut Object| {
-            if early {
-                let transaction = client.transaction().await?;
-                if !self.hold(&transaction).await? {
-                    return finish(transaction, Written::Missed).await;
-                }
-                handing.save(&transaction, false).await?;
-                transaction.commit().await?;
-                self.saved.store(true, Ordering::Relaxed);
-            }
-            let transaction = client.transaction().await?;
-            let written = self.several_in(&transaction, accepted, segment, sorted).await?;
-            let written = finish(transaction, written).await?;
-            if sorted.moves && matches!(written, Written::Hit) {
-                handing.sweep(client).await?;
-            }
-            Ok(written)
-        };
-        connection.run(&Self::doing(segment), exchange).await
-    }
-
-    fn handing<'h>(&'h self, accepted: &'h Accepted, segment: &'h Segment) -> Handing<'h> {
-        let options = &self.mirrors.database.options;
-        Handing { options, topic: &self.tp.topic, accepted, segment }
-    }
-
-    /// Locks the sink's record, if it is what we expect.
-    async fn hold(&self, transaction: &Transaction<'_>) -> Result<bool, tokio_postgres::Error> {
-        let options = &self.mirrors.database.options;
-        let step = Step::new(options, &self.tp, &self.expected, &self.covers);
-        let statement = transaction.prepare_cached(&hold(options)).await?;
-        Ok(transaction.execute(&statement, &step.expectation()).await? == 1)
-    }
-
-    async fn advance(
-        &self,
-        transaction: &Transaction<'_>,
-        accepted: &Accepted,
-    ) -> Result<bool, tokio_postgres::Error> {
-        let options = &self.mirrors.database.options;
-        let step = Step::new(options, &self.tp, &self.expected, &self.covers);
-        let statement = transaction.prepare_cached(&accepted.advance).await?;
-        Ok(transaction.execute(&statement, &step.parameters()).await? == 1)
-    }
-
-    async fn several_in(
-        &self,
-        transaction: &Transaction<'_>,
-        accepted: &Accepted,
-        segment: &Segment,
-        sorted: &Sorted,
-    ) -> Result<Written, tokio_postgres::Error> {
-        if !self.advance(transaction, accepted).await? {
-            return Ok(Written::Missed);
-        }
-        let handing = self.handing(accepted, segment);
-        handing.save(transaction, true).await?;
-        let key = &accepted.layout.key;
-        execute(transaction, &accepted.delete(), &params(segment, &sorted.deleted, key)).await?;
-        let whole = params(segment, &sorted.whole, &accepted.written_columns());
-        execute(transaction, &accepted.upsert(), &whole).await?;
-        for (missing, rows) in &sorted.partial {
-            let params = params(segment, rows, &accepted.present(missing));
-            let hit = execute(transaction, &accepted.update(missing), &params).await?;
-            if hit != rows.len() as u64 {
-                return Ok(Written::RowMissing);
-            }
-        }
-        if !sorted.moves {
-            return Ok(Written::Hit);
-        }
-        Ok(match handing.take(transaction).await? {
-            Handover::Done => Written::Hit,
-            Handover::TooEarly => Written::TooEarly,
-            Handover::Lost => Written::RowMissing,
-        })
-    }
-
     async fn empty(
         &self,
         connection: &mut Connection<'_>,
         source: &SourceTable,
         target: &TableName,
+        covers: &Position,
     ) -> Result<Written, SinkError> {
         let options = &self.mirrors.database.options;
         if self.has_siblings(connection).await? {
@@ -323,7 +292,7 @@ impl Delivery {
             let error = error::refused(&options.place, "truncate", &why, cure.to_owned());
             return Err(SinkError { disposition: Disposition::RejectAndStop, ..error });
         }
-        let step = Step::new(options, &self.tp, &self.expected, &self.covers);
+        let step = Step::new(options, &self.tp, &self.expected, covers);
         let exchange = async |client: &mut Object| {
             let transaction = client.transaction().await?;
             let hit =
@@ -386,8 +355,12 @@ impl Delivery {
         unsure: bool,
     ) -> Result<Outcome, SinkError> {
         // After a lost answer the record may be ours.
-        if unsure && connection.has_arrived(&self.tp, &self.covers).await? {
-            return Ok(Outcome::Durable);
+        if unsure && let Some(found) = connection.read(&self.tp).await? {
+            let ours = |part: &Part| is_same(&found, &part.covers);
+            if let Some(last) = self.parts.iter().position(ours) {
+                self.done.store(last + 1, Ordering::Relaxed);
+                return Ok(Outcome::Durable);
+            }
         }
         let Some(layout) = work.layout() else { return Ok(Outcome::Moved) };
         if !connection.has_arrived(&self.tp, &self.expected).await? {
@@ -419,19 +392,7 @@ impl Delivery {
     }
 }
 
-async fn execute(
-    transaction: &Transaction<'_>,
-    sql: &str,
-    params: &[ColumnParam<'_>],
-) -> Result<u64, tokio_postgres::Error> {
-    if params.first().is_some_and(|param| param.rows.is_empty()) {
-        return Ok(0);
-    }
-    let statement = transaction.prepare_cached(sql).await?;
-    transaction.execute(&statement, &refs(params)).await
-}
-
-async fn finish(
+pub(super) async fn finish(
     transaction: Transaction<'_>,
     written: Written,
 ) -> Result<Written, tokio_postgres::Error> {

@@ -23,6 +23,8 @@ pub(super) struct Layout {
     pub(super) columns: Vec<LayoutColumn>,
     /// Positions of the key's columns, in the order of the Kafka key.
     pub(super) key: Vec<usize>,
+    /// Whether values can be missing from its rows.
+    pub(super) may_miss_values: bool,
 }
 
 /// One column of a layout.
@@ -114,6 +116,7 @@ impl Layout {
             key_schema_id: 0,
             source,
             target,
+            may_miss_values: columns.iter().any(|column| column.may_be_missing),
             columns,
             key: key?,
         };
@@ -123,11 +126,6 @@ impl Layout {
     /// The layout with the id of its key's schema.
     pub(super) fn keyed_by(self, key_schema_id: i32) -> Self {
         Self { key_schema_id, ..self }
-    }
-
-    /// Whether values can be missing from its rows.
-    pub(super) fn may_miss_values(&self) -> bool {
-        self.columns.iter().any(|column| column.may_be_missing)
     }
 
     /// Names of the columns.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use cdc_shared::config::{PostgresSinkConfig, TruncateHandling};
 use cdc_shared::offset::TopicPartition;
 use deadpool_postgres::{Object, Transaction};
+use tokio::sync::watch;
 
 use super::evolve::{self, Evolution, Obstacle, Recorded};
 use super::layout::{Layout, LayoutOptions};
@@ -31,6 +32,8 @@ pub(super) struct Mirrors {
     pub(super) truncate: TruncateHandling,
     /// Whether missing schemas are created.
     create_schema: bool,
+    /// Told when what keys leave that change was saved, for the partitions that wait for it.
+    pub(super) saves: watch::Sender<()>,
     /// Mirrors that are ready, by topic and schemas.
     ready: Mutex<HashMap<Ready, Arc<Accepted>>>,
 }
@@ -59,6 +62,7 @@ impl Mirrors {
             layouts: RwLock::new(Arc::new(layouts)),
             truncate: config.truncate,
             create_schema: config.create_schema,
+            saves: watch::Sender::new(()),
             ready: Mutex::default(),
         })
     }

@@ -9,7 +9,7 @@
 //! ```text
 //! Change ─▸ writer.rs ─▸ segment.rs (cells, folded by key) ─▸ deliver.rs ─▸ statement.rs
 //!              │ layout.rs, types/ (once per schema)            │ mirror.rs, evolve.rs (the table)
-//!              └ naming.rs                                      └ moved.rs (changes of a key)
+//!              └ naming.rs                                      └ several.rs, moved.rs (changes of a key)
 //! ```
 //!
 //! Three tables of the sink stand beside each other: the progress table, `cdc_mirrors` (which table
@@ -27,6 +27,7 @@ mod naming;
 mod param;
 mod record;
 mod segment;
+mod several;
 mod statement;
 pub mod types;
 mod writer;

@@ -6,20 +6,24 @@
 //! Exactly once comes from the compare-and-set that each half's transaction begins with.
 //!
 //! A segment may wait for others and be waited for. So what its keys leave is saved in a
-//! transaction of its own before the one that waits; then two partitions cannot wait for each
-//! other, because of every change the delete stands before the create. Each half writes only its
-//! own entry, so that they do not wait for each other's locks either; once both are there, and the
-//! delete is done (`final`), whoever comes last sweeps them away.
+//! transaction of its own before it waits; then two partitions cannot wait for each other, because
+//! of every change the delete stands before the create. Nothing waits within a transaction. Each
+//! half writes only its own entry, so that they do not wait for each other's locks either; once
+//! both are there, and the delete is done (`final`), the end of a flush sweeps them away.
 
-use deadpool_postgres::{Object, Transaction};
+use std::collections::HashSet;
+
+use deadpool_postgres::{GenericClient, Object, Transaction};
 use tokio_postgres::Error;
 use tokio_postgres::types::ToSql;
 
 use super::param::ColumnParam;
-use super::segment::{Move, Segment, State};
+use super::segment::{Move, Segment};
 use super::statement::Accepted;
 use crate::sink::postgres::config::Options;
 use crate::sink::postgres::name::TableName;
+use crate::sink::postgres::progress::Step;
+use crate::sink::postgres::statement::EXPECTATION;
 
 /// Name of the table, in the schema of the progress table.
 const TABLE: &str = "cdc_moved_rows";
@@ -38,17 +42,6 @@ pub(super) fn create_statement(options: &Options) -> String {
          PRIMARY KEY (pipeline_id, sink_id, topic, lsn, tx, half))",
         table(options)
     )
-}
-
-/// What came of a handover.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Handover {
-    /// Done.
-    Done,
-    /// The partition of the other half is behind: come again.
-    TooEarly,
-    /// Values that nobody has.
-    Lost,
 }
 
 /// One segment's part in handovers.
@@ -75,6 +68,31 @@ impl Moves {
     }
 }
 
+/// Removes the entries of changes whose halves are both done. Those that another is about to
+/// remove are left to it. What a crash of the server brings back is swept another time: so nobody
+/// waits for the disk.
+pub(super) async fn sweep(options: &Options, topic: &str, client: &Object) -> Result<(), Error> {
+    let handover = table(options);
+    let same = |a: &str, b: &str| {
+        ["pipeline_id", "sink_id", "topic", "lsn", "tx"]
+            .map(|column| format!("{a}.{column} = {b}.{column}"))
+            .join(" AND ")
+    };
+    let sql = format!(
+        "WITH done AS (SELECT d.pipeline_id, d.sink_id, d.topic, d.lsn, d.tx \
+         FROM {handover} AS d JOIN {handover} AS c ON {pair} WHERE d.half = 'd' AND d.final \
+         AND c.half = 'c' AND d.pipeline_id = $1 AND d.sink_id = $2 AND d.topic = $3 \
+         FOR UPDATE SKIP LOCKED), \
+         quick AS (SELECT pg_catalog.set_config('synchronous_commit', 'off', true)) \
+         DELETE FROM {handover} AS m USING done, quick WHERE {gone}",
+        pair = same("d", "c"),
+        gone = same("m", "done"),
+    );
+    let statement = client.prepare_cached(&sql).await?;
+    client.execute(&statement, &[&options.pipeline_id, &options.sink_id, &topic]).await?;
+    Ok(())
+}
+
 impl Handing<'_> {
     fn moves(&self, which: impl Fn(u32) -> Option<Move>) -> Moves {
         let mut moves = Moves::default();
@@ -87,19 +105,41 @@ impl Handing<'_> {
     }
 
     fn is_short(&self, row: u32) -> bool {
-        let state = self.segment.rows().get(row as usize).map(|row| row.state);
-        state == Some(State::Present) && !self.segment.missing(row).is_empty()
+        self.segment.rows().get(row as usize).is_some_and(|row| row.is_short)
     }
 
     fn reached(&self, row: u32) -> Option<Move> {
         self.segment.rows().get(row as usize)?.reached_by
     }
 
-    /// Whether the segment may wait for others while others wait for it.
-    pub(super) fn is_chained(&self) -> bool {
-        let leaves = self.segment.rows().iter().any(|row| row.left_by.is_some());
-        let rows = 0..self.segment.rows().len() as u32;
-        leaves && rows.into_iter().any(|row| self.reached(row).is_some() && self.is_short(row))
+    /// Whether everything is saved that the segment needs from other partitions. Also when the
+    /// sink's record is not what is expected: then there is nothing to wait for.
+    pub(super) async fn is_ready(
+        &self,
+        client: &impl GenericClient,
+        step: &Step<'_>,
+    ) -> Result<bool, Error> {
+        let own: HashSet<Move> = self.segment.rows().iter().filter_map(|row| row.left_by).collect();
+        let needed = self
+            .moves(|row| self.reached(row).filter(|id| self.is_short(row) && !own.contains(id)));
+        if needed.rows.is_empty() {
+            return Ok(true);
+        }
+        // Each is looked up by the whole key, whatever the planner believes of the table.
+        let sql = format!(
+            "SELECT NOT EXISTS (SELECT FROM {} WHERE {EXPECTATION}) OR NOT EXISTS (SELECT FROM \
+             ROWS FROM (pg_catalog.unnest($8::pg_catalog.int8[]), \
+             pg_catalog.unnest($9::pg_catalog.int8[])) AS b(lsn, tx) CROSS JOIN LATERAL \
+             (SELECT EXISTS (SELECT FROM {} AS m WHERE m.pipeline_id = $1 AND m.sink_id = $2 \
+             AND m.topic = $3 AND m.lsn = b.lsn AND m.tx = b.tx AND m.half = 'd') AS is_saved \
+             OFFSET 0) AS found WHERE NOT found.is_saved)",
+            self.options.progress,
+            table(self.options)
+        );
+        let statement = client.prepare_cached(&sql).await?;
+        let needed: [&(dyn ToSql + Sync); 2] = [&needed.lsn, &needed.tx];
+        let parameters: Vec<_> = step.expectation().into_iter().chain(needed).collect();
+        client.query_one(&statement, &parameters).await?.try_get(0)
     }
 
     /// Saves what the segment's keys leave: early, in a transaction of its own before the
@@ -139,31 +179,6 @@ impl Handing<'_> {
         Ok(())
     }
 
-    /// Removes the entries of changes whose halves are both done. Those that another is about to
-    /// remove are left to it.
-    pub(super) async fn sweep(&self, client: &Object) -> Result<(), Error> {
-        let handover = table(self.options);
-        let same = |a: &str, b: &str| {
-            ["pipeline_id", "sink_id", "topic", "lsn", "tx"]
-                .map(|column| format!("{a}.{column} = {b}.{column}"))
-                .join(" AND ")
-        };
-        let sql = format!(
-            "WITH done AS (SELECT d.pipeline_id, d.sink_id, d.topic, d.lsn, d.tx \
-             FROM {handover} AS d JOIN {handover} AS c ON {pair} WHERE d.half = 'd' AND d.final \
-             AND c.half = 'c' AND d.pipeline_id = $1 AND d.sink_id = $2 AND d.topic = $3 \
-             FOR UPDATE SKIP LOCKED) \
-             DELETE FROM {handover} AS m USING done WHERE {gone}",
-            pair = same("d", "c"),
-            gone = same("m", "done"),
-        );
-        let statement = client.prepare_cached(&sql).await?;
-        let parameters: [&(dyn ToSql + Sync); 3] =
-            [&self.options.pipeline_id, &self.options.sink_id, &self.topic];
-        client.execute(&statement, &parameters).await?;
-        Ok(())
-    }
-
     fn columns<'p>(&'p self, moves: &'p Moves, columns: &[usize]) -> Vec<ColumnParam<'p>> {
         let param = |column: &usize| ColumnParam {
             segment: self.segment,
@@ -186,16 +201,10 @@ impl Handing<'_> {
         parameters
     }
 
-    /// Writes the rows that lack values, with what was saved for them.
-    pub(super) async fn take(&self, transaction: &Transaction<'_>) -> Result<Handover, Error> {
+    /// Writes the rows that lack values, with what was saved for them. `false`: nobody has it.
+    pub(super) async fn take(&self, transaction: &Transaction<'_>) -> Result<bool, Error> {
         self.reach(transaction).await?;
         let short = self.moves(|row| self.reached(row).filter(|_| self.is_short(row)));
-        if short.rows.is_empty() {
-            return Ok(Handover::Done);
-        }
-        if !self.are_saved(transaction, &short).await? {
-            return Ok(Handover::TooEarly);
-        }
         let moved = table(self.options).to_string();
         for (missing, moves) in self.by_missing(&short) {
             let columns = self.columns(&moves, &self.accepted.present(&missing));
@@ -209,10 +218,10 @@ impl Handing<'_> {
                 written += transaction.execute(&statement, &parameters).await?;
             }
             if written != moves.rows.len() as u64 {
-                return Ok(Handover::Lost);
+                return Ok(false);
             }
         }
-        Ok(Handover::Done)
+        Ok(true)
     }
 
     fn by_missing(&self, moves: &Moves) -> Vec<(Vec<usize>, Moves)> {
@@ -230,18 +239,5 @@ impl Handing<'_> {
             groups.push((missing, moves));
         }
         groups
-    }
-
-    async fn are_saved(&self, transaction: &Transaction<'_>, moves: &Moves) -> Result<bool, Error> {
-        let sql = format!(
-            "SELECT pg_catalog.count(*) FROM {} AS m WHERE m.pipeline_id = $1 AND m.sink_id = $2 \
-             AND m.topic = $3 AND m.half = 'd' AND (m.lsn, m.tx) IN (SELECT * FROM ROWS FROM \
-             (pg_catalog.unnest($4::pg_catalog.int8[]), pg_catalog.unnest($5::pg_catalog.int8[])))",
-            table(self.options)
-        );
-        let statement = transaction.prepare_cached(&sql).await?;
-        let parameters = self.parameters(moves, &[]);
-        let saved: i64 = transaction.query_one(&statement, &parameters).await?.try_get(0)?;
-        Ok(saved == moves.rows.len() as i64)
     }
 }

@@ -4,8 +4,9 @@
 //! key replaces the cells it has values for. What changes of the primary key need beside that is
 //! said at [`Segment::takes`].
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::Arc;
 
 use cdc_shared::avro::Value;
@@ -62,6 +63,8 @@ pub(super) struct Row {
     pub(super) left_by: Option<Move>,
     /// The key was reached by a change of the primary key.
     pub(super) reached_by: Option<Move>,
+    /// The row is there and values are missing from it.
+    pub(super) is_short: bool,
     /// The Kafka key.
     key: (u32, u32),
     /// The row before this one with the same hash.
@@ -85,21 +88,43 @@ pub(super) struct Segment {
     spans: Vec<Span>,
     keys: Vec<u8>,
     rows: Vec<Row>,
-    index: HashMap<u64, u32, RandomState>,
+    hashes: RandomState,
+    index: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
     /// Records taken.
     records: usize,
 }
 
+/// Lengths of a segment's parts.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Sizes {
+    arena: usize,
+    spans: usize,
+    keys: usize,
+    rows: usize,
+}
+
 impl Segment {
-    pub(super) fn new(layout: Arc<Layout>) -> Self {
+    /// `likely`: the sizes of one that it will resemble.
+    pub(super) fn new(layout: Arc<Layout>, likely: Sizes) -> Self {
         Self {
             layout,
-            arena: Vec::new(),
-            spans: Vec::new(),
-            keys: Vec::new(),
-            rows: Vec::new(),
-            index: HashMap::default(),
+            arena: Vec::with_capacity(likely.arena),
+            spans: Vec::with_capacity(likely.spans),
+            keys: Vec::with_capacity(likely.keys),
+            rows: Vec::with_capacity(likely.rows),
+            hashes: RandomState::new(),
+            index: HashMap::with_capacity_and_hasher(likely.rows, BuildHasherDefault::default()),
             records: 0,
+        }
+    }
+
+    /// How large it is.
+    pub(super) fn sizes(&self) -> Sizes {
+        Sizes {
+            arena: self.arena.len(),
+            spans: self.spans.len(),
+            keys: self.keys.len(),
+            rows: self.rows.len(),
         }
     }
 
@@ -111,6 +136,16 @@ impl Segment {
     /// Records taken.
     pub(super) fn records(&self) -> usize {
         self.records
+    }
+
+    /// Whether keys were left or reached by changes of the primary key.
+    pub(super) fn moves(&self) -> bool {
+        self.rows.iter().any(|row| row.left_by.is_some() || row.reached_by.is_some())
+    }
+
+    /// Whether keys were left.
+    pub(super) fn leaves(&self) -> bool {
+        self.rows.iter().any(|row| row.left_by.is_some())
     }
 
     /// Bytes held.
@@ -155,7 +190,7 @@ impl Segment {
     /// segment is written: so nothing may have touched it here. And a row without all of its
     /// values is written onto nothing that its key had before.
     pub(super) fn takes(&self, key: &[u8], change: KeyChange, lacks_values: bool) -> bool {
-        let pending = self.find(self.index.hasher().hash_one(key), key);
+        let pending = self.find(self.hashes.hash_one(key), key);
         let pending = pending.and_then(|at| self.rows.get(at as usize));
         pending.is_none_or(|row| {
             change == KeyChange::To
@@ -199,44 +234,31 @@ impl Segment {
         incoming: Incoming<'_, '_, '_>,
         placeholder: &Placeholder,
     ) -> Result<(), Rejection> {
-        let layout = self.layout.clone();
+        let (arena, columns) = (&mut self.arena, &self.layout.columns);
         match incoming {
             Incoming::Row(row) => {
-                for ((schema, value), column) in row.iter().zip(&layout.columns) {
+                for ((schema, value), column) in row.iter().zip(columns) {
                     let span = if column.may_be_missing && placeholder.stands_in(schema, &value) {
                         MISSING
                     } else {
-                        self.encode(&column.ty, value)?
+                        encode(&column.ty, value, arena)?
                     };
                     self.spans.push(span);
                 }
             }
             Incoming::Key(key) => {
                 let start = self.spans.len();
-                self.spans.resize(start + layout.columns.len(), MISSING);
+                self.spans.resize(start + columns.len(), MISSING);
                 let key = key.record().ok_or_else(|| {
                     Rejection::new("bad_key", "the key is no record of the key's columns")
                 })?;
-                for ((_, value), column) in key.iter().zip(&layout.key) {
-                    let span = self.encode(&layout.columns[*column].ty, value)?;
+                for ((_, value), column) in key.iter().zip(&self.layout.key) {
+                    let span = encode(&columns[*column].ty, value, arena)?;
                     self.spans[start + column] = span;
                 }
             }
         }
         Ok(())
-    }
-
-    fn encode(
-        &mut self,
-        ty: &super::types::ColumnType,
-        value: Value<'_, '_>,
-    ) -> Result<Span, Rejection> {
-        if value.is_null() {
-            return Ok(NULL);
-        }
-        let start = self.arena.len();
-        ty.encode(value, &mut self.arena)?;
-        Ok(Span { start: start as u32, len: (self.arena.len() - start) as i32 })
     }
 
     /// Makes the cells from `spans` on the state of their key.
@@ -247,17 +269,19 @@ impl Segment {
         moved: Option<(KeyChange, Move)>,
         spans: usize,
     ) -> Result<(), Rejection> {
-        let hash = self.index.hasher().hash_one(key);
+        let hash = self.hashes.hash_one(key);
+        let may_be_short = state == State::Present && self.layout.may_miss_values;
         let left_by = moved.and_then(|(half, id)| (half == KeyChange::From).then_some(id));
         let reached_by = moved.and_then(|(half, id)| (half == KeyChange::To).then_some(id));
         if let Some(at) = self.find(hash, key) {
-            self.fold_onto(at, state, reached_by, spans)?;
+            self.fold_onto(at, state, reached_by, spans, may_be_short)?;
         } else {
             let start = self.keys.len() as u32;
             self.keys.extend_from_slice(key);
             let chained = self.index.insert(hash, self.rows.len() as u32);
             let key = (start, self.keys.len() as u32);
-            self.rows.push(Row { state, left_by, reached_by, key, chained });
+            let is_short = may_be_short && is_short(self.spans.get(spans..).unwrap_or_default());
+            self.rows.push(Row { state, left_by, reached_by, is_short, key, chained });
         }
         self.records += 1;
         Ok(())
@@ -269,39 +293,51 @@ impl Segment {
         state: State,
         reached_by: Option<Move>,
         spans: usize,
+        may_be_short: bool,
     ) -> Result<(), Rejection> {
         let width = self.layout.columns.len();
         let Some(row) = self.rows.get_mut(at as usize) else { return Ok(()) };
-        let new: Vec<Span> = self.spans.drain(spans..).collect();
-        let old = self.spans.get_mut(at as usize * width..).unwrap_or_default();
+        let spans = spans.min(self.spans.len());
+        let (earlier, new) = self.spans.split_at_mut(spans);
+        let old = earlier.get_mut(at as usize * width..).unwrap_or_default();
+        let old = old.get_mut(..width).unwrap_or_default();
         let keeps = row.state == State::Present && state == State::Present;
-        let is_missing = |span: &Span| span.len == MISSING.len;
-        if row.state == State::Absent
-            && state == State::Present
-            && reached_by.is_none()
-            && new.iter().any(is_missing)
-        {
+        let lacks_values = may_be_short && is_short(new);
+        if row.state == State::Absent && reached_by.is_none() && lacks_values {
             return Err(row_missing(&self.layout));
         }
         for (old, new) in old.iter_mut().zip(new) {
-            if !(keeps && is_missing(&new)) {
-                *old = new;
+            if !(keeps && new.len == MISSING.len) {
+                *old = *new;
             }
         }
+        row.is_short = lacks_values && is_short(old);
         row.state = state;
         row.reached_by = row.reached_by.or(reached_by);
+        self.spans.truncate(spans);
         Ok(())
     }
 
     /// Row numbers in the order of their keys, so that neighbours in the index are written one
     /// after the other.
     pub(super) fn sorted(&self) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..self.rows.len() as u32).collect();
-        order.sort_by(|a, b| {
-            let cells = |row: u32| self.layout.key.iter().map(move |c| self.cell_bytes(row, *c));
-            cells(*a).cmp(cells(*b))
-        });
-        order
+        let first = self.layout.key.first().copied().unwrap_or_default();
+        let begin = |row: u32| {
+            let mut begin = [0; 8];
+            for (to, from) in begin.iter_mut().zip(self.cell_bytes(row, first)) {
+                *to = *from;
+            }
+            u64::from_be_bytes(begin)
+        };
+        // Most keys differ in their first bytes, which are compared as a number.
+        let mut order: Vec<_> = (0..self.rows.len() as u32).map(|row| (begin(row), row)).collect();
+        order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| self.compare(a.1, b.1)));
+        order.into_iter().map(|(_, row)| row).collect()
+    }
+
+    fn compare(&self, a: u32, b: u32) -> Ordering {
+        let cells = |row: u32| self.layout.key.iter().map(move |c| self.cell_bytes(row, *c));
+        cells(a).cmp(cells(b))
     }
 
     fn cell_bytes(&self, row: u32, column: usize) -> &[u8] {
@@ -309,6 +345,43 @@ impl Segment {
             Cell::Value(bytes) => bytes,
             Cell::Null | Cell::Missing => &[],
         }
+    }
+}
+
+fn encode(
+    ty: &super::types::ColumnType,
+    value: Value<'_, '_>,
+    arena: &mut Vec<u8>,
+) -> Result<Span, Rejection> {
+    if value.is_null() {
+        return Ok(NULL);
+    }
+    let start = arena.len();
+    ty.encode(value, arena)?;
+    Ok(Span { start: start as u32, len: (arena.len() - start) as i32 })
+}
+
+fn is_short(spans: &[Span]) -> bool {
+    spans.iter().any(|span| span.len == MISSING.len)
+}
+
+/// Takes what is a hash already.
+#[derive(Clone, Copy, Default, Debug)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
 }
 

@@ -1,12 +1,12 @@
 //! The writer of one partition: one open batch, one flush under way.
 //!
-//! A flush is a row of steps, each a transaction of its own that moves the sink's record up to
-//! where the next one begins. So what a step waits for, or stops at, does not hold back the steps
-//! before it.
+//! A flush is a row of steps. A transaction writes as many of them as need not wait, and moves the
+//! sink's record up to where the next one begins: what a step waits for does not hold back the
+//! steps before it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use async_trait::async_trait;
 use cdc_shared::avro::Value;
@@ -14,15 +14,15 @@ use cdc_shared::config::TruncateHandling;
 use cdc_shared::envelope::{Envelope, Placeholder};
 use cdc_shared::offset::{NextOffset, Position, SchemaIds, TopicPartition};
 
-use super::deliver::{Delivery, Work};
+use super::deliver::{Delivery, MAX_STEPS, Part, Work};
 use super::layout::{Layout, no_key, source_table};
 use super::mirror::Mirrors;
-use super::segment::{Incoming, Move, Segment};
+use super::segment::{Incoming, Move, Segment, Sizes};
 use crate::change::{Change, KeyChange, Operation};
 use crate::sink::postgres::error;
-use crate::sink::postgres::flight::{Flight, answer, repeat};
+use crate::sink::postgres::flight::{Flight, Outcome, answer, repeat};
 use crate::sink::retry::TroubleReporter;
-use crate::sink::{PartitionWriter, Progress, Rejection};
+use crate::sink::{PartitionWriter, Progress, Rejection, SinkError};
 
 /// Most bytes of cells in one batch, whatever `batch_max_bytes` says: a message of the protocol
 /// holds less than 1 GB.
@@ -49,10 +49,14 @@ pub(super) struct ReplicaWriter {
     open: Vec<Piece>,
     /// Records in the open batch.
     records: usize,
-    flight: Option<Flight<()>>,
-    /// Steps of the flush that follow the one in flight, with the positions they reach.
-    waiting: VecDeque<(Work, Position)>,
+    /// The sizes of the latest flush, when that was one segment.
+    likely: Sizes,
+    flight: Option<Flight<Delivery>>,
+    /// Steps of the flush that follow those in flight.
+    waiting: VecDeque<Part>,
     trouble: TroubleReporter,
+    /// See [`Delivery::unswept`]. An owner before us may have left something.
+    unswept: Arc<AtomicBool>,
 }
 
 impl ReplicaWriter {
@@ -71,9 +75,11 @@ impl ReplicaWriter {
             layout: None,
             open: Vec::new(),
             records: 0,
+            likely: Sizes::default(),
             flight: None,
             waiting: VecDeque::new(),
             trouble,
+            unswept: Arc::new(AtomicBool::new(true)),
         }
     }
 
@@ -109,7 +115,7 @@ impl ReplicaWriter {
             _ => false,
         };
         if !fits {
-            let segment = Segment::new(layout.clone());
+            let segment = Segment::new(layout.clone(), self.likely);
             self.open.push(Piece { work: Work::Rows(segment), first: offset });
         }
         match self.open.last_mut() {
@@ -193,21 +199,49 @@ impl ReplicaWriter {
         self.open.iter().map(bytes).sum()
     }
 
-    /// Starts the next step of the flush.
+    /// Starts the next steps of the flush.
     fn start_next(&mut self) {
-        let Some((work, covers)) = self.waiting.pop_front() else { return };
+        let Some(first) = self.waiting.pop_front() else { return };
+        let mut parts = vec![first];
+        while parts.len() < MAX_STEPS
+            && let (Some(last), Some(next)) = (parts.last(), self.waiting.front())
+            && next.work.follows(&last.work)
+        {
+            parts.extend(self.waiting.pop_front());
+        }
+        let Some(covers) = parts.last().map(|part| part.covers.clone()) else { return };
         let delivery = Delivery {
             mirrors: self.mirrors.clone(),
             tp: self.tp.clone(),
             expected: self.expected.clone(),
-            covers: covers.clone(),
+            parts,
+            is_end: self.waiting.is_empty(),
             trouble: self.trouble.clone(),
             saved: AtomicBool::new(false),
+            done: AtomicUsize::new(0),
+            unswept: self.unswept.clone(),
         };
         self.flight = Some(Flight::start(covers, async move {
-            let outcome = repeat(&delivery.trouble, |unsure| delivery.attempt(&work, unsure)).await;
-            ((), outcome)
+            let outcome = repeat(&delivery.trouble, |unsure| delivery.attempt(unsure)).await;
+            (delivery, outcome)
         }));
+    }
+
+    /// Steps are done; the others come again.
+    fn arrived(&mut self, delivery: Delivery, outcome: Result<Outcome, SinkError>) -> Progress {
+        let done = delivery.done.into_inner();
+        let mut parts = delivery.parts;
+        let rest = parts.split_off(done.min(parts.len()));
+        let covers = parts.pop().map_or_else(|| self.expected.clone(), |part| part.covers);
+        let progress = answer(&mut self.expected, covers, outcome);
+        match progress {
+            Progress::Durable(_) => {
+                rest.into_iter().rev().for_each(|part| self.waiting.push_front(part));
+                self.start_next();
+            }
+            _ => self.waiting.clear(),
+        }
+        progress
     }
 }
 
@@ -217,7 +251,7 @@ fn handover(
     envelope: &Envelope<'_, '_>,
     layout: &Layout,
 ) -> Option<(KeyChange, Move)> {
-    let half = change.key_change.filter(|_| layout.may_miss_values())?;
+    let half = change.key_change.filter(|_| layout.may_miss_values)?;
     Some((half, Move { lsn: envelope.lsn()?, tx: envelope.tx_id()? }))
 }
 
@@ -246,6 +280,10 @@ impl PartitionWriter for ReplicaWriter {
     fn flush(&mut self, covers: Position) {
         let mut pieces = std::mem::take(&mut self.open);
         self.records = 0;
+        self.likely = match pieces.as_slice() {
+            [Piece { work: Work::Rows(segment), .. }] => segment.sizes(),
+            _ => Sizes::default(),
+        };
         if pieces.is_empty() {
             pieces.push(Piece { work: Work::Nothing, first: covers.next.get() });
         }
@@ -257,7 +295,7 @@ impl PartitionWriter for ReplicaWriter {
                 Some(next) => Position { next, schemas: before, ..covers.clone() },
                 None => covers.clone(),
             };
-            self.waiting.push_back((piece.work, reaches));
+            self.waiting.push_back(Part { work: piece.work, covers: reaches });
         }
         self.start_next();
     }
@@ -271,17 +309,9 @@ impl PartitionWriter for ReplicaWriter {
             return std::future::pending().await;
         };
         let ended = flight.ended().await;
-        let covers = flight.covers.clone();
         self.flight = None;
         match ended {
-            Ok(((), outcome)) => {
-                let progress = answer(&mut self.expected, covers, outcome);
-                match progress {
-                    Progress::Durable(_) => self.start_next(),
-                    _ => self.waiting.clear(),
-                }
-                progress
-            }
+            Ok((delivery, outcome)) => self.arrived(delivery, outcome),
             Err(why) => {
                 let why = format!("the flush of {} ended early: {why}", self.tp);
                 Progress::Fatal(error::internal(&self.mirrors.database.options.place, &why))
