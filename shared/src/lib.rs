@@ -12,6 +12,7 @@ pub mod exit;
 pub mod http;
 pub mod json;
 pub mod kafka;
+pub mod mysql;
 pub mod offset;
 pub mod postgres;
 pub mod registry;

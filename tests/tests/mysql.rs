@@ -305,6 +305,42 @@ async fn what_mariadb_lacks_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_mirror_would_not_get_as_it_is_is_named() {
+    for family in [Family::Mysql, Family::Mariadb] {
+        let mut pipeline = Pipeline::of(family, "changed");
+        let (id, long) = (pipeline.id.clone(), "ü".repeat(32));
+        let mut source = mysql::admin(family).await;
+        let numbers: Vec<String> = (0..7).map(|n| format!("n{n} int")).collect();
+        let statements = [
+            format!("CREATE DATABASE {id}"),
+            format!(
+                "CREATE TABLE {id}.t (id int PRIMARY KEY, ratio float, `{long}` text, \
+                 twice int GENERATED ALWAYS AS (id * 2) VIRTUAL, at time)"
+            ),
+            format!("CREATE TABLE {id}.y (id int PRIMARY KEY, {}, born year)", numbers.join(", ")),
+        ];
+        mysql::run(&mut source, &statements).await;
+        pipeline.config["source"]["tables"] = json!([format!("{id}.t"), format!("{id}.y")]);
+        pipeline.config["source"]["connector_properties"] =
+            json!({"time.precision.mode": "connect"});
+        pipeline.replica("mirror");
+        let (code, said) = validated(&mut pipeline).await;
+        assert_eq!(code, Some(78), "{said}");
+        for sentence in [
+            format!("values of column {id}.t.ratio (float) have six digits in a snapshot"),
+            format!("column name {long} of {id}.t has 64 bytes, PostgreSQL keeps 63"),
+            format!("column {id}.t.twice is generated: deploy has the connector leave it out"),
+            format!("values of column {id}.t.at (time) end the connector's task"),
+        ] {
+            assert!(said.contains(&sentence), "{sentence}: {said}");
+        }
+        // Only the old server of the stack counts them so.
+        let counted = format!("table {id}.y has 9 numbers with its YEAR");
+        assert_eq!(said.contains(&counted), family == Family::Mysql, "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_other_product_and_an_unknown_authority_are_named() {
     let mut pipeline = Pipeline::of(Family::Mariadb, "tls");
     let demo = Stack::get().value("SOURCE_DATABASE");

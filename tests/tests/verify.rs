@@ -1,8 +1,8 @@
 //! `cdc verify`: finds what differs between source and mirror, while both live.
 
-use std::process::Output;
 use std::time::Duration;
 
+use cdc_tests::judge::{self, outcome};
 use cdc_tests::pipeline::Pipeline;
 use cdc_tests::postgres;
 use cdc_tests::process::{Process, binary};
@@ -49,37 +49,13 @@ impl Mirrored {
     }
 
     async fn verify(&mut self, more: &[&str]) -> (i32, Value) {
-        let mut line = vec!["verify", "FILE", "--sink", "mirror", "--json"];
-        line.extend(more);
-        outcome(&self.pipeline.cdc(&line).await)
+        judge::verify(&mut self.pipeline, more).await
     }
 
     /// Waits until the coordinator leads and knows a live worker, and the mirror is equal.
     async fn is_equal(&mut self) -> Value {
-        let file = &mut self.pipeline;
-        let line = ["verify", "FILE", "--sink", "mirror", "--json"];
-        for _ in 0..100 {
-            let output = file.cdc(&line).await;
-            if output.status.code() != Some(75) {
-                let (code, end) = outcome(&output);
-                assert_eq!(code, 0, "{end:#}");
-                return end;
-            }
-            // Not leading yet, or no worker known yet.
-            tokio::time::sleep(cdc_tests::wait::LOOK).await;
-        }
-        panic!("the coordinator never took the task");
+        judge::is_equal(&mut self.pipeline).await
     }
-}
-
-fn outcome(output: &Output) -> (i32, Value) {
-    let text = String::from_utf8_lossy(&output.stdout);
-    let task: Value = serde_json::from_str(&text).unwrap_or_else(|error| {
-        panic!("{error}: {text}{}", String::from_utf8_lossy(&output.stderr))
-    });
-    // What `cdc` prints is the task, what `cdc-worker` prints is its end.
-    let end = if task["end"].is_object() { task["end"].clone() } else { task };
-    (output.status.code().unwrap(), end)
 }
 
 fn counts(end: &Value) -> (u64, u64, u64) {
@@ -219,6 +195,61 @@ async fn without_a_worker_the_worker_program_does_it_and_beside_one_it_refuses()
         check(output.status.code() == Some(75) && said.contains("cdc-worker verify"), said)
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_whose_records_were_rejected_or_skipped_are_told_apart() {
+    let mut mirrored = Mirrored::new("givenup", 10).await;
+    mirrored.pipeline.sink_mut("mirror")["on_reject"] = json!("dlq");
+    let _coordinator = mirrored.pipeline.serve();
+    let mut worker = mirrored.pipeline.worker("mirror");
+    mirrored.is_equal().await;
+    // A rule that only the mirror has.
+    let rule = format!("ALTER TABLE {} ADD CHECK (name <> 'bad')", mirrored.table);
+    mirrored.target.batch_execute(&rule).await.unwrap();
+    mirrored.on_source("INSERT INTO TABLE (id, name) VALUES (11, 'bad')").await;
+    mirrored.on_source("UPDATE TABLE SET name = 'bad' WHERE id = 5").await;
+    mirrored.on_source("UPDATE TABLE SET name = 'after' WHERE id = 6").await;
+    mirrored.on_target("DELETE FROM TABLE WHERE id = 7").await;
+    let (code, end) = mirrored.verify(&[]).await;
+    assert_eq!((code, counts(&end)), (1, (1, 0, 0)), "{end:#}");
+    assert_eq!(given_up(&end), ["11", "5"], "{end:#}");
+
+    // The same of a record that an operator gave up, and with nothing else wrong.
+    worker.drain().await;
+    mirrored.on_target("INSERT INTO TABLE SELECT 7, 'name 7', 7, '2024-01-01', '{\"i\": 1}'").await;
+    mirrored.pipeline.sink_mut("mirror")["on_reject"] = json!("stop");
+    let _worker = mirrored.pipeline.worker("mirror");
+    mirrored.on_source("INSERT INTO TABLE (id, name) VALUES (12, 'bad')").await;
+    let hold = mirrored.pipeline.held("mirror", "rejected_record").await;
+    let (partition, offset) = (hold["partition"].to_string(), hold["offset"].to_string());
+    let table = mirrored.table.clone();
+    let skip = ["skip", "FILE", "--sink", "mirror", "--table", &table, "--partition", &partition];
+    mirrored
+        .pipeline
+        .command(&[&skip[..], &["--offset", &offset, "--reason", "bad"]].concat())
+        .await;
+    let (code, end) = mirrored.verify(&[]).await;
+    assert_eq!((code, counts(&end)), (1, (0, 0, 0)), "{end:#}");
+    assert_eq!(given_up(&end), ["11", "12", "5"], "{end:#}");
+    assert!(end["message"].as_str().unwrap().contains("rejected or skipped"), "{end:#}");
+
+    // A later record puts a row right, whatever was rejected before.
+    mirrored.on_source("UPDATE TABLE SET name = 'good' WHERE id IN (5, 11, 12)").await;
+    mirrored.is_equal().await;
+}
+
+/// Keys of the rows whose records were given up, sorted as texts.
+fn given_up(end: &Value) -> Vec<String> {
+    let report = &end["tables"][0];
+    let differences = report["differences"].as_array().unwrap().iter();
+    let mut keys: Vec<String> = differences
+        .filter(|difference| difference["kind"] == "given_up")
+        .map(|difference| difference["key"][0]["text"].as_str().unwrap().to_owned())
+        .collect();
+    keys.sort();
+    assert_eq!(report["given_up"], keys.len(), "{report:#}");
+    keys
 }
 
 fn start_verify(pipeline: &Pipeline, more: &[&str]) -> Process {

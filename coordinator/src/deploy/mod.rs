@@ -3,6 +3,7 @@
 pub mod broker;
 mod conflict;
 pub mod connector;
+mod generated;
 mod java_client;
 mod notification;
 mod outcome;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use cdc_shared::config::{PipelineConfig, seconds};
 
+pub(crate) use generated::mirrored_tables;
 pub use outcome::{Change, ConnectorOutcome, DeployReport};
 pub(crate) use preflight::missing_plugins;
 pub use preflight::settings_that_lose;
@@ -51,13 +53,14 @@ pub async fn deploy(
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<DeployReport, Failure> {
     let name = config.connector_name();
-    let ours = connector_properties(config, &java_client::properties(&config.kafka)?);
+    let mut ours = connector_properties(config, &java_client::properties(&config.kafka)?);
     let connect = Connect::new(&config.connector)?;
     let broker = Broker::new(&config.kafka)?;
 
     progress("checking Kafka, Kafka Connect and the source");
-    let notes = preflight::check(config, options, &ours, &connect, &broker).await?;
+    let mut notes = preflight::check(config, options, &ours, &connect, &broker).await?;
     let existing = connect.config(&name).await?;
+    notes.extend(generated::leave_out(config, &mut ours, existing.as_ref()).await?);
     let changes = existing.as_ref().map(|existing| outcome::changes(&name, existing, &ours));
     if changes.as_ref().is_none_or(|changes| !changes.is_empty()) {
         progress("having Kafka Connect check the connector's settings");

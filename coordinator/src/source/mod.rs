@@ -104,6 +104,22 @@ pub async fn inspect(config: &PipelineConfig) -> Result<Vec<Finding>, Failure> {
     Ok(found)
 }
 
+/// The generated columns of tables, as `schema.table.column`. Those of a key are not among them: a
+/// record without its key would be none.
+///
+/// # Errors
+/// The source cannot be reached, refuses us, or does not answer.
+pub async fn generated_columns(
+    config: &PipelineConfig,
+    tables: &[String],
+) -> Result<Vec<String>, Failure> {
+    if config.source.source_type != SourceType::Postgres {
+        return mysql::generated_columns(&config.source, tables).await;
+    }
+    let client = connect(&config.source).await?;
+    tables::generated_columns(&client, tables).await.map_err(|e| unanswered(&e))
+}
+
 /// State of our slot and publication, for `deploy` and `undeploy`.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ use tokio_postgres::{Client, Error};
 use super::changed::{change, is_dropped_array};
 use super::finding::Finding;
 use super::types::is_captured;
+use crate::deploy::mirrored_tables;
 
 /// One table as the catalog describes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(super) struct Table {
     pub(super) readable: bool,
     /// Whether it has a primary key.
     pub(super) keyed: bool,
+    /// The tables that it is a partition of.
+    pub(super) parents: Vec<String>,
     /// Its columns in order.
     pub(super) columns: Vec<Column>,
 }
@@ -54,7 +57,10 @@ pub(super) async fn tables(client: &Client, names: &[String]) -> Result<Vec<Tabl
         .query(
             "SELECT n.nspname || '.' || c.relname, c.oid, c.relkind, c.relreplident, \
              pg_has_role(current_user, c.relowner, 'USAGE'), has_table_privilege(c.oid, 'SELECT'), \
-             EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) \
+             EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary), \
+             ARRAY(SELECT pn.nspname || '.' || p.relname FROM pg_partition_ancestors(c.oid) a \
+               JOIN pg_class p ON p.oid = a.relid JOIN pg_namespace pn ON pn.oid = p.relnamespace \
+               WHERE a.relid <> c.oid) \
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
              WHERE n.nspname || '.' || c.relname = ANY($1) AND c.relkind IN ('r','p','v','m','f')",
             &[&names],
@@ -70,6 +76,7 @@ pub(super) async fn tables(client: &Client, names: &[String]) -> Result<Vec<Tabl
             owned: row.try_get(4)?,
             readable: row.try_get(5)?,
             keyed: row.try_get(6)?,
+            parents: row.try_get(7)?,
             columns: columns(client, oid).await?,
         });
     }
@@ -117,6 +124,26 @@ async fn columns(client: &Client, oid: u32) -> Result<Vec<Column>, Error> {
         .collect()
 }
 
+/// The generated columns of tables beside those of a primary key.
+pub(super) async fn generated_columns(
+    client: &Client,
+    names: &[String],
+) -> Result<Vec<String>, Error> {
+    let rows = client
+        .query(
+            "SELECT n.nspname || '.' || c.relname || '.' || a.attname \
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             JOIN pg_attribute a ON a.attrelid = c.oid \
+             WHERE n.nspname || '.' || c.relname = ANY($1) AND a.attgenerated <> '' \
+               AND NOT a.attisdropped AND NOT EXISTS (SELECT FROM pg_index i \
+                 WHERE i.indrelid = c.oid AND i.indisprimary AND a.attnum = ANY (i.indkey)) \
+             ORDER BY 1",
+            &[&names],
+        )
+        .await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
 /// PostgreSQL's `"char"`.
 fn letter(byte: i8) -> char {
     char::from(byte as u8)
@@ -136,6 +163,14 @@ pub(super) fn judge(config: &PipelineConfig, name: &str, table: Option<&Table>) 
         ))];
     }
     let mut found = identity(config, table);
+    if let Some(parent) = table.parents.iter().find(|p| config.source.tables.contains(p)) {
+        found.push(
+            Finding::error(format!(
+                "{name} is a partition of {parent}, which has its rows already"
+            ))
+            .hint(format!("take {name} out of source.tables")),
+        );
+    }
     if !table.readable {
         found.push(
             Finding::error(format!("user {} may not read {name}", config.source.username))
@@ -245,9 +280,12 @@ fn column_value(config: &PipelineConfig, table: &Table, column: &Column) -> Vec<
         )));
     }
     if column.generated {
-        found.push(Finding::info(format!(
-            "column {what} is generated: it is in the snapshot's records only, not in changes"
-        )));
+        let told = if mirrored_tables(config).contains(&table.name) {
+            "deploy has the connector leave it out"
+        } else {
+            "it is in the snapshot's records only, not in changes"
+        };
+        found.push(Finding::info(format!("column {what} is generated: {told}")));
     } else if let Some(default) = column.default.as_ref().filter(|_| column.nullable) {
         found.extend(null_becomes_default(config, &what, default));
     }
@@ -296,6 +334,7 @@ mod tests {
             owned: true,
             readable: true,
             keyed: true,
+            parents: Vec::new(),
             columns,
         }
     }
@@ -313,6 +352,18 @@ mod tests {
         assert_eq!(judge(&config, "public.b", None)[0].level, Level::Error);
         let view = Table { kind: 'v', ..plain };
         assert_eq!(said(&config, &view)[0].0, Level::Error);
+    }
+
+    #[test]
+    fn a_partition_beside_its_table_is_refused() {
+        let mut config = PipelineConfig::default();
+        let part =
+            Table { parents: vec!["public.all".into()], ..table(vec![column("id", "int8")]) };
+        assert_eq!(said(&config, &part)[0].0, Level::Ok);
+        config.source.tables = vec!["public.all".into(), "public.a".into()];
+        let (level, message) = said(&config, &part).remove(0);
+        assert_eq!(level, Level::Error);
+        assert!(message.starts_with("public.a is a partition of public.all"), "{message}");
     }
 
     #[test]

@@ -35,6 +35,9 @@ const NOT_FOR_WORKERS: &[&str] = &[
 const SOURCE_FOR_WORKERS: &[&str] =
     &["source.source_type", "source.tables", "source.unavailable_placeholder"];
 
+/// Settings that a task of a worker uses beside the worker's.
+const FOR_TASKS: &[&str] = &["source", "connector"];
+
 /// Settings that a command uses which only calls the coordinator.
 const FOR_CLIENTS: &[&str] = &[
     "coordinator.url",
@@ -82,15 +85,20 @@ impl Usage {
             Scope::For(Sections::Task { sink_id }) => {
                 let worker = Sections::Worker { sink_id: sink_id.clone() };
                 let worker = Self { scope: Scope::For(worker), sink_ids: self.sink_ids.clone() };
-                covers("source", path) || worker.uses(path)
+                any_covers(FOR_TASKS, path) || worker.uses(path)
             }
         }
     }
 
     /// Whether a used setting may stay without a value when its reference cannot be resolved: a
-    /// person who may only read has no operator's token.
+    /// person who may only read has no operator's token, and a task asks Kafka Connect for some
+    /// kinds of source only.
     pub(super) fn is_optional(&self, path: &str) -> bool {
-        self.scope == Scope::For(Sections::Client) && covers("coordinator.tokens", path)
+        match &self.scope {
+            Scope::For(Sections::Client) => covers("coordinator.tokens", path),
+            Scope::For(Sections::Task { .. }) => covers("connector", path),
+            _ => false,
+        }
     }
 }
 
@@ -135,6 +143,7 @@ mod tests {
             ("kafka.sasl.password", true, true, false),
             ("source.password", false, true, false),
             ("source.tables[0]", true, true, true),
+            ("connector.password", false, true, false),
             ("redis.password", false, true, false),
             ("coordinator.tokens.worker", true, true, true),
             ("coordinator.tokens.operator", false, true, true),
@@ -146,9 +155,11 @@ mod tests {
             let found = [&worker, &coordinator, &client].map(|usage| usage.uses(path));
             assert_eq!(found, [by_worker, by_coordinator, by_client], "{path}");
             assert!(usage(Scope::For(Sections::All)).uses(path));
-            assert_eq!(task.uses(path), by_worker || path.starts_with("source."), "{path}");
+            let for_tasks = path.starts_with("source.") || path.starts_with("connector.");
+            assert_eq!(task.uses(path), by_worker || for_tasks, "{path}");
         }
         assert!(!usage(Scope::Identity).uses("kafka.bootstrap_servers"));
         assert!(client.is_optional("coordinator.tokens.operator"));
+        assert!(task.is_optional("connector.password") && !task.is_optional("source.password"));
     }
 }

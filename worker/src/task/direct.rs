@@ -36,8 +36,8 @@ pub async fn run(
     let probe =
         Probe::new(&config.kafka, &group).map_err(|error| Failure::Setting(error.to_string()))?;
     refuse_members(&config, &probe, &group, &sink, kind.name()).await?;
-    let source = match files.source(sink_id) {
-        Ok(source) => source,
+    let (source, connector) = match files.upstream(sink_id) {
+        Ok(sections) => sections,
         Err(why) => return Ok(failed(why)),
     };
     let skipped = skipped(&config, sink_id).await?;
@@ -45,6 +45,7 @@ pub async fn run(
         config,
         sink,
         source,
+        connector,
         probe,
         options: kind.options().clone(),
         sweep: sweeps(&kind),

@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use cdc_shared::clock::unix_ms;
 use cdc_shared::config::{
-    LoadOptions, PipelineConfig, Sections, SinkConfig, SourceConfig, load, process_variables,
+    ConnectorConfig, LoadOptions, PipelineConfig, Sections, SinkConfig, SourceConfig, load,
+    process_variables,
 };
 use cdc_shared::task::{TableReport, TaskEnd, TaskKind, TaskStatus, VerifyOptions};
 
@@ -35,18 +36,19 @@ pub struct ConfigFiles {
 }
 
 impl ConfigFiles {
-    /// The source's section, with its secrets.
+    /// The sections of the source and of Kafka Connect, with their secrets.
     ///
     /// # Errors
     /// What is wrong with the configuration as it is now.
-    pub fn source(&self, sink_id: &str) -> Result<SourceConfig, String> {
+    pub fn upstream(&self, sink_id: &str) -> Result<(SourceConfig, ConnectorConfig), String> {
         let options = LoadOptions {
             pipeline: self.pipeline.clone(),
             platform: self.platform.clone(),
             variables: process_variables(),
             sections: Sections::Task { sink_id: sink_id.to_owned() },
         };
-        load(&options).map(|loaded| loaded.config.source).map_err(|errors| errors.to_string())
+        let loaded = load(&options).map_err(|errors| errors.to_string())?;
+        Ok((loaded.config.source, loaded.config.connector))
     }
 }
 
@@ -58,6 +60,8 @@ pub struct TaskContext {
     pub sink: SinkConfig,
     /// The source, with its secrets.
     pub source: SourceConfig,
+    /// Kafka Connect, which knows how far the connector of a MySQL or MariaDB source is.
+    pub connector: ConnectorConfig,
     /// Questions to Kafka.
     pub probe: Probe,
     /// Arguments.

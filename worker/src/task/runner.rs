@@ -118,13 +118,14 @@ impl TaskRunner {
         let status = self.status.clone();
         let tell = Tell::new(&task.id, move |report| status.report_task(report.clone()));
         tracing::info!(task = %task.id, by = %task.by, "task begins");
-        let end = match self.files.source(&self.sink.sink_id) {
+        let end = match self.files.upstream(&self.sink.sink_id) {
             Err(why) => failed(format!("the worker cannot read the source's settings: {why}")),
-            Ok(source) => {
+            Ok((source, connector)) => {
                 let context = TaskContext {
                     config: self.config.clone(),
                     sink: self.sink.clone(),
                     source,
+                    connector,
                     probe: self.probe.clone(),
                     options: task.kind.options().clone(),
                     sweep: sweeps(&task.kind),

@@ -31,6 +31,13 @@ pub(super) fn col(name: &'static str, avro: &str, source: &str, length: Option<i
 }
 
 impl Col {
+    /// An enum with these labels, as the connector tells them.
+    pub(super) fn labels(mut self, labels: &str) -> Self {
+        self.ty["connect.name"] = json!("io.debezium.data.Enum");
+        self.ty["connect.parameters"]["allowed"] = json!(labels);
+        self
+    }
+
     /// NULL is refused.
     pub(super) fn required(self) -> Self {
         Self { nullable: false, ..self }

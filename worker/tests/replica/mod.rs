@@ -1,6 +1,7 @@
 //! The replica sink against a real server.
 
 mod delivery;
+mod enums;
 mod event;
 mod evolution;
 mod model;

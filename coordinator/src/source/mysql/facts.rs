@@ -22,6 +22,7 @@ const SETTINGS: &[&str] = &[
     "read_only",
     "log_slave_updates",
     "log_replica_updates",
+    "sql_mode",
 ];
 
 /// The server and our rights on it.

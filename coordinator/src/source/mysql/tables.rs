@@ -2,10 +2,12 @@
 //! is.
 
 use cdc_shared::config::{PipelineConfig, SignalChannel};
+use cdc_shared::mysql::quoted_table;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Row};
 
-use super::quoted_table;
+use super::changed;
+use crate::deploy::mirrored_tables;
 use crate::source::Finding;
 use crate::source::tables::{keyless, null_becomes_default, same_in_avro};
 
@@ -117,6 +119,39 @@ async fn columns(connection: &mut Conn, database: &str, table: &str) -> Result<V
         .collect())
 }
 
+/// Tables of the whole server, as far as our user sees them, with types that MariaDB's connector
+/// cannot read: it reads the definition of every table, not only of ours.
+pub(super) async fn unreadable(connection: &mut Conn) -> Result<Vec<String>, Error> {
+    connection
+        .query(
+            "SELECT DISTINCT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) FROM information_schema.COLUMNS \
+             WHERE DATA_TYPE IN ('inet4', 'inet6') ORDER BY 1",
+        )
+        .await
+}
+
+/// The generated columns of tables beside those of a key.
+pub(super) async fn generated_columns(
+    connection: &mut Conn,
+    names: &[String],
+) -> Result<Vec<String>, Error> {
+    let mut found = Vec::new();
+    for name in names {
+        let Some((database, table)) = name.split_once('.') else { continue };
+        let columns: Vec<String> = connection
+            .exec(
+                "SELECT COLUMN_NAME FROM information_schema.COLUMNS \
+                 WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND COLUMN_KEY <> 'PRI' \
+                 AND coalesce(CAST(GENERATION_EXPRESSION AS CHAR), '') <> '' \
+                 ORDER BY ORDINAL_POSITION",
+                (database, table),
+            )
+            .await?;
+        found.extend(columns.into_iter().map(|column| format!("{name}.{column}")));
+    }
+    Ok(found)
+}
+
 /// What is to be said of one table of the configuration.
 pub(super) fn judge(config: &PipelineConfig, name: &str, table: Option<&Table>) -> Vec<Finding> {
     let user = &config.source.username;
@@ -142,6 +177,9 @@ pub(super) fn judge(config: &PipelineConfig, name: &str, table: Option<&Table>) 
         );
     }
     found.extend(same_in_avro(name, table.columns.iter().map(|column| column.name.as_str())));
+    if mirrored_tables(config).contains(&table.name) {
+        found.extend(changed::names(table));
+    }
     for column in &table.columns {
         found.extend(column_value(config, table, column));
     }
@@ -167,12 +205,16 @@ fn key(config: &PipelineConfig, table: &Table) -> Vec<Finding> {
 fn column_value(config: &PipelineConfig, table: &Table, column: &Column) -> Vec<Finding> {
     let what = format!("{}.{}", table.name, column.name);
     if column.generated {
-        return vec![Finding::info(format!(
-            "column {what} is generated: the server computes it, and so must whoever copies the table"
-        ))];
+        let told = if mirrored_tables(config).contains(&table.name) {
+            "deploy has the connector leave it out"
+        } else {
+            "the server computes it, and so must whoever copies the table"
+        };
+        return vec![Finding::info(format!("column {what} is generated: {told}"))];
     }
     let default = column.default.as_ref().filter(|_| column.nullable);
-    default.and_then(|default| null_becomes_default(config, &what, default)).into_iter().collect()
+    let lost = default.and_then(|default| null_becomes_default(config, &what, default));
+    lost.into_iter().chain(changed::column(config, &what, column)).collect()
 }
 
 /// What is to be said of the signal table.

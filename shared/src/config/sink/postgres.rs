@@ -46,9 +46,10 @@ pub struct PostgresSinkConfig {
     /// Most bytes of records in one transaction.
     #[schemars(range(min = 1024))]
     pub batch_max_bytes: u64,
-    /// Longest time that the first record of a batch waits for more, in milliseconds.
+    /// Longest time that the first record of a batch waits for more, in milliseconds: 100, and 20
+    /// for `replica`, unless it is set.
     #[schemars(range(max = 3_600_000))]
-    pub flush_interval_ms: u32,
+    pub flush_interval_ms: Option<u32>,
     /// Write with `ON CONFLICT` on (`source_topic, source_partition, source_offset`).
     pub upsert: bool,
     /// What is demanded of the connection.
@@ -91,6 +92,18 @@ impl PostgresSinkConfig {
     }
 }
 
+impl PostgresSinkConfig {
+    /// [`Self::flush_interval_ms`], or what it is when it is not set: a mirror is looked at like
+    /// its source, so it waits less.
+    pub fn flush_interval(&self) -> std::time::Duration {
+        let default = match self.write_mode {
+            PostgresWriteMode::Events => 100,
+            PostgresWriteMode::Replica => 20,
+        };
+        std::time::Duration::from_millis(self.flush_interval_ms.unwrap_or(default).into())
+    }
+}
+
 impl Default for PostgresSinkConfig {
     fn default() -> Self {
         Self {
@@ -107,7 +120,7 @@ impl Default for PostgresSinkConfig {
             consistency: Consistency::Eventual,
             batch_size: 1000,
             batch_max_bytes: 8 * 1024 * 1024,
-            flush_interval_ms: 100,
+            flush_interval_ms: None,
             upsert: true,
             sslmode: SslMode::Prefer,
             ssl_ca_file: None,

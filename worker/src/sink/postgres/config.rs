@@ -62,7 +62,7 @@ impl Options {
             limits: BatchLimits {
                 rows: config.batch_size.max(1) as usize,
                 bytes: usize::try_from(config.batch_max_bytes).unwrap_or(usize::MAX),
-                age: millis(config.flush_interval_ms),
+                age: config.flush_interval(),
             },
             connect_timeout: millis(config.connect_timeout_ms),
             statement_timeout: millis(config.statement_timeout_ms),

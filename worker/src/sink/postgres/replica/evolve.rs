@@ -159,12 +159,18 @@ fn added(
             "table {}: the source filled the new column {} of its old rows by itself, and {why}",
             layout.source, column.name
         ),
-        cure: match &why.stated {
-            Some(stated) => format!(
-                "{add} DEFAULT {stated} if that is the source's default, else {add} and fill it \
-                 from the source's rows"
-            ),
-            None => format!("{add} and fill it from the source's rows"),
+        cure: {
+            let read = format!(
+                "{add}, resume, and then cdc resync FILE --sink ID --table {}, which has the \
+                 connector read the rows again",
+                layout.source
+            );
+            match &why.stated {
+                Some(stated) => format!(
+                    "{add} DEFAULT {stated} if that is the source's default, and resume; else {read}"
+                ),
+                None => read,
+            }
         },
     })?;
     Ok(match default {

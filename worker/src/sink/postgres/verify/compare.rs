@@ -7,10 +7,12 @@ use cdc_shared::task::{
 };
 
 use super::failure::TaskFailure;
-use super::plan::{Plan, SidePlan};
+use super::mysql::Documents;
+use super::plan::Plan;
 use super::query::{Key, Range};
+use super::rows::{Chunk, Rows};
 use super::settle::{Seen, Verdict};
-use super::side::{Chunk, Side};
+use super::side::{PostgresRows, Side};
 use super::{Reach, Tell};
 
 /// Rows of a chunk, where an index has the key's order.
@@ -28,14 +30,9 @@ const NAMED: usize = 20;
 /// Characters of a key's or a value's text that are shown.
 const SHOWN: usize = 200;
 
-/// The rows of a side behind a key.
-async fn behind(
-    side: &Side,
-    plan: &SidePlan,
-    after: Option<&Key>,
-    limit: usize,
-) -> Result<Chunk, TaskFailure> {
-    side.chunk(plan, &Range { after, to: None }, limit).await
+/// The rows behind a key.
+async fn behind(rows: &dyn Rows, after: Option<&Key>, limit: usize) -> Result<Chunk, TaskFailure> {
+    rows.chunk(&Range { after, to: None }, limit).await
 }
 
 /// A key that differs, how, and in which columns.
@@ -43,8 +40,10 @@ type Wrong = (Key, DifferenceKind, Vec<usize>);
 
 /// The comparison of one table.
 pub(super) struct Comparison<'c> {
-    pub(super) source: &'c Side,
-    pub(super) mirror: &'c Side,
+    source: Box<dyn Rows + 'c>,
+    mirror: Box<dyn Rows + 'c>,
+    /// The mirror's server.
+    pub(super) side: &'c Side,
     pub(super) plan: Plan,
     pub(super) reach: &'c mut dyn Reach,
     pub(super) tell: &'c Tell,
@@ -59,18 +58,25 @@ pub(super) struct Comparison<'c> {
 
 impl<'c> Comparison<'c> {
     pub(super) fn new(
-        sides: (&'c Side, &'c Side),
+        source: Box<dyn Rows + 'c>,
+        mirror: &'c Side,
         plan: Plan,
         reach: &'c mut dyn Reach,
         tell: &'c Tell,
         report: TableReport,
     ) -> Self {
         let report = TableReport { notes: plan.notes.clone(), ..report };
-        let (source, mirror) = sides;
+        let (side, rows) = (mirror, PostgresRows { side: mirror, plan: plan.mirror.clone() });
+        let mirror: Box<dyn Rows + 'c> = if plan.documents.is_empty() {
+            Box::new(rows)
+        } else {
+            Box::new(Documents { rows, columns: plan.documents.clone() })
+        };
         let suspects = Vec::new();
         Self {
             source,
             mirror,
+            side,
             plan,
             reach,
             tell,
@@ -87,9 +93,9 @@ impl<'c> Comparison<'c> {
     /// # Errors
     /// A server that does not answer, or a position that is not reached.
     pub(super) async fn run(&mut self) -> Result<(), TaskFailure> {
-        let limit = if self.plan.indexed { CHUNK } else { SORTED_CHUNK };
+        let limit = if self.plan.is_indexed() { CHUNK } else { SORTED_CHUNK };
         let mut after: Option<Key> = None;
-        let mut ahead = behind(self.source, &self.plan.source, None, limit).await?;
+        let mut ahead = behind(self.source.as_ref(), None, limit).await?;
         loop {
             let low = after.take();
             let (to, prefetched) = self.chunk(low.as_ref(), ahead, limit).await?;
@@ -103,7 +109,7 @@ impl<'c> Comparison<'c> {
             }
             ahead = match prefetched {
                 Some(next) => next,
-                None => behind(self.source, &self.plan.source, Some(&to), limit).await?,
+                None => behind(self.source.as_ref(), Some(&to), limit).await?,
             };
             after = Some(to);
         }
@@ -123,17 +129,17 @@ impl<'c> Comparison<'c> {
         let range = Range { after, to: to.as_ref() };
         let meanwhile = async {
             match &to {
-                Some(to) => behind(self.source, &self.plan.source, Some(to), limit).await.map(Some),
+                Some(to) => behind(self.source.as_ref(), Some(to), limit).await.map(Some),
                 None => Ok(None),
             }
         };
-        let mirror = self.mirror.chunk(&self.plan.mirror, &range, limit);
+        let mirror = self.mirror.chunk(&range, limit);
         let (mirror, mut next) = tokio::try_join!(mirror, meanwhile)?;
         if mirror.rows == limit as u64 && mirror.last != to {
             to = mirror.last;
             next = None;
             let range = Range { after, to: to.as_ref() };
-            source = self.source.chunk(&self.plan.source, &range, limit).await?;
+            source = self.source.chunk(&range, limit).await?;
         }
         if (source.rows, &source.hash) != (mirror.rows, &mirror.hash) {
             self.descend(&Range { after, to: to.as_ref() }, limit).await?;
@@ -147,10 +153,8 @@ impl<'c> Comparison<'c> {
     async fn descend(&mut self, range: &Range<'_>, limit: usize) -> Result<(), TaskFailure> {
         // Rows that were added since; one that does not fit is suspected and judged like any.
         let limit = 2 * limit;
-        let (source, mirror) = tokio::try_join!(
-            self.source.rows(&self.plan.source, range, limit),
-            self.mirror.rows(&self.plan.mirror, range, limit),
-        )?;
+        let (source, mirror) =
+            tokio::try_join!(self.source.rows(range, limit), self.mirror.rows(range, limit),)?;
         let mut left: HashMap<Key, i64> = mirror.into_iter().collect();
         for (key, hash) in source {
             if left.remove(&key) != Some(hash) {
@@ -204,14 +208,15 @@ impl<'c> Comparison<'c> {
     ) -> Result<Vec<(&'k Key, Seen)>, TaskFailure> {
         let keys: Vec<&Key> = open.iter().map(|(key, _)| *key).collect();
         let mut found = if of_mirror {
-            self.mirror.look_up(&self.plan.mirror, &keys).await?
+            self.mirror.look_up(&keys).await?
         } else {
-            self.source.look_up(&self.plan.source, &keys).await?
+            self.source.look_up(&keys).await?
         };
         let (mut still, mut wrong) = (Vec::new(), Vec::new());
         for (place, (key, mut seen)) in open.into_iter().enumerate() {
             let row = found.remove(&place);
-            let verdict = if of_mirror { seen.mirror(row) } else { seen.source(row) };
+            let verdict =
+                if of_mirror { seen.mirror(row) } else { seen.source(row, self.source.looks()) };
             let (kind, columns) = match verdict {
                 Verdict::Open => {
                     still.push((key, seen));
@@ -278,8 +283,8 @@ impl<'c> Comparison<'c> {
         let keys: Vec<&Key> = named.iter().map(|(key, _, _)| key).collect();
         let values = if self.show_values {
             let (source, mirror) = tokio::try_join!(
-                self.source.values(&self.plan.source, &keys, SHOWN),
-                self.mirror.values(&self.plan.mirror, &keys, SHOWN),
+                self.source.values(&keys, SHOWN),
+                self.mirror.values(&keys, SHOWN),
             )?;
             Some((source, mirror))
         } else {

@@ -8,16 +8,21 @@
 //!
 //! Both databases are read in short statements; no snapshot is held open.
 
+mod binlog;
 mod compare;
 mod failure;
 mod given_up;
+mod mysql;
 mod plan;
 mod position;
 mod query;
+mod rows;
 mod settle;
 mod shape;
 mod side;
+mod slot;
 mod sweep;
+mod upstream;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -30,6 +35,7 @@ use self::compare::Comparison;
 pub use self::failure::TaskFailure;
 use self::position::Stream;
 use self::side::Side;
+use self::upstream::{Source, Way};
 use super::name::TableName;
 use super::replica;
 use crate::source::given_up::GivenUp;
@@ -78,15 +84,20 @@ pub async fn carry_out(
 ) -> Result<(), TaskFailure> {
     let databases = Databases { source: &context.source, sink };
     let tables = tables(context)?;
-    let source = Side::source(databases.source).await?;
+    let source = Source::connect(databases.source).await?;
     let mirror = Side::mirror(databases.sink).await?;
     let config = &context.config;
     let topics = tables.iter().map(|table| (table.clone(), config.topic(table))).collect();
     let mut stream = Stream {
-        source: &source,
+        upstream: source.upstream(Way {
+            source: &context.source,
+            message_topic: format!("{}.message", config.topic_prefix),
+            sink_id: context.sink.sink_id.clone(),
+            probe: context.probe.clone(),
+            connector: &context.connector,
+            connector_name: config.connector_name(),
+        })?,
         mirror: &mirror,
-        slot: context.source.slot_name.clone(),
-        message_topic: format!("{}.message", config.topic_prefix),
         topics,
         progress: replica::progress_table(sink).map_err(TaskFailure::failed)?,
         pipeline_id: config.pipeline_id.clone(),
@@ -133,7 +144,7 @@ pub async fn compare(
     tell: &Tell,
     reports: &mut Vec<TableReport>,
 ) -> Result<(), TaskFailure> {
-    let source = Side::source(databases.source).await?;
+    let source = Source::connect(databases.source).await?;
     let mirror = Side::mirror(databases.sink).await?;
     for table in tables {
         let name = source_name(table)?;
@@ -141,16 +152,17 @@ pub async fn compare(
             .map_err(TaskFailure::failed)?;
         tell.step(&format!("{table}: waiting for the sink to reach the source's position"));
         let position = reach.reach(table, tell).await?;
-        let Some(shape) = shape::find(&source.client, &source.place, &name).await? else {
-            let message = format!("table {table} is not at {}", source.place);
+        let Some(found) = source.find(&name).await? else {
+            let message = format!("table {table} is not at {}", source.place());
             return Err(TaskFailure::failed(message).hint("check source.tables"));
         };
         let Some(copy) = shape::find(&mirror.client, &mirror.place, &target).await? else {
             reports.push(absent(&source, table, &target, &name, position).await?);
             continue;
         };
-        let plan = plan::plan(&shape, &copy)?;
-        tell.expect(shape.rows);
+        let mut plan = plan::plan(&found.shape, &copy)?;
+        let rows = source.rows(&found, &copy, &mut plan)?;
+        tell.expect(found.shape.rows);
         tell.step(&format!("{table}: comparing with {target}"));
         let report = TableReport {
             table: table.clone(),
@@ -158,7 +170,7 @@ pub async fn compare(
             position,
             ..TableReport::default()
         };
-        let mut comparison = Comparison::new((&source, &mirror), plan, reach, tell, report);
+        let mut comparison = Comparison::new(rows, &mirror, plan, reach, tell, report);
         comparison.show_values = manner.show_values;
         comparison.ghosts = manner.sweep.then(Vec::new);
         let mut outcome = comparison.run().await;
@@ -181,15 +193,13 @@ fn source_name(table: &str) -> Result<TableName, TaskFailure> {
 
 /// A mirror that is not there: made with the first row, so it lacks what the source has.
 async fn absent(
-    source: &Side,
+    source: &Source,
     table: &str,
     target: &TableName,
     name: &TableName,
     position: String,
 ) -> Result<TableReport, TaskFailure> {
-    let sql = format!("SELECT count(*) FROM {name}");
-    let rows = source.ask(&format!("count {name}"), &sql, &[]).await?;
-    let missing = rows.first().map_or(0, |row| row.get::<_, i64>(0)) as u64;
+    let missing = source.count(name).await?;
     Ok(TableReport {
         table: table.to_owned(),
         mirror: target.to_string(),

@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 
 use super::failure::TaskFailure;
+use super::mysql;
 use super::shape::{Column, Shape};
 use crate::sink::postgres::name::quote;
 
@@ -18,10 +19,13 @@ pub(super) struct Plan {
     pub(super) key: Vec<String>,
     /// Names of all compared columns.
     pub(super) columns: Vec<String>,
-    /// Whether the key's order is that of its index on both sides.
-    pub(super) indexed: bool,
+    /// Of each of the key's columns, whether both sides order it by its values. If not, it is
+    /// ordered by its text's bytes.
+    pub(super) native: Vec<bool>,
     /// What a person should know.
     pub(super) notes: Vec<String>,
+    /// Places of MySQL's JSON documents among the columns.
+    pub(super) documents: Vec<usize>,
 }
 
 /// One side of a table in SQL.
@@ -59,9 +63,9 @@ pub(super) struct KeyColumn {
 /// A table that has no key, or a mirror without the key's columns.
 pub(super) fn plan(source: &Shape, mirror: &Shape) -> Result<Plan, TaskFailure> {
     let keys = key_columns(source, mirror)?;
-    let indexed = keys.iter().all(|(s, m)| same_order(s, m));
+    let native: Vec<bool> = keys.iter().map(|(s, m)| same_order(s, m)).collect();
     let mut notes = Vec::new();
-    if !indexed {
+    if native.contains(&false) {
         notes.push(
             "the two databases order the key's texts differently: each chunk is sorted anew, \
              which takes long for a large table"
@@ -86,7 +90,10 @@ pub(super) fn plan(source: &Shape, mirror: &Shape) -> Result<Plan, TaskFailure> 
         table: shape.name.to_string(),
         key: keys
             .iter()
-            .map(|(s, m)| key_column(if mirror { m } else { s }, indexed, &texts_of(s, m, mirror)))
+            .zip(&native)
+            .map(|((s, m), native)| {
+                key_column(if mirror { m } else { s }, *native, &texts_of(s, m, mirror))
+            })
             .collect(),
         texts,
     };
@@ -95,9 +102,17 @@ pub(super) fn plan(source: &Shape, mirror: &Shape) -> Result<Plan, TaskFailure> 
         source: side(source, false, source_texts),
         mirror: side(mirror, true, mirror_texts),
         columns,
-        indexed,
+        native,
         notes,
+        documents: Vec::new(),
     })
+}
+
+impl Plan {
+    /// Whether the key's order is that of its index on both sides.
+    pub(super) fn is_indexed(&self) -> bool {
+        !self.native.contains(&false)
+    }
 }
 
 fn texts_of(source: &Column, mirror: &Column, of_mirror: bool) -> String {
@@ -131,9 +146,9 @@ fn key_columns<'s>(
         .collect()
 }
 
-fn key_column(column: &Column, indexed: bool, text: &str) -> KeyColumn {
+fn key_column(column: &Column, native: bool, text: &str) -> KeyColumn {
     let quoted = quote(&column.name);
-    let (order, bound) = if indexed {
+    let (order, bound) = if native {
         (format!("t.{quoted}"), column.bare.clone())
     } else {
         (format!("({text}) COLLATE \"C\""), "text".to_owned())
@@ -152,6 +167,7 @@ fn same_order(source: &Column, mirror: &Column) -> bool {
         "timestamp without time zone" => "timestamp",
         "timestamp with time zone" => "timestamptz",
         "bytea" => "bytea",
+        "interval" => "interval",
         "boolean" => "boolean",
         "text" | "character varying" => "text",
         _ => "",
@@ -170,6 +186,7 @@ fn texts(source: &Column, mirror: Option<&Column>) -> (String, String) {
         ("money", _) => (cast(source, "numeric"), cast(mirror, "numeric")),
         ("real", "double precision") => (cast(source, "double precision"), plain(mirror)),
         ("json", "jsonb") => (cast(source, "jsonb"), plain(mirror)),
+        (mysql::shape::JSON, _) => (plain(source), cast(mirror, "text::jsonb")),
         // A text of fixed length loses its blanks when it becomes text, another keeps them.
         ("bpchar", other) if other != "bpchar" => {
             let trimmed = |column: &Column| format!("rtrim({}, ' ')", plain(column));
@@ -222,7 +239,7 @@ mod tests {
         let columns = || vec![column("a", "bigint", Some(2)), column("b", "text", Some(1))];
         let found = plan(&shape(columns()), &shape(columns())).unwrap();
         assert_eq!(found.key, ["b", "a"]);
-        assert!(found.indexed && found.notes.is_empty());
+        assert!(found.is_indexed() && found.notes.is_empty());
         let keyless = shape(vec![column("a", "bigint", None)]);
         assert!(plan(&keyless, &keyless).unwrap_err().message.contains("no primary key"));
         let poor = shape(vec![column("a", "bigint", None)]);
@@ -234,7 +251,7 @@ mod tests {
         let of = |order: &str| Column { order: order.into(), ..column("k", "text", Some(1)) };
         let found = plan(&shape(vec![of("c de_DE 2.31")]), &shape(vec![of("c de_DE 2.36")]));
         let found = found.unwrap();
-        assert!(!found.indexed);
+        assert!(!found.is_indexed());
         assert_eq!(found.source.key[0].order, r#"(t."k"::text) COLLATE "C""#);
         assert_eq!(found.source.key[0].bound, "text");
         assert_eq!(found.notes.len(), 1);
@@ -242,12 +259,12 @@ mod tests {
             &shape(vec![column("k", "public.mood", Some(1))]),
             &shape(vec![column("k", "text", Some(1))]),
         );
-        assert!(!enums.unwrap().indexed);
+        assert!(!enums.unwrap().is_indexed());
         let wider = plan(
             &shape(vec![column("k", "integer", Some(1))]),
             &shape(vec![column("k", "bigint", Some(1))]),
         );
-        assert!(wider.unwrap().indexed);
+        assert!(wider.unwrap().is_indexed());
     }
 
     #[test]

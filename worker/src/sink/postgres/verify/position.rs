@@ -3,10 +3,7 @@
 //! Three steps, none of which reads a record:
 //!
 //! 1. Take the source's write position. Every change that was visible then lies below it.
-//! 2. Wait until the replication slot confirms more than that position: the connector confirms only what
-//!    Kafka has acknowledged, so from then on those changes are in their topic. A slot moves only
-//!    when something comes by it; on a quiet source that is a message written to the log
-//!    (`pg_logical_emit_message`), which touches no table and ends in topic `{prefix}.message`.
+//! 2. Wait until Kafka has everything up to it, which the connector knows (`slot`, `binlog`).
 //! 3. Take the ends of the topic's partitions and wait until the sink's own record has reached
 //!    each of them.
 
@@ -19,32 +16,19 @@ use tokio::time::Instant;
 
 use super::failure::TaskFailure;
 use super::side::Side;
+use super::upstream::{Arrival, LOOK, Upstream};
 use super::{Reach, Tell, given_up};
 use crate::sink::postgres::name::TableName;
 use crate::source::given_up::GivenUp;
 use crate::source::probe::{Probe, TopicEnds};
 
-/// Pause between two looks.
-const LOOK: Duration = Duration::from_millis(100);
 /// How often the step is told while nothing moves.
 const TOLD: Duration = Duration::from_secs(1);
 
-const POSITION: &str = "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
-     ELSE pg_current_wal_insert_lsn() END)::text, pg_is_in_recovery()";
-const MARK: &str = "SELECT pg_logical_emit_message(true, 'cdc-verify', $1::text)::text";
-/// Strictly behind it: a slot that was just made stands at the source's position while the
-/// connector still reads the first snapshot.
-const SLOT: &str = "SELECT confirmed_flush_lsn > $2::text::pg_lsn, confirmed_flush_lsn::text, \
-     active FROM pg_replication_slots WHERE slot_name = $1";
-
 /// The way from the source to the mirror.
 pub(super) struct Stream<'s> {
-    pub(super) source: &'s Side,
+    pub(super) upstream: Box<dyn Upstream + 's>,
     pub(super) mirror: &'s Side,
-    /// The connector's replication slot.
-    pub(super) slot: String,
-    /// The topic of messages, where a mark may be written.
-    pub(super) message_topic: String,
     /// Topic of each table.
     pub(super) topics: HashMap<String, String>,
     /// The sink's own record.
@@ -64,8 +48,8 @@ impl Reach for Stream<'_> {
             TaskFailure::failed(format!("table {table} is not one of the sink's"))
         })?;
         let deadline = Instant::now() + self.timeout;
-        let position = self.take(tell).await?;
-        self.confirmed(&position, deadline, tell).await?;
+        let position = self.upstream.take(tell).await?;
+        self.arrived(&position, deadline, tell).await?;
         let ends =
             self.probe.ends(&topic).await.map_err(|error| {
                 TaskFailure::failed(error.to_string()).hint("make Kafka reachable")
@@ -88,29 +72,8 @@ impl Reach for Stream<'_> {
 }
 
 impl Stream<'_> {
-    /// The source's position, and a mark behind it.
-    async fn take(&self, tell: &Tell) -> Result<String, TaskFailure> {
-        let rows = self.source.ask("take the position", POSITION, &[]).await?;
-        let Some(row) = rows.first() else {
-            return Err(TaskFailure::failed("the source tells no position"));
-        };
-        let (position, standby): (String, bool) = (row.get(0), row.get(1));
-        // Without its topic the connector might fail to write the message.
-        if !standby && self.probe.exists(&self.message_topic).await.unwrap_or(false) {
-            let marked =
-                self.source.ask("write a mark into the log", MARK, &[&self.sink_id]).await?;
-            return Ok(marked.first().map_or(position, |row| row.get(0)));
-        }
-        tell.step(&format!(
-            "no mark is written (topic {} does not exist, or the source is a standby): waiting \
-             for the source's own changes",
-            self.message_topic
-        ));
-        Ok(position)
-    }
-
-    /// Waits for the slot.
-    async fn confirmed(
+    /// Waits until Kafka has everything up to the position.
+    async fn arrived(
         &self,
         position: &str,
         deadline: Instant,
@@ -118,30 +81,17 @@ impl Stream<'_> {
     ) -> Result<(), TaskFailure> {
         let mut told: Option<Instant> = None;
         loop {
-            let rows = self.source.ask("look at the slot", SLOT, &[&self.slot, &position]).await?;
-            let Some(row) = rows.first() else {
-                let message =
-                    format!("{} has no replication slot {}", self.source.place, self.slot);
-                return Err(TaskFailure::failed(message).hint("cdc deploy FILE makes it"));
-            };
-            let (reached, at): (Option<bool>, Option<String>) = (row.get(0), row.get(1));
-            let active: bool = row.get(2);
-            if reached == Some(true) {
+            let Arrival::Pending(at) = self.upstream.arrived(position).await? else {
                 return Ok(());
-            }
-            let at = at.unwrap_or_else(|| "nothing".to_owned());
-            let idle = if active { "" } else { "; no connector reads it" };
-            let waiting = format!(
-                "position {position} of the source: slot {} has confirmed {at}{idle}",
-                self.slot
-            );
+            };
+            let waiting = format!("position {position} of the source: {at}");
             if Instant::now() >= deadline {
                 let message = format!("not reached in {:?}: {waiting}", self.timeout);
                 return Err(TaskFailure::not_reached(message)
                     .hint("see cdc health for the connector; a longer --timeout if it only lags"));
             }
             tell_now_and_then(tell, &mut told, &waiting);
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(self.upstream.pause()).await;
         }
     }
 

@@ -62,6 +62,28 @@ impl SidePlan {
         )
     }
 
+    /// Key and texts of each row of a range, at most `limit`.
+    pub(super) fn texts(&self, range: &Range<'_>, limit: usize) -> String {
+        format!(
+            "SELECT {keys}, ARRAY[{texts}]::text[] FROM {table} t {condition} ORDER BY {order} \
+             LIMIT {limit}",
+            keys = self.key_texts(),
+            texts = self.texts.join(", "),
+            table = self.table,
+            condition = self.condition(range),
+            order = self.order(),
+        )
+    }
+
+    /// The same as [`Self::looked_up`] with the columns' texts.
+    pub(super) fn looked_up_texts(&self) -> String {
+        format!(
+            "SELECT w.n, {VERSION}, ARRAY[{}]::text[] FROM {}",
+            self.texts.join(", "),
+            self.wanted()
+        )
+    }
+
     /// For keys given as one array of texts per column: the place of the key among them, the
     /// version of its row, and a hash (NULL for NULL) of each compared column.
     pub(super) fn looked_up(&self) -> String {

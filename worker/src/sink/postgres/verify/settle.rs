@@ -12,16 +12,22 @@
 //!   otherwise. The mirror then stands at or behind that read; had the row been changed in the
 //!   source since the mirror was first read, the mirror's row would have been written.
 //!
+//! MySQL and MariaDB tell no version of a row; there its content stands for it, which a row that is
+//! written back and forth has again. So three looks in a row must agree before such a row counts as
+//! unwritten.
+//!
 //! Whatever is equal at one moment is settled. A key that is written between all rounds stays
 //! unsettled, and is told as such.
 
-use super::side::Version;
+use super::rows::Version;
 
 /// What was last seen of one key.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
     source: Look,
     mirror: Look,
+    /// Looks in a row at which the source's row was the same, less one.
+    steady: u8,
 }
 
 /// One side of it.
@@ -65,10 +71,11 @@ pub(super) enum Verdict {
 }
 
 impl Seen {
-    /// The source as it is now.
-    pub(super) fn source(&mut self, now: Option<Version>) -> Verdict {
+    /// The source as it is now; a row counts as unwritten when it was the same at so many looks.
+    pub(super) fn source(&mut self, now: Option<Version>, looks: u8) -> Verdict {
         let before = std::mem::replace(&mut self.source, Look::at(now));
-        let unwritten = before == self.source;
+        self.steady = if before == self.source { self.steady.saturating_add(1) } else { 0 };
+        let unwritten = self.steady >= looks.saturating_sub(1).max(1);
         self.judged(unwritten && self.source.row().is_some())
     }
 
@@ -125,59 +132,75 @@ mod tests {
     #[test]
     fn a_row_that_nobody_writes_is_judged_in_one_round() {
         let mut missing = Seen::default();
-        assert_eq!(missing.source(row("s1", &[1, 2])), Verdict::Open);
+        assert_eq!(missing.source(row("s1", &[1, 2]), 2), Verdict::Open);
         assert_eq!(missing.mirror(None), Verdict::Open);
-        assert_eq!(missing.source(row("s1", &[1, 2])), Verdict::Missing);
+        assert_eq!(missing.source(row("s1", &[1, 2]), 2), Verdict::Missing);
 
         let mut changed = Seen::default();
-        changed.source(row("s1", &[1, 2]));
+        changed.source(row("s1", &[1, 2]), 2);
         changed.mirror(row("m1", &[1, 3]));
-        assert_eq!(changed.source(row("s1", &[1, 2])), Verdict::Changed(vec![1]));
+        assert_eq!(changed.source(row("s1", &[1, 2]), 2), Verdict::Changed(vec![1]));
 
         let mut extra = Seen::default();
-        extra.source(None);
+        extra.source(None, 2);
         assert_eq!(extra.mirror(row("m1", &[1])), Verdict::Open);
-        assert_eq!(extra.source(None), Verdict::Open, "it may have been there in between");
+        assert_eq!(extra.source(None, 2), Verdict::Open, "it may have been there in between");
         assert_eq!(extra.mirror(row("m1", &[1])), Verdict::Extra);
     }
 
     #[test]
     fn a_change_on_its_way_is_no_difference() {
         let mut late = Seen::default();
-        late.source(row("s1", &[1]));
+        late.source(row("s1", &[1]), 2);
         assert_eq!(late.mirror(row("m1", &[0])), Verdict::Open);
         // Changed at the source meanwhile: the mirror may have stood before or after it.
-        assert_eq!(late.source(row("s2", &[2])), Verdict::Open);
+        assert_eq!(late.source(row("s2", &[2]), 2), Verdict::Open);
         assert_eq!(late.mirror(row("m2", &[2])), Verdict::Equal);
 
         let mut ahead = Seen::default();
-        ahead.source(row("s1", &[1]));
+        ahead.source(row("s1", &[1]), 2);
         ahead.mirror(row("m1", &[2]));
-        assert_eq!(ahead.source(row("s2", &[2])), Verdict::Equal, "the mirror was ahead");
+        assert_eq!(ahead.source(row("s2", &[2]), 2), Verdict::Equal, "the mirror was ahead");
     }
 
     #[test]
     fn a_row_written_back_and_forth_stays_open() {
         let mut restless = Seen::default();
         for round in 0..10 {
-            let verdict = restless.source(row(&format!("s{round}"), &[2 * round]));
+            let verdict = restless.source(row(&format!("s{round}"), &[2 * round]), 2);
             assert_eq!(verdict, Verdict::Open);
             let verdict = restless.mirror(row(&format!("m{round}"), &[2 * round + 1]));
             assert_eq!(verdict, Verdict::Open);
         }
         // The same content in another version was written, too.
         let mut toggled = Seen::default();
-        toggled.source(row("s1", &[1]));
+        toggled.source(row("s1", &[1]), 2);
         toggled.mirror(row("m1", &[2]));
-        assert_eq!(toggled.source(row("s2", &[1])), Verdict::Open);
+        assert_eq!(toggled.source(row("s2", &[1]), 2), Verdict::Open);
         assert_eq!(toggled.mirror(row("m1", &[2])), Verdict::Changed(vec![0]));
+    }
+
+    #[test]
+    fn content_alone_proves_less_than_a_version() {
+        let mut row_without_version = Seen::default();
+        for verdict in [Verdict::Open, Verdict::Open, Verdict::Missing] {
+            assert_eq!(row_without_version.source(row("1", &[1]), 3), verdict);
+            if verdict == Verdict::Open {
+                assert_eq!(row_without_version.mirror(None), Verdict::Open);
+            }
+        }
+        let mut toggled = Seen::default();
+        for content in [1, 2, 2, 1, 1] {
+            assert_eq!(toggled.source(row("1", &[content]), 3), Verdict::Open);
+            assert_eq!(toggled.mirror(None), Verdict::Open);
+        }
     }
 
     #[test]
     fn gone_from_both_is_equal() {
         let mut gone = Seen::default();
-        gone.source(row("s1", &[1]));
+        gone.source(row("s1", &[1]), 2);
         assert_eq!(gone.mirror(None), Verdict::Open);
-        assert_eq!(gone.source(None), Verdict::Equal);
+        assert_eq!(gone.source(None, 2), Verdict::Equal);
     }
 }

@@ -1,9 +1,10 @@
-//! One of the two databases: a session in which equal values have equal texts.
+//! A PostgreSQL server, of the mirror or of the source: a session in which equal values have equal texts.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use cdc_shared::config::{PostgresSinkConfig, SourceConfig, SourceType};
+use async_trait::async_trait;
+use cdc_shared::config::{PostgresSinkConfig, SourceConfig};
 use cdc_shared::postgres::{MakeRustlsConnect, PostgresTls, base_config, describe};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row};
@@ -11,6 +12,7 @@ use tokio_postgres::{Client, Config, NoTls, Row};
 use super::failure::{self, TaskFailure};
 use super::plan::SidePlan;
 use super::query::{Key, Range};
+use super::rows::{Chunk, Rows, Version};
 
 /// Longest time for a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -34,23 +36,6 @@ pub(super) struct Side {
     pub(super) place: String,
 }
 
-/// Number of rows, sum of their hashes, and the last key of a chunk.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Chunk {
-    pub(super) rows: u64,
-    pub(super) hash: String,
-    pub(super) last: Option<Key>,
-}
-
-/// A row as it was looked up.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Version {
-    /// Changes whenever the row is written.
-    pub(super) version: String,
-    /// A hash of each compared column; `None` for NULL.
-    pub(super) cells: Vec<Option<i64>>,
-}
-
 impl Drop for Side {
     fn drop(&mut self) {
         // A task that was called off must not leave its statement running.
@@ -68,22 +53,15 @@ impl Side {
     /// Connects to the source.
     ///
     /// # Errors
-    /// A kind of source that cannot be compared, or the address and what it said.
+    /// The address and what it said.
     pub(super) async fn source(source: &SourceConfig) -> Result<Self, TaskFailure> {
-        if source.source_type != SourceType::Postgres {
-            let kind = source.source_type.name();
-            let message = format!("a {kind} source cannot be compared yet, only PostgreSQL");
-            return Err(TaskFailure::failed(message));
-        }
         let place = format!("source {}:{}/{}", source.host, source.port, source.database);
         let tls = PostgresTls::of_source(source);
         let (mode, tls) =
             tls.connector().map_err(|error| TaskFailure::failed(format!("source.ssl: {error}")))?;
         let mut config = base_config(source, "cdc-worker/verify", CONNECT);
         config.ssl_mode(mode);
-        Self::connect(&config, tls, place).await.map_err(|failure| {
-            failure.hint("the worker reads the source for this: it needs its address, user and password, and SELECT on the tables")
-        })
+        Self::connect(&config, tls, place).await
     }
 
     /// Connects to the mirror.
@@ -129,42 +107,36 @@ impl Side {
         let failed = |error| failure::database(&self.place, doing, &error);
         self.client.query(sql, parameters).await.map_err(failed)
     }
+}
 
-    /// See [`SidePlan::chunk`].
-    pub(super) async fn chunk(
-        &self,
-        plan: &SidePlan,
-        range: &Range<'_>,
-        limit: usize,
-    ) -> Result<Chunk, TaskFailure> {
-        let doing = format!("read {}", plan.table);
-        let rows = self.ask(&doing, &plan.chunk(range, limit), &range.parameters()).await?;
+/// A table of a PostgreSQL server that is compared.
+pub(super) struct PostgresRows<'s> {
+    pub(super) side: &'s Side,
+    pub(super) plan: SidePlan,
+}
+
+#[async_trait]
+impl Rows for PostgresRows<'_> {
+    async fn chunk(&self, range: &Range<'_>, limit: usize) -> Result<Chunk, TaskFailure> {
+        let doing = format!("read {}", self.plan.table);
+        let sql = self.plan.chunk(range, limit);
+        let rows = self.side.ask(&doing, &sql, &range.parameters()).await?;
         let Some(row) = rows.first() else { return Err(TaskFailure::failed(doing)) };
         let count: i64 = row.get(0);
         Ok(Chunk { rows: count as u64, hash: row.get(1), last: row.get(2) })
     }
 
-    /// Hash of each row of a range, by key.
-    pub(super) async fn rows(
-        &self,
-        plan: &SidePlan,
-        range: &Range<'_>,
-        limit: usize,
-    ) -> Result<Vec<(Key, i64)>, TaskFailure> {
-        let doing = format!("read {}", plan.table);
-        let rows = self.ask(&doing, &plan.rows(range, limit), &range.parameters()).await?;
+    async fn rows(&self, range: &Range<'_>, limit: usize) -> Result<Vec<(Key, i64)>, TaskFailure> {
+        let doing = format!("read {}", self.plan.table);
+        let sql = self.plan.rows(range, limit);
+        let rows = self.side.ask(&doing, &sql, &range.parameters()).await?;
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
-    /// The rows of some keys, by their place among them.
-    pub(super) async fn look_up(
-        &self,
-        plan: &SidePlan,
-        keys: &[&Key],
-    ) -> Result<HashMap<usize, Version>, TaskFailure> {
-        let doing = format!("read keys of {}", plan.table);
-        let arrays = columns(keys, plan.key.len());
-        let rows = self.ask(&doing, &plan.looked_up(), &borrowed(&arrays)).await?;
+    async fn look_up(&self, keys: &[&Key]) -> Result<HashMap<usize, Version>, TaskFailure> {
+        let doing = format!("read keys of {}", self.plan.table);
+        let arrays = columns(keys, self.plan.key.len());
+        let rows = self.side.ask(&doing, &self.plan.looked_up(), &borrowed(&arrays)).await?;
         let found = rows.iter().map(|row| {
             let place = row.get::<_, i64>(0) as usize - 1;
             (place, Version { version: row.get(1), cells: row.get(2) })
@@ -172,17 +144,20 @@ impl Side {
         Ok(found.collect())
     }
 
-    /// The texts of some rows, by their key's place.
-    pub(super) async fn values(
+    async fn values(
         &self,
-        plan: &SidePlan,
         keys: &[&Key],
         longest: usize,
     ) -> Result<HashMap<usize, Vec<Option<String>>>, TaskFailure> {
-        let doing = format!("read values of {}", plan.table);
-        let arrays = columns(keys, plan.key.len());
-        let rows = self.ask(&doing, &plan.values(longest), &borrowed(&arrays)).await?;
+        let doing = format!("read values of {}", self.plan.table);
+        let arrays = columns(keys, self.plan.key.len());
+        let rows = self.side.ask(&doing, &self.plan.values(longest), &borrowed(&arrays)).await?;
         Ok(rows.iter().map(|row| (row.get::<_, i64>(0) as usize - 1, row.get(1))).collect())
+    }
+
+    /// A row's version tells whether it was written.
+    fn looks(&self) -> u8 {
+        2
     }
 }
 

@@ -19,8 +19,8 @@ const AT_ONCE: usize = 1000;
 /// The mirror does not answer, or does not let us.
 pub(super) async fn sweep(comparison: &mut Comparison<'_>) -> Result<(), TaskFailure> {
     let ghosts = comparison.ghosts.take().unwrap_or_default();
-    let table = &comparison.plan.mirror.table;
-    let sql = comparison.plan.mirror.remove();
+    let plan = &comparison.plan.mirror;
+    let (table, sql) = (&plan.table, plan.remove());
     for part in ghosts.chunks(AT_ONCE) {
         comparison.tell.step(&format!(
             "{}: removing {} rows",
@@ -28,9 +28,9 @@ pub(super) async fn sweep(comparison: &mut Comparison<'_>) -> Result<(), TaskFai
             ghosts.len()
         ));
         let keys: Vec<&Key> = part.iter().map(|(key, _)| key).collect();
-        let mut arrays = columns(&keys, comparison.plan.mirror.key.len());
+        let mut arrays = columns(&keys, plan.key.len());
         arrays.push(part.iter().map(|(_, version)| version.as_str()).collect());
-        let mirror = comparison.mirror;
+        let mirror = comparison.side;
         let removed = mirror.client.execute(&sql, &borrowed(&arrays)).await.map_err(|error| {
             failure::database(&mirror.place, &format!("remove rows of {table}"), &error)
         })?;

@@ -1,0 +1,180 @@
+//! Tables of a PostgreSQL source that are more than rows and columns: partitioned ones, and columns
+//! that the server computes. Judged by `cdc verify`.
+
+use cdc_tests::judge::{self, verify};
+use cdc_tests::kafka;
+use cdc_tests::mirror::columns;
+use cdc_tests::pipeline::Pipeline;
+use cdc_tests::postgres;
+use cdc_tests::stack::Stack;
+use rdkafka::Message;
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+
+async fn create(pipeline: &mut Pipeline, statements: &str) -> Client {
+    // A slot moves with the connector's heartbeats.
+    pipeline.config["source"]["heartbeat_interval_ms"] = json!(300);
+    let source = postgres::source().await;
+    let (id, user) = (&pipeline.id, Stack::get().value("SOURCE_USER"));
+    let begin = format!("CREATE SCHEMA {id} AUTHORIZATION {user}; SET ROLE {user};");
+    source.batch_execute(&begin).await.unwrap();
+    run(&source, pipeline, statements).await;
+    source
+}
+
+async fn run(client: &Client, pipeline: &Pipeline, statements: &str) {
+    let statements = statements.replace("{id}", &pipeline.id);
+    client.batch_execute(&statements).await.unwrap_or_else(|e| panic!("{statements}: {e:?}"));
+}
+
+fn counts(end: &Value) -> [u64; 4] {
+    let report = &end["tables"][0];
+    ["rows", "missing", "extra", "changed"].map(|name| report[name].as_u64().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partitioned_table_has_one_topic_and_one_mirror() {
+    let mut pipeline = Pipeline::new("parts");
+    let source = create(
+        &mut pipeline,
+        "CREATE TABLE {id}.t (id bigint, region text, v text, PRIMARY KEY (region, id))
+             PARTITION BY LIST (region);
+         CREATE TABLE {id}.t_eu PARTITION OF {id}.t FOR VALUES IN ('eu');
+         CREATE TABLE {id}.t_us PARTITION OF {id}.t FOR VALUES IN ('us') PARTITION BY RANGE (id);
+         CREATE TABLE {id}.t_us_1 PARTITION OF {id}.t_us FOR VALUES FROM (0) TO (150);
+         CREATE TABLE {id}.t_us_2 PARTITION OF {id}.t_us FOR VALUES FROM (150) TO (100000);
+         CREATE TABLE {id}.t_rest PARTITION OF {id}.t DEFAULT;
+         INSERT INTO {id}.t SELECT i, (ARRAY['eu', 'us', 'asia'])[1 + i % 3], 'snapshot'
+         FROM generate_series(1, 300) AS i;",
+    )
+    .await;
+    pipeline.replica("mirror");
+
+    // A partition beside its table would come twice.
+    let table = pipeline.config["source"]["tables"][0].clone();
+    pipeline.config["source"]["tables"] = json!([table, format!("{}.t_us_1", pipeline.id)]);
+    let output = pipeline.cdc(&["validate", "FILE", "--connect"]).await;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("t_us_1 is a partition of"), "{said}");
+    pipeline.config["source"]["tables"] = json!([table]);
+    pipeline.cdc_ok(&["validate", "FILE", "--connect"]).await;
+    pipeline.cdc_ok(&["deploy", "FILE"]).await;
+    let _coordinator = pipeline.serve();
+    let _worker = pipeline.worker("mirror");
+    let end = judge::is_equal(&mut pipeline).await;
+    assert_eq!(counts(&end), [300, 0, 0, 0], "{end:#}");
+    let records = kafka::read_all(&pipeline.topic(), 4);
+    let rows = records.iter().filter(|record| record.payload().is_some()).count();
+    assert_eq!(rows, 300, "the snapshot has every row once");
+
+    run(
+        &source,
+        &pipeline,
+        "INSERT INTO {id}.t SELECT i, (ARRAY['eu', 'us', 'asia'])[1 + i % 3], 'new'
+         FROM generate_series(301, 400) AS i;
+         UPDATE {id}.t SET v = 'updated' WHERE id % 7 = 0;
+         UPDATE {id}.t SET region = 'us' WHERE region = 'eu' AND id % 2 = 0;
+         UPDATE {id}.t SET id = id + 1000 WHERE region = 'us' AND id < 150 AND id % 5 = 0;
+         DELETE FROM {id}.t WHERE id % 11 = 0;
+         CREATE TABLE {id}.t_old (LIKE {id}.t INCLUDING ALL);
+         ALTER TABLE {id}.t ATTACH PARTITION {id}.t_old FOR VALUES IN ('old');
+         INSERT INTO {id}.t VALUES (1, 'old', 'attached');",
+    )
+    .await;
+    let end = judge::is_equal(&mut pipeline).await;
+    assert!(counts(&end)[0] > 330, "{end:#}");
+    let others: Vec<String> = kafka::topics_with(&format!("{}.t_", pipeline.id));
+    assert!(others.is_empty(), "no partition has a topic of its own: {others:?}");
+
+    // Rows that go with their partition go without an event.
+    run(&source, &pipeline, "ALTER TABLE {id}.t DETACH PARTITION {id}.t_old").await;
+    let (code, end) = verify(&mut pipeline, &[]).await;
+    assert_eq!((code, counts(&end)[2]), (1, 1), "{end:#}");
+    pipeline.cdc_ok(&["resync", "FILE", "--sink", "mirror"]).await;
+    judge::is_equal(&mut pipeline).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_that_the_source_computes_are_left_out_or_computed_in_the_target() {
+    let mut pipeline = Pipeline::new("computed");
+    let source = create(
+        &mut pipeline,
+        "CREATE TABLE {id}.t (id bigint PRIMARY KEY, n int,
+             twice int GENERATED ALWAYS AS (n * 2) STORED, note text);
+         CREATE TABLE {id}.made (id bigint PRIMARY KEY, n int,
+             twice int GENERATED ALWAYS AS (n * 2) STORED);
+         INSERT INTO {id}.t (id, n, note) SELECT i, i, 'x' FROM generate_series(1, 20) AS i;
+         INSERT INTO {id}.made (id, n) SELECT i, i FROM generate_series(1, 20) AS i;",
+    )
+    .await;
+    let tables = ["t", "made"].map(|table| format!("{}.{table}", pipeline.id));
+    pipeline.config["source"]["tables"] = json!(tables);
+    pipeline.config["source"]["connector_properties"] =
+        json!({"column.exclude.list": "somewhere.else.secret"});
+    pipeline.replica("mirror");
+    let target = postgres::target().await;
+    let user = Stack::get().value("TARGET_USER");
+    let made = format!(
+        "CREATE SCHEMA {{id}} AUTHORIZATION {user}; SET ROLE {user};
+         CREATE TABLE {{id}}.made (id bigint PRIMARY KEY, n int,
+             twice int GENERATED ALWAYS AS (n * 2) STORED);"
+    );
+    run(&target, &pipeline, &made).await;
+    let said = pipeline.cdc_ok(&["validate", "FILE", "--connect"]).await;
+    assert!(said.contains("twice is generated: deploy has the connector leave it out"), "{said}");
+    let said = pipeline.cdc_ok(&["deploy", "FILE"]).await;
+    let left = format!("generated columns are left out of the records: {}.made.twice", pipeline.id);
+    assert!(said.contains(&left), "{said}");
+    let again = pipeline.cdc_ok(&["deploy", "FILE"]).await;
+    assert!(again.contains("unchanged"), "{again}");
+    let _coordinator = pipeline.serve();
+    let _worker = pipeline.worker("mirror");
+    judge::is_equal(&mut pipeline).await;
+    let changes = "INSERT INTO {id}.t (id, n) VALUES (100, 7); INSERT INTO {id}.made VALUES (100, 7);
+                   UPDATE {id}.t SET n = 50 WHERE id < 5; UPDATE {id}.made SET n = 50 WHERE id < 5;
+                   UPDATE {id}.t SET id = 200 WHERE id = 6; DELETE FROM {id}.t WHERE id = 7;
+                   ALTER TABLE {id}.t ADD COLUMN more int; UPDATE {id}.t SET more = 1 WHERE id = 8;";
+    run(&source, &pipeline, changes).await;
+    judge::is_equal(&mut pipeline).await;
+    let found = columns(&target, &format!("{}.t", pipeline.id)).await.unwrap();
+    assert_eq!(found, ["id", "n", "note", "more"]);
+    let sum = format!("SELECT sum(twice - 2 * n) = 0, count(twice) FROM {}.made", pipeline.id);
+    let row = target.query_one(&sum, &[]).await.unwrap();
+    assert_eq!((row.get::<_, bool>(0), row.get::<_, i64>(1)), (true, 21));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_whose_default_is_no_constant_stops_and_is_read_from_the_source() {
+    let mut pipeline = Pipeline::new("default");
+    let source = create(
+        &mut pipeline,
+        "CREATE TABLE {id}.t (id bigint PRIMARY KEY, v int);
+         INSERT INTO {id}.t SELECT i, i FROM generate_series(1, 50) AS i;",
+    )
+    .await;
+    pipeline.replica("mirror");
+    pipeline.cdc_ok(&["deploy", "FILE"]).await;
+    let _coordinator = pipeline.serve();
+    let _worker = pipeline.worker("mirror");
+    judge::is_equal(&mut pipeline).await;
+    let add = "ALTER TABLE {id}.t ADD COLUMN made timestamptz NOT NULL DEFAULT now();
+               INSERT INTO {id}.t (id, v) SELECT i, i FROM generate_series(51, 60) AS i;";
+    run(&source, &pipeline, add).await;
+    let hold = pipeline.held("mirror", "default_unknown").await;
+    let table = format!("{}.t", pipeline.id);
+    let statement =
+        format!(r#"ALTER TABLE "{0}"."t" ADD COLUMN "made" timestamp with time zone"#, pipeline.id);
+    let way_out = hold["way_out"].as_str().unwrap();
+    assert!(way_out.contains(&format!("{statement}, resume")), "{way_out}");
+    assert!(way_out.contains(&format!("cdc resync FILE --sink ID --table {table}")), "{way_out}");
+
+    let user = Stack::get().value("TARGET_USER");
+    let target = postgres::target().await;
+    run(&target, &pipeline, &format!("SET ROLE {user}; {statement}")).await;
+    pipeline.command(&["resume", "FILE", "--sink", "mirror"]).await;
+    let (code, end) = verify(&mut pipeline, &[]).await;
+    assert_eq!((code, counts(&end)), (1, [60, 0, 0, 50]), "{end:#}");
+    pipeline.cdc_ok(&["resync", "FILE", "--sink", "mirror", "--table", &table]).await;
+    judge::is_equal(&mut pipeline).await;
+}

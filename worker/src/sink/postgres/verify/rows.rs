@@ -1,0 +1,48 @@
+//! The rows of one table as one of the databases has them.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+
+use super::failure::TaskFailure;
+use super::query::{Key, Range};
+
+/// Number of rows, sum of their hashes, and the last key of a chunk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Chunk {
+    pub(super) rows: u64,
+    pub(super) hash: String,
+    pub(super) last: Option<Key>,
+}
+
+/// A row as it was looked up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Version {
+    /// Changes whenever the row is written, or at least whenever its content does.
+    pub(super) version: String,
+    /// A hash of each compared column; `None` for NULL.
+    pub(super) cells: Vec<Option<i64>>,
+}
+
+/// Reads the rows of one table. Keys and hashes are those of `query`, whatever the database.
+#[async_trait]
+pub(super) trait Rows: Send + Sync {
+    /// The rows of a range, at most `limit`, as one.
+    async fn chunk(&self, range: &Range<'_>, limit: usize) -> Result<Chunk, TaskFailure>;
+
+    /// Hash of each row of a range, by key.
+    async fn rows(&self, range: &Range<'_>, limit: usize) -> Result<Vec<(Key, i64)>, TaskFailure>;
+
+    /// The rows of some keys, by their place among them.
+    async fn look_up(&self, keys: &[&Key]) -> Result<HashMap<usize, Version>, TaskFailure>;
+
+    /// The texts of some rows, by their key's place, each cut to `longest` characters.
+    async fn values(
+        &self,
+        keys: &[&Key],
+        longest: usize,
+    ) -> Result<HashMap<usize, Vec<Option<String>>>, TaskFailure>;
+
+    /// Looks in a row at which a row must have been the same to count as unwritten.
+    fn looks(&self) -> u8;
+}
