@@ -257,8 +257,9 @@ async fn ten_schema_changes_in_a_running_stream_lose_nothing() {
 }
 
 /// What a worker may need at most, with the default limits: queues of 32 MiB, and of each of four
-/// partitions a batch of 8 MiB that is open, one under way, and its message to the server.
-const MEMORY_KIB: u64 = 200 << 10;
+/// partitions a batch of 8 MiB that is open, one under way, and its message to the server: 128 MiB, and
+/// as much again for the process itself and what the allocator has not given back yet.
+const MEMORY_KIB: u64 = 256 << 10;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wide_tables_and_large_rows_stay_within_the_memory_budget() {

@@ -13,7 +13,7 @@ use super::topic::{PARTITIONS, Topic};
 use super::{Bench, Error, Pass};
 
 const BATCH: usize = 2000;
-const MAX_BUFFERED: usize = 10_000;
+const MAX_BUFFERED: usize = 5_000;
 /// How often the sink's progress is looked at.
 pub(crate) const LOOK: Duration = Duration::from_millis(10);
 

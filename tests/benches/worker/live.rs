@@ -1,6 +1,6 @@
 //! A live source: 2,000 changes a second through Debezium, Kafka and the replica sink
-//! (`BENCH_FLUSH_MS`: its `flush_interval_ms`, 100 as by default), and how long after Kafka took a change, and after the source committed it,
-//! it could be seen in the mirror.
+//! (`BENCH_FLUSH_MS`: its `flush_interval_ms`, 20 as by default), and how long after Kafka took a
+//! change, and after the source committed it, it could be seen in the mirror.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub(crate) async fn measure() -> Result<Measured, Error> {
         ))
         .await?;
     pipeline.replica("mirror");
-    let flush = number("BENCH_FLUSH_MS", 100)?;
+    let flush = number("BENCH_FLUSH_MS", 20)?;
     pipeline.sink_mut("mirror")["postgres"]["flush_interval_ms"] = flush.into();
     pipeline.cdc_ok(&["deploy", "FILE"]).await;
     let _coordinator = pipeline.serve();

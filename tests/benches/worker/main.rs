@@ -5,7 +5,8 @@
 //!
 //! `BENCH_RECORDS` (200000) envelopes, `BENCH_PASSES` (3) passes of which the median counts,
 //! `BENCH_SINKS` (`webhook,events,replica`) what is measured; beside these `live` (the replica sink
-//! behind a live source, for `BENCH_SECONDS` (20), with `BENCH_FLUSH_MS` (100)) and `peers` (beside Debezium's JDBC sink).
+//! behind a live source, for `BENCH_SECONDS` (20), with `BENCH_FLUSH_MS` (20)) and `peers` (beside
+//! Debezium's JDBC sink).
 //! Of the replica sink: `BENCH_LOADS` (`mixed,inserts,updates,deletes,moves`), `BENCH_PARTITIONS`
 //! (4), `BENCH_ROWS` (half of the records), the rows that updates and deletes find in the table.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is the result")]
