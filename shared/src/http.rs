@@ -63,14 +63,9 @@ impl Credentials {
 /// The innermost cause of a request's failure, without the address (which the caller names) and
 /// without credentials.
 pub fn cause(error: &reqwest::Error) -> String {
-    if error.is_timeout() { "timed out".to_owned() } else { innermost(error).to_string() }
-}
-
-/// The innermost cause of an error.
-pub fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a dyn std::error::Error {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
+    if error.is_timeout() {
+        "timed out".to_owned()
+    } else {
+        crate::error::innermost(error).to_string()
     }
-    cause
 }

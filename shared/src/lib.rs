@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod envelope;
+pub mod error;
 pub mod exit;
 pub mod http;
 pub mod json;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use mysql_async::{Conn, DriverError, Error, OptsBuilder, SslOpts};
 
 use crate::config::{SourceConfig, SourceSslMode, SourceType};
+use crate::error::innermost;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -77,11 +78,7 @@ pub fn describe(error: &Error) -> String {
     if let Error::Server(server) = error {
         return format!("{} (error {})", server.message, server.code);
     }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
+    innermost(error).to_string()
 }
 
 /// An identifier in the servers' own quotes.

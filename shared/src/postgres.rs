@@ -11,6 +11,7 @@ use tokio_postgres::config::SslMode as WireMode;
 pub use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::{PostgresSinkConfig, Secret, SourceConfig, SourceSslMode, SslMode, TlsConfig};
+use crate::error::innermost;
 use crate::tls::{self, TlsError, Verify};
 
 /// What a connection needs beside the address.
@@ -110,9 +111,5 @@ pub fn describe(error: &tokio_postgres::Error) -> String {
     if let Some(server) = error.as_db_error() {
         return format!("{} (SQLSTATE {})", server.message(), server.code().code());
     }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
+    innermost(error).to_string()
 }

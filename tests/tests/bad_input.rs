@@ -101,12 +101,8 @@ async fn a_service_that_refuses_or_is_not_there_is_named_with_its_address() {
 }
 
 async fn create_table(pipeline: &Pipeline) {
-    let (id, user) = (&pipeline.id, Stack::get().value("SOURCE_USER"));
-    let create = format!(
-        "CREATE SCHEMA {id} AUTHORIZATION {user}; SET ROLE {user}; \
-         CREATE TABLE {id}.t (id bigint PRIMARY KEY, name text)"
-    );
-    postgres::source().await.batch_execute(&create).await.unwrap();
+    let create = "CREATE TABLE {id}.t (id bigint PRIMARY KEY, name text)";
+    postgres::source_with(pipeline, create).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,6 @@ use cdc_tests::kafka;
 use cdc_tests::pipeline::Pipeline;
 use cdc_tests::postgres;
 use cdc_tests::receiver::{Delivery, Receiver};
-use cdc_tests::stack::Stack;
 use cdc_tests::wait::{SOON, check, until};
 use rdkafka::Message;
 use serde_json::{Value, json};
@@ -14,12 +13,7 @@ use tokio_postgres::Client;
 
 /// The pipeline's table, with a column for everything that goes wrong easily.
 pub(crate) async fn create_table(pipeline: &Pipeline) -> Client {
-    let source = postgres::source().await;
-    let (id, user) = (&pipeline.id, Stack::get().value("SOURCE_USER"));
-    let statements = format!(
-        "CREATE SCHEMA {id} AUTHORIZATION {user};
-         SET ROLE {user};
-         CREATE TABLE {id}.t (
+    let statements = "CREATE TABLE {id}.t (
              id bigint PRIMARY KEY,
              name text,
              tier text DEFAULT 'standard',
@@ -27,10 +21,8 @@ pub(crate) async fn create_table(pipeline: &Pipeline) -> Client {
              large text
          );
          ALTER TABLE {id}.t ALTER large SET STORAGE EXTERNAL;
-         INSERT INTO {id}.t (id, name) VALUES (1, 'of the snapshot');"
-    );
-    source.batch_execute(&statements).await.unwrap();
-    source
+         INSERT INTO {id}.t (id, name) VALUES (1, 'of the snapshot');";
+    postgres::source_with(pipeline, statements).await
 }
 
 fn of_key(receiver: &Receiver, id: i64) -> Vec<Delivery> {

@@ -8,25 +8,8 @@ use cdc_tests::mirror::{columns, is_equal};
 use cdc_tests::pipeline::Pipeline;
 use cdc_tests::postgres;
 use cdc_tests::process::Process;
-use cdc_tests::stack::Stack;
 use cdc_tests::wait::{SOON, check, until};
 use tokio_postgres::Client;
-
-/// Creates the pipeline's schema at the source, and in it what the statements make (`{id}` is the
-/// schema).
-async fn create(pipeline: &Pipeline, statements: &str) -> Client {
-    let source = postgres::source().await;
-    let (id, user) = (&pipeline.id, Stack::get().value("SOURCE_USER"));
-    let begin = format!("CREATE SCHEMA {id} AUTHORIZATION {user}; SET ROLE {user};");
-    source.batch_execute(&begin).await.unwrap();
-    run(&source, pipeline, statements).await;
-    source
-}
-
-async fn run(client: &Client, pipeline: &Pipeline, statements: &str) {
-    let statements = statements.replace("{id}", &pipeline.id);
-    client.batch_execute(&statements).await.unwrap_or_else(|e| panic!("{statements}: {e:?}"));
-}
 
 /// Every change of a primary key has both its halves.
 async fn nothing_is_left(pipeline: &Pipeline, target: &Client) {
@@ -41,7 +24,7 @@ async fn nothing_is_left(pipeline: &Pipeline, target: &Client) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_mirror_has_the_sources_rows_names_and_types() {
     let mut pipeline = Pipeline::new("mirror");
-    let source = create(
+    let source = postgres::source_with(
         &pipeline,
         r#"CREATE TABLE {id}.t (
                "Region" varchar(8), id bigint, "select" integer NOT NULL DEFAULT 7,
@@ -64,7 +47,7 @@ async fn the_mirror_has_the_sources_rows_names_and_types() {
     let table = format!("{}.t", pipeline.id);
     is_equal(&source, &target, &table, SOON).await;
 
-    run(
+    postgres::run(
         &source,
         &pipeline,
         r#"INSERT INTO {id}.t VALUES ('ü', 100, 1, NULL, 12.30, 1e-20, true, -3, 0.1,
@@ -154,7 +137,7 @@ async fn workload(table: String, mut random: fastrand::Rng, stop: Arc<AtomicBool
 async fn the_mirror_is_equal_after_a_random_workload_and_whatever_is_killed() {
     let mut random = fastrand::Rng::with_seed(seed());
     let mut pipeline = Pipeline::new("chaos");
-    let source = create(
+    let source = postgres::source_with(
         &pipeline,
         "CREATE TABLE {id}.t (id bigint PRIMARY KEY, n integer, name text, large text);
          ALTER TABLE {id}.t ALTER large SET STORAGE EXTERNAL;
@@ -212,7 +195,7 @@ async fn the_mirror_is_equal_after_a_random_workload_and_whatever_is_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_schema_changes_in_a_running_stream_lose_nothing() {
     let mut pipeline = Pipeline::new("evolve");
-    let source = create(
+    let source = postgres::source_with(
         &pipeline,
         "CREATE TABLE {id}.t (id bigint PRIMARY KEY, n integer NOT NULL, name varchar(20) NOT NULL);
          INSERT INTO {id}.t SELECT i, i, 'snapshot' FROM generate_series(1, 200) AS i;",
@@ -268,7 +251,7 @@ async fn wide_tables_and_large_rows_stay_within_the_memory_budget() {
     let mut pipeline = Pipeline::new("large");
     let columns: Vec<_> = (0..COLUMNS).map(|n| format!("c{n} text")).collect();
     let values: Vec<_> = (0..COLUMNS).map(|n| format!("i || ' of {n}'")).collect();
-    let source = create(
+    let source = postgres::source_with(
         &pipeline,
         &format!(
             "CREATE TABLE {{id}}.t (id bigint PRIMARY KEY, doc text);

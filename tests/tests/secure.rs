@@ -220,13 +220,8 @@ async fn each_process_does_its_work_with_the_least_rights_in_kafka() {
     let mut pipeline = Pipeline::new("acl");
     pipeline.webhook("wh", &receiver.url()).events("ev").await;
     pipeline.config["kafka"]["topics"] = json!({"partitions": 1});
-    let (id, user) = (pipeline.id.clone(), Stack::get().value("SOURCE_USER"));
-    let create = format!(
-        "CREATE SCHEMA {id} AUTHORIZATION {user}; SET ROLE {user};
-         CREATE TABLE {id}.t (id bigint PRIMARY KEY, name text);"
-    );
-    let source = postgres::source().await;
-    source.batch_execute(&create).await.unwrap();
+    let create = "CREATE TABLE {id}.t (id bigint PRIMARY KEY, name text);";
+    let source = postgres::source_with(&pipeline, create).await;
 
     become_role(&mut pipeline, "cdc_deploy");
     let refused = pipeline.cdc(&["deploy", "FILE"]).await;
@@ -246,7 +241,7 @@ async fn each_process_does_its_work_with_the_least_rights_in_kafka() {
     .await;
     become_role(&mut pipeline, "cdc_worker");
     let workers = [pipeline.worker("wh"), pipeline.worker("ev")];
-    let insert = format!("INSERT INTO {id}.t VALUES ($1, 'x')");
+    let insert = format!("INSERT INTO {}.t VALUES ($1, 'x')", pipeline.id);
     for id in 0..3_i64 {
         source.execute(&insert, &[&id]).await.unwrap();
     }

@@ -14,17 +14,7 @@ use tokio_postgres::Client;
 async fn create(pipeline: &mut Pipeline, statements: &str) -> Client {
     // A slot moves with the connector's heartbeats.
     pipeline.config["source"]["heartbeat_interval_ms"] = json!(300);
-    let source = postgres::source().await;
-    let (id, user) = (&pipeline.id, Stack::get().value("SOURCE_USER"));
-    let begin = format!("CREATE SCHEMA {id} AUTHORIZATION {user}; SET ROLE {user};");
-    source.batch_execute(&begin).await.unwrap();
-    run(&source, pipeline, statements).await;
-    source
-}
-
-async fn run(client: &Client, pipeline: &Pipeline, statements: &str) {
-    let statements = statements.replace("{id}", &pipeline.id);
-    client.batch_execute(&statements).await.unwrap_or_else(|e| panic!("{statements}: {e:?}"));
+    postgres::source_with(pipeline, statements).await
 }
 
 fn counts(end: &Value) -> [u64; 4] {
@@ -68,7 +58,7 @@ async fn a_partitioned_table_has_one_topic_and_one_mirror() {
     let rows = records.iter().filter(|record| record.payload().is_some()).count();
     assert_eq!(rows, 300, "the snapshot has every row once");
 
-    run(
+    postgres::run(
         &source,
         &pipeline,
         "INSERT INTO {id}.t SELECT i, (ARRAY['eu', 'us', 'asia'])[1 + i % 3], 'new'
@@ -88,7 +78,7 @@ async fn a_partitioned_table_has_one_topic_and_one_mirror() {
     assert!(others.is_empty(), "no partition has a topic of its own: {others:?}");
 
     // Rows that go with their partition go without an event.
-    run(&source, &pipeline, "ALTER TABLE {id}.t DETACH PARTITION {id}.t_old").await;
+    postgres::run(&source, &pipeline, "ALTER TABLE {id}.t DETACH PARTITION {id}.t_old").await;
     let (code, end) = verify(&mut pipeline, &[]).await;
     assert_eq!((code, counts(&end)[2]), (1, 1), "{end:#}");
     pipeline.cdc_ok(&["resync", "FILE", "--sink", "mirror"]).await;
@@ -120,7 +110,7 @@ async fn columns_that_the_source_computes_are_left_out_or_computed_in_the_target
          CREATE TABLE {{id}}.made (id bigint PRIMARY KEY, n int,
              twice int GENERATED ALWAYS AS (n * 2) STORED);"
     );
-    run(&target, &pipeline, &made).await;
+    postgres::run(&target, &pipeline, &made).await;
     let said = pipeline.cdc_ok(&["validate", "FILE", "--connect"]).await;
     assert!(said.contains("twice is generated: deploy has the connector leave it out"), "{said}");
     let said = pipeline.cdc_ok(&["deploy", "FILE"]).await;
@@ -135,7 +125,7 @@ async fn columns_that_the_source_computes_are_left_out_or_computed_in_the_target
                    UPDATE {id}.t SET n = 50 WHERE id < 5; UPDATE {id}.made SET n = 50 WHERE id < 5;
                    UPDATE {id}.t SET id = 200 WHERE id = 6; DELETE FROM {id}.t WHERE id = 7;
                    ALTER TABLE {id}.t ADD COLUMN more int; UPDATE {id}.t SET more = 1 WHERE id = 8;";
-    run(&source, &pipeline, changes).await;
+    postgres::run(&source, &pipeline, changes).await;
     judge::is_equal(&mut pipeline).await;
     let found = columns(&target, &format!("{}.t", pipeline.id)).await.unwrap();
     assert_eq!(found, ["id", "n", "note", "more"]);
@@ -160,7 +150,7 @@ async fn a_column_whose_default_is_no_constant_stops_and_is_read_from_the_source
     judge::is_equal(&mut pipeline).await;
     let add = "ALTER TABLE {id}.t ADD COLUMN made timestamptz NOT NULL DEFAULT now();
                INSERT INTO {id}.t (id, v) SELECT i, i FROM generate_series(51, 60) AS i;";
-    run(&source, &pipeline, add).await;
+    postgres::run(&source, &pipeline, add).await;
     let hold = pipeline.held("mirror", "default_unknown").await;
     let table = format!("{}.t", pipeline.id);
     let statement =
@@ -171,7 +161,7 @@ async fn a_column_whose_default_is_no_constant_stops_and_is_read_from_the_source
 
     let user = Stack::get().value("TARGET_USER");
     let target = postgres::target().await;
-    run(&target, &pipeline, &format!("SET ROLE {user}; {statement}")).await;
+    postgres::run(&target, &pipeline, &format!("SET ROLE {user}; {statement}")).await;
     pipeline.command(&["resume", "FILE", "--sink", "mirror"]).await;
     let (code, end) = verify(&mut pipeline, &[]).await;
     assert_eq!((code, counts(&end)), (1, [60, 0, 0, 50]), "{end:#}");

@@ -6,7 +6,6 @@ use cdc_tests::judge::{self, outcome};
 use cdc_tests::pipeline::Pipeline;
 use cdc_tests::postgres;
 use cdc_tests::process::{Process, binary};
-use cdc_tests::stack::Stack;
 use cdc_tests::wait::{SOON, check, until};
 use serde_json::{Value, json};
 use tokio_postgres::Client;
@@ -24,19 +23,17 @@ impl Mirrored {
         let mut pipeline = Pipeline::new(name);
         // A slot moves with the connector's heartbeats.
         pipeline.config["source"]["heartbeat_interval_ms"] = json!(300);
-        let (source, target) = (postgres::source().await, postgres::target().await);
-        let (id, user) = (pipeline.id.clone(), Stack::get().value("SOURCE_USER"));
         let statements = format!(
-            "CREATE SCHEMA {id} AUTHORIZATION {user}; SET ROLE {user};
-             CREATE TABLE {id}.t (id bigint PRIMARY KEY, name text, amount numeric(12, 2),
+            "CREATE TABLE {{id}}.t (id bigint PRIMARY KEY, name text, amount numeric(12, 2),
                  at timestamptz, doc jsonb);
-             INSERT INTO {id}.t SELECT i, 'name ' || i, i, '2024-01-01', '{{\"i\": 1}}'
+             INSERT INTO {{id}}.t SELECT i, 'name ' || i, i, '2024-01-01', '{{\"i\": 1}}'
              FROM generate_series(1, {rows}) i;"
         );
-        source.batch_execute(&statements).await.unwrap();
+        let source = postgres::source_with(&pipeline, &statements).await;
+        let target = postgres::target().await;
         pipeline.replica("mirror");
         pipeline.cdc_ok(&["deploy", "FILE"]).await;
-        let table = format!("{id}.t");
+        let table = format!("{}.t", pipeline.id);
         Self { pipeline, source, target, table }
     }
 

@@ -4,8 +4,6 @@
 //! changes. The servers of MySQL and MariaDB compute them anew for all rows, without an event, when
 //! the expression changes. Whoever copies the table can compute them as well.
 
-use std::collections::BTreeSet;
-
 use cdc_shared::config::PipelineConfig;
 
 use super::connector::{Properties, table_pattern};
@@ -17,13 +15,6 @@ const EXCLUDE: &str = "column.exclude.list";
 /// Its opposite; only one of them may be set.
 const INCLUDE: &str = "column.include.list";
 
-/// Tables that a keyed sink mirrors.
-pub(crate) fn mirrored_tables(config: &PipelineConfig) -> Vec<String> {
-    let sinks = config.sinks.iter().filter(|sink| sink.enabled && sink.is_keyed());
-    let tables: BTreeSet<&String> = sinks.flat_map(|sink| config.sink_tables(sink)).collect();
-    tables.into_iter().cloned().collect()
-}
-
 /// Adds the columns to the connector's properties; the answer is what deserves a note. `existing`:
 /// the connector as it is, whose list stays when the source cannot be asked.
 pub(super) async fn leave_out(
@@ -31,7 +22,9 @@ pub(super) async fn leave_out(
     ours: &mut Properties,
     existing: Option<&Properties>,
 ) -> Result<Vec<String>, Failure> {
-    let tables = mirrored_tables(config);
+    let mirrored = |table: &&String| config.keyed_sinks_of(table).next().is_some();
+    let mut tables: Vec<String> = config.source.tables.iter().filter(mirrored).cloned().collect();
+    tables.sort_unstable();
     if tables.is_empty() || ours.contains_key(INCLUDE) {
         return Ok(Vec::new());
     }

@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use cdc_shared::config::{PipelineConfig, seconds};
 
-pub(crate) use generated::mirrored_tables;
 pub use outcome::{Change, ConnectorOutcome, DeployReport};
 pub(crate) use preflight::missing_plugins;
 pub use preflight::settings_that_lose;

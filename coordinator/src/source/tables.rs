@@ -8,7 +8,6 @@ use tokio_postgres::{Client, Error};
 use super::changed::{change, is_dropped_array};
 use super::finding::Finding;
 use super::types::is_captured;
-use crate::deploy::mirrored_tables;
 
 /// One table as the catalog describes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -207,14 +206,8 @@ fn identity(config: &PipelineConfig, table: &Table) -> Vec<Finding> {
 }
 
 /// What a table without a key means for the sinks.
-pub(super) fn keyless(config: &PipelineConfig, name: &String) -> Finding {
-    let keyed: Vec<&str> = config
-        .sinks
-        .iter()
-        .filter(|sink| sink.enabled && sink.is_keyed())
-        .filter(|sink| config.sink_tables(sink).contains(name))
-        .map(|sink| sink.sink_id.as_str())
-        .collect();
+pub(super) fn keyless(config: &PipelineConfig, name: &str) -> Finding {
+    let keyed: Vec<&str> = config.keyed_sinks_of(name).map(|sink| sink.sink_id.as_str()).collect();
     let message = format!("table {name} has no primary key: its events have no key");
     if keyed.is_empty() {
         return Finding::warning(format!(
@@ -280,7 +273,7 @@ fn column_value(config: &PipelineConfig, table: &Table, column: &Column) -> Vec<
         )));
     }
     if column.generated {
-        let told = if mirrored_tables(config).contains(&table.name) {
+        let told = if config.keyed_sinks_of(&table.name).next().is_some() {
             "deploy has the connector leave it out"
         } else {
             "it is in the snapshot's records only, not in changes"

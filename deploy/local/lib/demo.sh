@@ -1,10 +1,13 @@
 # shellcheck shell=bash
 # Starting and ending what a demo runs: the stack's services, and the pipeline's processes.
 
-# Last first: this is the order in which they are stopped.
-FLEET=(worker-analytics-mirror worker-analytics-db worker-webhook-notifications coordinator receiver)
 # In the order of the pipeline file, which is the order of their ports.
 SINKS=(webhook-notifications analytics-db analytics-mirror)
+# Last first: this is the order in which they are stopped.
+FLEET=(coordinator receiver)
+for sink in "${SINKS[@]}"; do
+  FLEET=("worker-$sink" "${FLEET[@]}")
+done
 declare -A DEMO_PORTS=(
   [CDC_LOCAL_COORDINATOR_PORT]=18090
   [CDC_LOCAL_WORKER_PORT]=18091
@@ -85,24 +88,21 @@ fleet_stop() {
 }
 
 fleet_start() {
-  local sink port name
+  local index sink name
   port_free receiver CDC_LOCAL_WEBHOOK_PORT
   port_free coordinator CDC_LOCAL_COORDINATOR_PORT
   spawn receiver "$BIN/webhook_receiver" --bind "127.0.0.1:$CDC_LOCAL_WEBHOOK_PORT" --file "$DATA/events.jsonl"
   spawn coordinator "$BIN/cdc-coordinator" serve "$PIPELINE"
-  port=$CDC_LOCAL_WORKER_PORT
-  for sink in "${SINKS[@]}"; do
-    name=CDC_LOCAL_WORKER_PORT_$((port - CDC_LOCAL_WORKER_PORT))
-    export "$name=$port"
+  for index in "${!SINKS[@]}"; do
+    sink=${SINKS[index]}
+    name=CDC_LOCAL_WORKER_PORT_$index
+    export "$name=$((CDC_LOCAL_WORKER_PORT + index))"
     port_free "worker of $sink" "$name"
     spawn "worker-$sink" "$BIN/cdc-worker" run "$PIPELINE" --sink "$sink"
-    port=$((port + 1))
   done
   await 30 "the coordinator is ready" is_ok "http://127.0.0.1:$CDC_LOCAL_COORDINATOR_PORT/readyz"
-  port=$CDC_LOCAL_WORKER_PORT
-  for sink in "${SINKS[@]}"; do
-    await 30 "the worker of $sink is ready" is_ok "http://127.0.0.1:$port/readyz"
-    port=$((port + 1))
+  for index in "${!SINKS[@]}"; do
+    await 30 "the worker of ${SINKS[index]} is ready" is_ok "http://127.0.0.1:$((CDC_LOCAL_WORKER_PORT + index))/readyz"
   done
 }
 

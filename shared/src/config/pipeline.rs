@@ -129,6 +129,12 @@ impl PipelineConfig {
         if sink.tables.is_empty() { &self.source.tables } else { &sink.tables }
     }
 
+    /// The enabled sinks that keep a table's rows by their keys.
+    pub fn keyed_sinks_of<'a>(&'a self, table: &'a str) -> impl Iterator<Item = &'a SinkConfig> {
+        let keyed = self.sinks.iter().filter(|sink| sink.enabled && sink.is_keyed());
+        keyed.filter(move |sink| self.sink_tables(sink).iter().any(|name| name == table))
+    }
+
     /// [`Self::drain_seconds`] as a duration.
     pub fn drain(&self) -> Duration {
         super::seconds(self.drain_seconds)

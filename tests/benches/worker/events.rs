@@ -10,7 +10,7 @@ use super::pipeline::{Pipeline, SinkLines};
 use super::process::{PATIENCE, Process};
 use super::table::Table;
 use super::topic::{PARTITIONS, Topic};
-use super::{Bench, Error, Pass};
+use super::{Bench, Error, Pass, Sight};
 
 const BATCH: usize = 2000;
 const MAX_BUFFERED: usize = 5_000;
@@ -85,18 +85,11 @@ async fn worker(
 ) -> Result<Pass, Error> {
     let (mut process, _) = pipeline.worker(&format!("events-{pass}"))?;
     let offsets = format!("offsets_{pass}");
-    let (first, before) = reaches(client, &offsets, 1, &mut process).await?;
-    let (last, after) = reaches(client, &offsets, topic.messages, &mut process).await?;
-    let peak = process.memory("VmHWM")?;
+    let first = reaches(client, &offsets, 1, &mut process).await?;
+    let last = reaches(client, &offsets, topic.messages, &mut process).await?;
     // Tombstones are no events: what counts is the share of the others.
     let share = topic.events.len() as f64 / topic.messages as f64;
-    let pass = Pass {
-        rate: (after - before) as f64 * share / (last - first).as_secs_f64(),
-        first: (first - process.started).as_secs_f64(),
-        peak,
-    };
-    process.stop().await?;
-    Ok(pass)
+    Pass::between(process, first, last, share).await
 }
 
 /// Waits until the sink's own record has come so far; when, and how far it was seen then.
@@ -105,7 +98,7 @@ pub(crate) async fn reaches(
     offsets: &str,
     goal: i64,
     process: &mut Process,
-) -> Result<(Instant, i64), Error> {
+) -> Result<Sight, Error> {
     let query = format!("SELECT coalesce(sum(next_offset), 0)::int8 FROM {offsets}");
     let deadline = Instant::now() + PATIENCE;
     loop {

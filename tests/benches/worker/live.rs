@@ -44,14 +44,9 @@ type Seen = HashMap<i32, Vec<(f64, i64)>>;
 pub(crate) async fn measure() -> Result<Measured, Error> {
     let seconds = number("BENCH_SECONDS", 20)?;
     let mut pipeline = Pipeline::new("live");
-    let (id, user) = (pipeline.id.clone(), Stack::get().value("SOURCE_USER"));
-    let source = postgres::source().await;
-    source
-        .batch_execute(&format!(
-            "CREATE SCHEMA {id} AUTHORIZATION {user}; SET ROLE {user}; \
-             CREATE TABLE {id}.t (id bigint PRIMARY KEY, n integer NOT NULL, note text)"
-        ))
-        .await?;
+    let id = pipeline.id.clone();
+    let create = "CREATE TABLE {id}.t (id bigint PRIMARY KEY, n integer NOT NULL, note text)";
+    let source = postgres::source_with(&pipeline, create).await;
     pipeline.replica("mirror");
     let flush = number("BENCH_FLUSH_MS", 20)?;
     pipeline.sink_mut("mirror")["postgres"]["flush_interval_ms"] = flush.into();

@@ -25,9 +25,10 @@ mod topic;
 mod webhook;
 
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use cdc_shared::config::process_variables;
+use process::Process;
 use stack::Stack;
 use table::Table;
 use topic::Topic;
@@ -42,6 +43,27 @@ struct Pass {
     first: f64,
     /// `VmHWM` at the end, in MB.
     peak: f64,
+}
+
+/// How far something was seen to have come, and when.
+type Sight = (Instant, i64);
+
+impl Pass {
+    /// Ends a process that was seen at two places of its topic; `share` of the messages count.
+    async fn between(
+        process: Process,
+        (first, before): Sight,
+        (last, after): Sight,
+        share: f64,
+    ) -> Result<Self, Error> {
+        let pass = Self {
+            rate: (after - before) as f64 * share / (last - first).as_secs_f64(),
+            first: (first - process.started).as_secs_f64(),
+            peak: process.memory("VmHWM")?,
+        };
+        process.stop().await?;
+        Ok(pass)
+    }
 }
 
 /// What is measured, and where.

@@ -7,7 +7,6 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Row};
 
 use super::changed;
-use crate::deploy::mirrored_tables;
 use crate::source::Finding;
 use crate::source::tables::{keyless, null_becomes_default, same_in_avro};
 
@@ -177,7 +176,7 @@ pub(super) fn judge(config: &PipelineConfig, name: &str, table: Option<&Table>) 
         );
     }
     found.extend(same_in_avro(name, table.columns.iter().map(|column| column.name.as_str())));
-    if mirrored_tables(config).contains(&table.name) {
+    if config.keyed_sinks_of(&table.name).next().is_some() {
         found.extend(changed::names(table));
     }
     for column in &table.columns {
@@ -205,7 +204,7 @@ fn key(config: &PipelineConfig, table: &Table) -> Vec<Finding> {
 fn column_value(config: &PipelineConfig, table: &Table, column: &Column) -> Vec<Finding> {
     let what = format!("{}.{}", table.name, column.name);
     if column.generated {
-        let told = if mirrored_tables(config).contains(&table.name) {
+        let told = if config.keyed_sinks_of(&table.name).next().is_some() {
             "deploy has the connector leave it out"
         } else {
             "the server computes it, and so must whoever copies the table"

@@ -181,17 +181,10 @@ async fn worker(
 ) -> Result<Pass, Error> {
     let (mut process, _) = pipeline.worker(mirror)?;
     let offsets = format!("{mirror}.cdc_offsets");
-    let (first, before) = reaches(client, &offsets, 1, &mut process).await?;
-    let (last, after) = reaches(client, &offsets, full.messages, &mut process).await?;
-    let peak = process.memory("VmHWM")?;
+    let first = reaches(client, &offsets, 1, &mut process).await?;
+    let last = reaches(client, &offsets, full.messages, &mut process).await?;
     let share = full.changes as f64 / full.messages as f64;
-    let pass = Pass {
-        rate: (after - before) as f64 * share / (last - first).as_secs_f64(),
-        first: (first - process.started).as_secs_f64(),
-        peak,
-    };
-    process.stop().await?;
-    Ok(pass)
+    Pass::between(process, first, last, share).await
 }
 
 /// The same changes in the same batches, from memory.

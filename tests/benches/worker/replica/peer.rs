@@ -10,7 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::load::{BATCH, Full};
 use crate::process::{PATIENCE, Process};
-use crate::{Bench, Error, Pass};
+use crate::{Bench, Error, Pass, Sight};
 
 /// Several times what it takes for a million records.
 const LONGEST: u32 = 6;
@@ -40,16 +40,10 @@ pub(super) async fn measure(
     let log = bench.folder.path().join(format!("{name}.log"));
     let mut process = Process::start_program(Path::new("java"), &arguments, log)?;
     let group = format!("connect-{name}");
-    let (first, before) = reaches(bench, &group, full, 1, &mut process).await?;
-    let (last, after) = reaches(bench, &group, full, full.messages, &mut process).await?;
+    let first = reaches(bench, &group, full, 1, &mut process).await?;
+    let last = reaches(bench, &group, full, full.messages, &mut process).await?;
     let share = full.changes as f64 / full.messages as f64;
-    let pass = Pass {
-        rate: (after - before) as f64 * share / (last - first).as_secs_f64(),
-        first: (first - process.started).as_secs_f64(),
-        peak: process.memory("VmHWM")?,
-    };
-    process.stop().await?;
-    Ok(pass)
+    Pass::between(process, first, last, share).await
 }
 
 /// The files of the worker and of the connector.
@@ -114,7 +108,7 @@ async fn reaches(
     full: &Full,
     goal: i64,
     process: &mut Process,
-) -> Result<(Instant, i64), Error> {
+) -> Result<Sight, Error> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bench.stack.kafka())
         .set("group.id", group)

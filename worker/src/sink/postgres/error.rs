@@ -4,10 +4,10 @@
 //! server's own text is left out where it may quote a value (classes 21, 22, 23, 44 and errors
 //! that triggers raise), and so is its detail, always.
 
-use std::error::Error as _;
 use std::fmt;
 use std::io;
 
+use cdc_shared::error::{caused_by, causes};
 use deadpool_postgres::{HookError, PoolError, TimeoutType};
 use tokio_postgres::error::DbError;
 
@@ -129,8 +129,8 @@ pub(super) fn from_client(place: &Place, doing: &str, error: tokio_postgres::Err
     if let Some(answer) = error.as_db_error() {
         return from_server(place, doing, answer);
     }
-    let io = chain(&error).find_map(|cause| cause.downcast_ref::<io::Error>());
-    let tls = chain(&error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
+    let io = caused_by::<io::Error>(&error);
+    let tls = caused_by::<rustls::Error>(&error);
     // The library does not show what kind of error it is other than by this text.
     let kind = error.to_string();
     let (code, hint) = if tls.is_some() || kind.contains("TLS") {
@@ -144,7 +144,7 @@ pub(super) fn from_client(place: &Place, doing: &str, error: tokio_postgres::Err
     } else {
         ("client_protocol", None)
     };
-    let text = chain(&error).last().map_or_else(|| kind.clone(), ToString::to_string);
+    let text = causes(&error).last().map_or_else(|| kind.clone(), ToString::to_string);
     let disposition = match code {
         "client_protocol" => Disposition::Fatal,
         _ => Disposition::Retry(None),
@@ -156,19 +156,6 @@ pub(super) fn from_client(place: &Place, doing: &str, error: tokio_postgres::Err
         disposition,
         source: Some(Box::new(error)),
     }
-}
-
-fn chain<'e>(
-    error: &'e tokio_postgres::Error,
-) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
-    std::iter::successors(error.source(), |cause| {
-        let cause: &'e (dyn std::error::Error + 'static) = *cause;
-        // An io::Error shows the error it wraps only here; its `source` skips one.
-        match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(wrapped) => Some(wrapped as &(dyn std::error::Error + 'static)),
-            None => cause.source(),
-        }
-    })
 }
 
 fn io_code(error: &io::Error) -> &'static str {

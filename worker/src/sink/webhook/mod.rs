@@ -37,7 +37,7 @@ use super::{BatchLimits, PartitionWriter, Sink, SinkError, retry};
 #[derive(Debug)]
 pub struct WebhookSink {
     endpoint: Arc<Endpoint>,
-    tls: TlsConnectorConfig,
+    tls: Arc<rustls::ClientConfig>,
     allow_private: bool,
 }
 
@@ -51,9 +51,6 @@ struct Endpoint {
     address: String,
 }
 
-#[derive(Clone, Debug)]
-struct TlsConnectorConfig(Arc<rustls::ClientConfig>);
-
 impl WebhookSink {
     /// From the sink's section.
     ///
@@ -63,9 +60,9 @@ impl WebhookSink {
         let options = WebhookOptions::new(config)?;
         let rustls = tls::client_config(&config.tls, Verify::Full)
             .map_err(|error| config::invalid(&error.to_string()))?;
-        let rustls = Arc::new(rustls);
         let resolver = Resolver { allow_private: config.allow_private };
-        let transport = Transport::new(&rustls, resolver, options.max_in_flight, options.timeout);
+        let transport =
+            Transport::new(rustls.clone(), resolver, options.max_in_flight, options.timeout);
         let endpoint = Endpoint {
             transport,
             gate: Gate::new(options.max_in_flight),
@@ -73,7 +70,7 @@ impl WebhookSink {
             options,
         };
         let allow_private = config.allow_private;
-        Ok(Self { endpoint: Arc::new(endpoint), tls: TlsConnectorConfig(rustls), allow_private })
+        Ok(Self { endpoint: Arc::new(endpoint), tls: Arc::new(rustls), allow_private })
     }
 
     /// Connects as a request would, without sending one.
@@ -96,7 +93,7 @@ impl WebhookSink {
         if url.scheme() == "https" {
             let name = rustls::pki_types::ServerName::try_from(host.to_owned())
                 .map_err(|error| config::invalid(&format!("url: {error}")))?;
-            let connector = TlsConnector::from(self.tls.0.clone());
+            let connector = TlsConnector::from(self.tls.clone());
             connector.connect(name, stream).await.map_err(failed)?;
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::time::{Duration, SystemTime};
 
+use cdc_shared::error::{caused_by, innermost};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{HeaderMap, RETRY_AFTER};
@@ -143,7 +144,7 @@ pub(super) fn unanswered(error: TransportError, address: &str) -> SinkError {
         TransportError::Request(error) if error.is_connect() => (connect_code(error), "connect to"),
         TransportError::Request(error) => (sent_code(error), "send a request to"),
     };
-    let message = format!("{tried} {address}: {}", cdc_shared::http::innermost(&error));
+    let message = format!("{tried} {address}: {}", innermost(&error));
     unreachable(code, message, Some(Box::new(error)))
 }
 
@@ -176,13 +177,13 @@ pub(super) fn shown_address(url: &Url) -> String {
 }
 
 fn connect_code(error: &(dyn Error + 'static)) -> &'static str {
-    if in_chain::<rustls::Error>(error).is_some() {
+    if caused_by::<rustls::Error>(error).is_some() {
         return "tls";
     }
-    if in_chain::<super::address::PrivateAddress>(error).is_some() {
+    if caused_by::<super::address::PrivateAddress>(error).is_some() {
         return "address";
     }
-    match in_chain::<std::io::Error>(error) {
+    match caused_by::<std::io::Error>(error) {
         Some(error) => io_code(error),
         None => "connect",
     }
@@ -203,29 +204,13 @@ pub(super) fn io_code(error: &std::io::Error) -> &'static str {
 }
 
 fn sent_code(error: &(dyn Error + 'static)) -> &'static str {
-    if in_chain::<std::io::Error>(error).is_some() {
+    if caused_by::<std::io::Error>(error).is_some() {
         return "connection_reset";
     }
-    match in_chain::<hyper::Error>(error) {
+    match caused_by::<hyper::Error>(error) {
         Some(error) if error.is_parse() => "http",
         _ => "connection_closed",
     }
-}
-
-fn in_chain<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    let mut next = error.source();
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<E>() {
-            return Some(found);
-        }
-        // The `source` of an I/O error leaves out the error that it carries.
-        let carried = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        next = match carried {
-            Some(carried) => Some(carried),
-            None => error.source(),
-        };
-    }
-    None
 }
 
 #[cfg(test)]

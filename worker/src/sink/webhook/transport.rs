@@ -2,7 +2,6 @@
 //! all that this sink does, and it pays for what `reqwest` adds to each (redirects, the address
 //! parsed again).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -45,7 +44,7 @@ impl Transport {
     /// Keeps up to `max_idle` connections; `timeout` is that of one attempt, up to the head of its
     /// answer.
     pub(super) fn new(
-        tls: &Arc<rustls::ClientConfig>,
+        tls: rustls::ClientConfig,
         resolver: Resolver,
         max_idle: usize,
         timeout: Duration,
@@ -56,7 +55,7 @@ impl Transport {
         tcp.set_keepalive(Some(KEEPALIVE));
         tcp.set_connect_timeout(Some(timeout.min(CONNECT)));
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(rustls::ClientConfig::clone(tls))
+            .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
             .enable_http2()

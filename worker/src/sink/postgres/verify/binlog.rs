@@ -124,7 +124,7 @@ impl<'s> Binlog<'s> {
             SourceType::Mariadb => "SELECT @@global.gtid_binlog_pos",
             _ => "SELECT IF(@@global.gtid_mode = 'ON', @@global.gtid_executed, '')",
         };
-        let row = self.server.first("take the position", sql).await?;
+        let row = self.server.ask("take the position", sql, Vec::new()).await?;
         let set = row.and_then(|row| row.get::<Option<String>, _>(0).flatten());
         // Line by line, one server's transactions each.
         Ok(set.map(|set| set.replace(['\n', ' '], "")).filter(|set| !set.is_empty()))

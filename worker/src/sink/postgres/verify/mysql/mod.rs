@@ -81,12 +81,6 @@ impl Server {
         Ok(Self { connection: Mutex::new(connection), place })
     }
 
-    /// The first row of an answer, its values as texts.
-    pub(super) async fn first(&self, doing: &str, sql: &str) -> Result<Option<Row>, TaskFailure> {
-        let answer = self.connection.lock().await.query_first(sql).await;
-        answer.map_err(|error| database(&self.place, doing, &error))
-    }
-
     /// File and offset of the binlog, which has another name from MySQL 8.2 on.
     pub(super) async fn binlog_status(&self) -> Result<Option<Row>, TaskFailure> {
         let mut connection = self.connection.lock().await;
@@ -154,10 +148,14 @@ impl Server {
     /// # Errors
     /// The server does not answer.
     pub(super) async fn count(&self, name: &TableName) -> Result<u64, TaskFailure> {
-        let sql = format!("SELECT COUNT(*) FROM {}.{}", quoted(&name.schema), quoted(&name.table));
+        let sql = format!("SELECT COUNT(*) FROM {}", quoted_name(name));
         let row = self.ask(&format!("count {}", readable(name)), &sql, Vec::new()).await?;
         Ok(row.and_then(|row| row.get(0)).unwrap_or(0))
     }
+}
+
+fn quoted_name(name: &TableName) -> String {
+    format!("{}.{}", quoted(&name.schema), quoted(&name.table))
 }
 
 fn readable(name: &TableName) -> String {

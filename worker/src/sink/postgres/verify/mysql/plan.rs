@@ -87,7 +87,7 @@ impl TablePlan {
                 plan.notes.push(why);
             }
         }
-        let table = format!("{}.{}", quoted(&shape.name.schema), quoted(&shape.name.table));
+        let table = super::quoted_name(&shape.name);
         Ok(Self { table, key, columns })
     }
 }
