@@ -138,6 +138,8 @@ check_null() {
 show_mirror() {
   local code=0
   heading "The mirror: the source's tables, typed, in the schema mirror"
+  # A coordinator that has just begun to lead hears of its workers with their next heartbeats.
+  await 30 "the coordinator knows the mirror's worker" mirror_has_worker
   "$BIN/cdc" verify "$PIPELINE" --sink analytics-mirror --timeout 60 || code=$?
   ((code == 0)) || fail 70 "cdc verify ended with exit code $code: the mirror is not what the source is"
   target_value "SELECT c.id, c.name, c.newsletter, c.tier, c.balance, c.tags, count(o.id) AS orders, sum(o.amount) AS amount
@@ -146,10 +148,19 @@ show_mirror() {
     sed 's/^/    /'
 }
 
-lag_is_zero() {
+# health_says CONDITION...: whether health, as it is now, fulfils a condition of jq.
+health_says() {
   "$BIN/cdc-coordinator" health "$PIPELINE" --json >"$DATA/health.json" 2>/dev/null || true
-  jq -e --argjson sinks "${#SINKS[@]}" '(.sinks | length == $sinks) and all(.sinks[]; .lag_records == 0) and all(.consumer_lag[]; .lag == 0)
-    and .verdict == "ok"' "$DATA/health.json" >/dev/null 2>&1
+  jq -e "$@" "$DATA/health.json" >/dev/null 2>&1
+}
+
+mirror_has_worker() {
+  health_says 'any(.sinks[]; .sink_id == "analytics-mirror" and (.workers | length > 0))'
+}
+
+lag_is_zero() {
+  health_says --argjson sinks "${#SINKS[@]}" '(.sinks | length == $sinks) and all(.sinks[]; .lag_records == 0)
+    and all(.consumer_lag[]; .lag == 0) and .verdict == "ok"'
 }
 
 show_health() {
