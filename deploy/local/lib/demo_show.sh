@@ -148,19 +148,20 @@ show_mirror() {
     sed 's/^/    /'
 }
 
-# health_says CONDITION...: whether health, as it is now, fulfils a condition of jq.
-health_says() {
+# Leaves health, as it is now, in a file.
+ask_health() {
   "$BIN/cdc-coordinator" health "$PIPELINE" --json >"$DATA/health.json" 2>/dev/null || true
-  jq -e "$@" "$DATA/health.json" >/dev/null 2>&1
 }
 
 mirror_has_worker() {
-  health_says 'any(.sinks[]; .sink_id == "analytics-mirror" and (.workers | length > 0))'
+  ask_health
+  jq -e 'any(.sinks[]; .sink_id == "analytics-mirror" and (.workers | length > 0))' "$DATA/health.json" >/dev/null 2>&1
 }
 
 lag_is_zero() {
-  health_says --argjson sinks "${#SINKS[@]}" '(.sinks | length == $sinks) and all(.sinks[]; .lag_records == 0)
-    and all(.consumer_lag[]; .lag == 0) and .verdict == "ok"'
+  ask_health
+  jq -e --argjson sinks "${#SINKS[@]}" '(.sinks | length == $sinks) and all(.sinks[]; .lag_records == 0) and all(.consumer_lag[]; .lag == 0)
+    and .verdict == "ok"' "$DATA/health.json" >/dev/null 2>&1
 }
 
 show_health() {
