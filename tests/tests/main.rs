@@ -6,6 +6,7 @@
 mod away;
 mod bad_input;
 mod between;
+mod between_replica;
 mod control;
 mod crash;
 mod groups;
@@ -16,6 +17,7 @@ mod mysql;
 mod records;
 mod rejects;
 mod replica;
+mod restored;
 mod secure;
 mod signals;
 mod start;
