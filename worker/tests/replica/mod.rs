@@ -1,6 +1,7 @@
 //! The replica sink against a real server.
 
 mod delivery;
+mod errors;
 mod event;
 mod evolution;
 mod model;

@@ -16,6 +16,7 @@ use super::param::ColumnParam;
 use super::record;
 use super::segment::{Segment, State, row_missing_text};
 use super::statement::Accepted;
+use super::writer::TRUNCATE_WAY_OUT;
 use crate::sink::postgres::database::Connection;
 use crate::sink::postgres::error;
 use crate::sink::postgres::flight::Outcome;
@@ -64,7 +65,8 @@ pub(super) struct Delivery {
 }
 
 /// What came of a transaction.
-enum Written {
+#[derive(Debug)]
+pub(super) enum Written {
     Hit,
     Missed,
     /// Rolled back: the other half of a change of the primary key is not there yet.
@@ -80,16 +82,16 @@ impl Written {
 }
 
 /// A segment's rows by what is to be done.
-struct Sorted {
+pub(super) struct Sorted {
     deleted: Vec<u32>,
     whole: Vec<u32>,
     /// Rows that leave the same columns as they are.
     partial: Vec<(Vec<usize>, Vec<u32>)>,
-    moves: bool,
+    pub(super) moves: bool,
 }
 
 impl Sorted {
-    fn of(segment: &Segment) -> Self {
+    pub(super) fn of(segment: &Segment) -> Self {
         let mut sorted =
             Self { deleted: Vec::new(), whole: Vec::new(), partial: Vec::new(), moves: false };
         for at in segment.sorted() {
@@ -282,27 +284,7 @@ impl Delivery {
         if !self.advance(transaction, accepted).await? {
             return Ok(Written::Missed);
         }
-        let handing = self.handing(accepted, segment);
-        handing.save(transaction, true).await?;
-        let key = &accepted.layout.key;
-        execute(transaction, &accepted.delete(), &params(segment, &sorted.deleted, key)).await?;
-        let whole = params(segment, &sorted.whole, &accepted.written_columns());
-        execute(transaction, &accepted.upsert(), &whole).await?;
-        for (missing, rows) in &sorted.partial {
-            let params = params(segment, rows, &accepted.present(missing));
-            let hit = execute(transaction, &accepted.update(missing), &params).await?;
-            if hit != rows.len() as u64 {
-                return Ok(Written::RowMissing);
-            }
-        }
-        if !sorted.moves {
-            return Ok(Written::Hit);
-        }
-        Ok(match handing.take(transaction).await? {
-            Handover::Done => Written::Hit,
-            Handover::TooEarly => Written::TooEarly,
-            Handover::Lost => Written::RowMissing,
-        })
+        write_rows(transaction, &self.handing(accepted, segment), sorted).await
     }
 
     async fn empty(
@@ -318,9 +300,8 @@ impl Delivery {
                  the truncate and the changes in the others is not known",
                 self.tp.topic
             );
-            let cure = "set truncate: ignore (the mirror keeps its rows), or empty the mirror by \
-                        hand once every partition has come as far, and skip the record";
-            let error = error::refused(&options.place, "truncate", &why, cure.to_owned());
+            let cure = TRUNCATE_WAY_OUT.to_owned();
+            let error = error::refused(&options.place, "truncate", &why, cure);
             return Err(SinkError { disposition: Disposition::RejectAndStop, ..error });
         }
         let step = Step::new(options, &self.tp, &self.expected, &self.covers);
@@ -364,9 +345,9 @@ impl Delivery {
         );
         let cure = format!(
             "wait until every partition of the topic is held by this or has nothing left (cdc \
-             status), then UPDATE {} SET key_schema = {new} WHERE topic = '{}' AND key_schema = \
-             {old}",
-            options.progress, self.tp.topic
+             status), then UPDATE {} SET key_schema = {new} WHERE pipeline_id = '{}' AND sink_id = \
+             '{}' AND topic = '{}' AND key_schema = {old}",
+            options.progress, options.pipeline_id, options.sink_id, self.tp.topic
         );
         Err(error::refused(&options.place, "key_schema_changed", &why, cure))
     }
@@ -417,6 +398,35 @@ impl Delivery {
         }
         error
     }
+}
+
+/// Writes the rows of a segment, in a transaction that has moved the sink's record.
+pub(super) async fn write_rows(
+    transaction: &Transaction<'_>,
+    handing: &Handing<'_>,
+    sorted: &Sorted,
+) -> Result<Written, tokio_postgres::Error> {
+    let (accepted, segment) = (handing.accepted, handing.segment);
+    handing.save(transaction, true).await?;
+    let key = &accepted.layout.key;
+    execute(transaction, &accepted.delete(), &params(segment, &sorted.deleted, key)).await?;
+    let whole = params(segment, &sorted.whole, &accepted.written_columns());
+    execute(transaction, &accepted.upsert(), &whole).await?;
+    for (missing, rows) in &sorted.partial {
+        let params = params(segment, rows, &accepted.present(missing));
+        let hit = execute(transaction, &accepted.update(missing), &params).await?;
+        if hit != rows.len() as u64 {
+            return Ok(Written::RowMissing);
+        }
+    }
+    if !sorted.moves {
+        return Ok(Written::Hit);
+    }
+    Ok(match handing.take(transaction).await? {
+        Handover::Done => Written::Hit,
+        Handover::TooEarly => Written::TooEarly,
+        Handover::Lost => Written::RowMissing,
+    })
 }
 
 async fn execute(
