@@ -16,7 +16,7 @@
 //! were delivered before, and records may lack an end that was passed before. What the log held
 //! when the session began ([`Horizon`]) says when nothing more can come.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use cdc_shared::envelope::TransactionId;
@@ -115,7 +115,11 @@ pub struct Assembler<T> {
     begun: HashMap<TransactionId, i64>,
     /// The transaction topic was read up to here.
     marks_read: i64,
-    done: Recent,
+    done: Recent<()>,
+    /// Of those, which ended though records may still have been on their way.
+    short: Recent<()>,
+    /// Records of each topic that went alone, of transactions whose end was not read yet.
+    alone: Recent<Vec<(usize, u64)>>,
     horizon: Horizon,
 }
 
@@ -129,6 +133,8 @@ impl<T> Assembler<T> {
             begun: HashMap::new(),
             marks_read: 0,
             done: Recent::default(),
+            short: Recent::default(),
+            alone: Recent::default(),
             horizon,
         }
     }
@@ -246,7 +252,12 @@ impl<T> Assembler<T> {
     pub fn next(&mut self, patient: bool) -> Option<Group<T>> {
         for partition in 0..self.queues.len() {
             if self.goes_alone(partition, patient) {
-                let run = self.queues.get_mut(partition)?.runs.pop_front()?;
+                let queue = self.queues.get_mut(partition)?;
+                let (topic, run) = (queue.topic, queue.runs.pop_front()?);
+                let is_new = |transaction: &&TransactionId| !self.done.contains(transaction);
+                if let Some(transaction) = run.transaction.as_ref().filter(is_new) {
+                    self.alone.entry(transaction).push((topic, run.counted));
+                }
                 return Some(Group { runs: vec![(partition, run)], end: None });
             }
         }
@@ -255,16 +266,25 @@ impl<T> Assembler<T> {
         if !(is_repeated || self.is_complete(&end, patient)) {
             return None;
         }
+        // What followed a repetition is in the sink.
+        let is_dropped = is_repeated && !self.short.contains(&end.transaction);
+        if !is_repeated && self.lacking(&end).is_some() {
+            self.short.entry(&end.transaction);
+        }
         self.ends.pop_front();
         self.begun.remove(&end.transaction);
         let mut runs = Vec::new();
         for (partition, queue) in self.queues.iter_mut().enumerate() {
             let is_of = |run: &mut Run<T>| run.transaction.as_ref() == Some(&end.transaction);
-            if let Some(run) = queue.runs.pop_front_if(is_of) {
+            if let Some(mut run) = queue.runs.pop_front_if(is_of) {
+                if is_dropped {
+                    run.records.clear();
+                }
                 runs.push((partition, run));
             }
         }
-        self.done.insert(end.transaction);
+        self.alone.remove(&end.transaction);
+        self.done.entry(&end.transaction);
         Some(Group { runs, end: Some(end.offset) })
     }
 
@@ -275,8 +295,10 @@ impl<T> Assembler<T> {
         let Some(transaction) = run.transaction.clone() else { return true };
         let is_awaited = || self.ends.iter().any(|end| end.transaction == transaction);
         if self.done.contains(&transaction) && !is_awaited() {
-            // Sent again by a connector that was restarted. What followed it is in the sink.
-            run.records.clear();
+            if !self.short.contains(&transaction) {
+                // Sent again by a connector that was restarted. What followed it is in the sink.
+                run.records.clear();
+            }
             return true;
         }
         // Its end was passed before the session began.
@@ -302,11 +324,12 @@ impl<T> Assembler<T> {
 
     fn counted(&self, end: &End, topic: usize) -> u64 {
         let heads = self.queues.iter().filter(|queue| queue.topic == topic);
-        heads
+        let heads = heads
             .filter_map(|queue| queue.runs.front())
-            .filter(|run| run.transaction.as_ref() == Some(&end.transaction))
-            .map(|run| run.counted)
-            .sum()
+            .filter(|run| run.transaction.as_ref() == Some(&end.transaction));
+        let alone = self.alone.get(&end.transaction).into_iter().flatten();
+        let alone = alone.filter(|(of, _)| *of == topic).map(|(_, count)| *count);
+        heads.map(|run| run.counted).chain(alone).sum()
     }
 
     /// Whether records of a transaction may still be on their way. What began within the session
@@ -353,29 +376,46 @@ impl<T> Assembler<T> {
     }
 }
 
-/// The latest transactions that were delivered.
-#[derive(Debug, Default)]
-struct Recent {
-    set: HashSet<Arc<TransactionId>>,
+/// Something about the latest transactions.
+#[derive(Debug)]
+struct Recent<V> {
+    known: HashMap<Arc<TransactionId>, V>,
     order: VecDeque<Arc<TransactionId>>,
 }
 
-impl Recent {
-    fn insert(&mut self, transaction: TransactionId) {
-        let transaction = Arc::new(transaction);
-        if !self.set.insert(transaction.clone()) {
-            return;
+impl<V> Default for Recent<V> {
+    fn default() -> Self {
+        Self { known: HashMap::new(), order: VecDeque::new() }
+    }
+}
+
+impl<V: Default> Recent<V> {
+    /// What is known of a transaction; of a new one the default.
+    fn entry(&mut self, transaction: &TransactionId) -> &mut V {
+        if !self.known.contains_key(transaction) {
+            let new = Arc::new(transaction.clone());
+            self.order.push_back(new.clone());
+            self.known.insert(new, V::default());
+            if self.order.len() > REMEMBERED
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.known.remove(&oldest);
+            }
         }
-        self.order.push_back(transaction);
-        if self.order.len() > REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.set.remove(&oldest);
-        }
+        self.known.entry(Arc::new(transaction.clone())).or_default()
+    }
+
+    fn get(&self, transaction: &TransactionId) -> Option<&V> {
+        self.known.get(transaction)
     }
 
     fn contains(&self, transaction: &TransactionId) -> bool {
-        self.set.contains(transaction)
+        self.known.contains_key(transaction)
+    }
+
+    /// Its place among the latest is kept: it ages with the others.
+    fn remove(&mut self, transaction: &TransactionId) {
+        self.known.remove(transaction);
     }
 }
 

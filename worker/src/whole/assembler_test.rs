@@ -177,6 +177,7 @@ proptest! {
         (snapshot, transactions) in history(),
         from in [0_usize..20, 0..20, 0..20, 0..20],
         later in vec(vec(0_usize..3, 1..6), 0..4),
+        seen in [0_usize..40, 0..40, 0..40, 0..40],
         choices in vec(0_usize..4, 50..200),
     ) {
         prop_assume!((0..4).all(|log| choices.contains(&log)));
@@ -189,10 +190,17 @@ proptest! {
         prop_assert!(logs.len() >= before.len());
         let from: Vec<usize> = from.iter().zip(ends).map(|(from, end)| *from.min(&end)).collect();
         let from: [usize; 4] = from.try_into().unwrap();
-        let horizon = Horizon {
-            marks: (ends[3] as i64, ends[3] as i64),
-            partitions: ends[..3].iter().map(|end| *end as i64).collect(),
-        };
+        // What was visible when the ends were asked for, in each log for itself; of what was
+        // delivered before, the begin.
+        let delivered = before.logs[..3].iter().zip(from).flat_map(|(log, from)| &log[..from]);
+        let begun = delivered.filter_map(|arrival| match arrival {
+            Arrival::Record(_, _, Some((number, _))) => Some(2 * number + 1),
+            _ => None,
+        });
+        let least = begun.max().unwrap_or(0).max(from[3]);
+        let marks = seen[3].clamp(least, ends[3]) as i64;
+        let end = |log: usize| seen[log].clamp(from[log], ends[log]) as i64;
+        let horizon = Horizon { marks: (marks, marks), partitions: (0..3).map(end).collect() };
         let out = run(&logs, from, horizon, &choices);
         for (partition, log) in logs.logs[..3].iter().enumerate() {
             let left: Vec<_> = (from[partition] as i64..log.len() as i64).collect();

@@ -32,6 +32,10 @@ pub(super) const POSITION_INTERVAL: Duration = Duration::from_secs(1);
 const REPORT_PAUSE: Duration = Duration::from_millis(100);
 /// How long records or marks that may have been passed before the session are waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// What a connector commits at once becomes visible in each partition for itself, one after the
+/// other; this much later it is in all of them. A longer delay costs no record: a transaction at
+/// the beginning of the session may come in parts then.
+const SETTLE: Duration = Duration::from_millis(500);
 /// Marks read ahead of what they wait for.
 pub(super) const MARKS_AHEAD: usize = 10_000;
 
@@ -178,10 +182,12 @@ impl WholeTask {
             Ok::<i64, String>(ends.high.get(partition as usize).copied().unwrap_or(0))
         };
         let before = end(&self.options.marks, 0).await?;
+        tokio::time::sleep(SETTLE).await;
         let mut partitions = Vec::new();
         for part in tables(parts) {
             partitions.push(end(&part.tp().topic, part.tp().partition).await?);
         }
+        tokio::time::sleep(SETTLE).await;
         let after = end(&self.options.marks, 0).await?;
         Ok(Horizon { marks: (before, after), partitions })
     }
