@@ -36,12 +36,12 @@ async fn a_new_schema_of_the_key_stops_before_it_and_the_way_out_loses_nothing()
     let topic = pipeline.topic();
     until("each partition is held by it or has nothing left", SOON, async || {
         let health = pipeline.sink_health("mirror").await?;
-        let held = health["holds"].as_array().map_or(0, Vec::len);
+        let count = health["holds"].as_array().map_or(0, Vec::len);
         let ends = format!("SELECT \"partition\", next_offset FROM {id}.cdc_offsets");
         let rows = target.query(&ends, &[]).await.map_err(|error| error.to_string())?;
         let at_end =
             rows.iter().filter(|row| kafka::bounds(&topic, row.get(0)).1 == row.get::<_, i64>(1));
-        check(held + at_end.count() == 4, health.to_string())
+        check(count + at_end.count() == 4, health.to_string())
     })
     .await;
     // Nothing of the new key is in, everything of the old one is.

@@ -156,16 +156,7 @@ impl Worker {
             sink_id: sink_id.clone(),
         });
         self.watch_control(control);
-        let supervisor = Supervisor::new(shared, source_events, fatal_events);
-        let supervisor = match self.whole_options() {
-            Some(options) => {
-                let (status, last) = (self.status.clone(), self.last.clone());
-                let leads = leader::join(kafka, &group, &options.marks, status, last)
-                    .map_err(|error| setting(&error))?;
-                supervisor.whole(options, leads)
-            }
-            None => supervisor,
-        };
+        let supervisor = self.whole(Supervisor::new(shared, source_events, fatal_events))?;
         let outcome = self.supervise(supervisor, stops, drain).await;
         if outcome.is_ok() {
             // The thread ends after its last commit.
@@ -186,6 +177,16 @@ impl Worker {
             control: control.clone(),
             status: self.status.clone(),
         }
+    }
+
+    /// Has one task deliver whole transactions, where the sink is set to it.
+    fn whole(&self, supervisor: Supervisor) -> Result<Supervisor, Failure> {
+        let Some(options) = self.whole_options() else { return Ok(supervisor) };
+        let (status, last) = (self.status.clone(), self.last.clone());
+        let group = self.config.sink_group(&self.sink_config.sink_id);
+        let leads = leader::join(&self.config.kafka, &group, &options.marks, status, last)
+            .map_err(|error| Failure::Setting(error.to_string()))?;
+        Ok(supervisor.whole(options, leads))
     }
 
     /// Where the sink delivers whole transactions: what that needs.

@@ -275,8 +275,10 @@ impl<T> Assembler<T> {
         self.begun.remove(&end.transaction);
         let mut runs = Vec::new();
         for (partition, queue) in self.queues.iter_mut().enumerate() {
-            let is_of = |run: &mut Run<T>| run.transaction.as_ref() == Some(&end.transaction);
-            if let Some(mut run) = queue.runs.pop_front_if(is_of) {
+            let is_of = |run: &Run<T>| run.transaction.as_ref() == Some(&end.transaction);
+            if queue.runs.front().is_some_and(is_of)
+                && let Some(mut run) = queue.runs.pop_front()
+            {
                 if is_dropped {
                     run.records.clear();
                 }

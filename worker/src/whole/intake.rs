@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cdc_shared::avro::{CellBuf, frame};
-use cdc_shared::envelope::{Mark, TransactionId, ValueSchema};
+use cdc_shared::envelope::{Envelope, Mark, TransactionId, ValueSchema};
 use cdc_shared::registry::Registry;
 
 use super::assembler::Label;
@@ -39,10 +39,10 @@ pub(super) fn change(
     let mut label = None;
     let outcome = decoder.offer(record, registry, filter, |change| {
         let envelope = change.envelope.as_ref();
-        let id = envelope.and_then(|envelope| envelope.transaction_id());
+        let id = envelope.and_then(Envelope::transaction_id);
         label = id.map(|id| Label {
             transaction: TransactionId::of(id),
-            order: envelope.and_then(|envelope| envelope.transaction_order()).unwrap_or(1),
+            order: envelope.and_then(Envelope::transaction_order).unwrap_or(1),
         });
         Ok(())
     });

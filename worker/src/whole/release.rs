@@ -98,7 +98,7 @@ impl ChangeReader for PartReader<'_> {
                 self.reader = Some(Reader::new(list));
                 continue;
             };
-            let Some(record) = reader.next().map_err(Unread::Lost)? else {
+            let Some(record) = reader.advance().map_err(Unread::Lost)? else {
                 self.reader = None;
                 continue;
             };

@@ -113,7 +113,7 @@ impl<'s> Reader<'s> {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn next(&mut self) -> io::Result<Option<&Record>> {
+    pub fn advance(&mut self) -> io::Result<Option<&Record>> {
         if self.range.is_none() {
             match self.stored.next() {
                 None => return Ok(None),
@@ -247,12 +247,12 @@ mod tests {
             assert_eq!(first.len(), 62, "neighbours in the file are one");
             let mut reader = Reader::new(&first);
             for offset in 0..=400 {
-                assert_eq!(shown(reader.next().unwrap().unwrap()), shown(&record(offset)));
+                assert_eq!(shown(reader.advance().unwrap().unwrap()), shown(&record(offset)));
             }
-            assert!(reader.next().unwrap().is_none());
+            assert!(reader.advance().unwrap().is_none());
             let mut reader = Reader::new(&second);
-            assert_eq!(shown(reader.next().unwrap().unwrap()), shown(&record(1000)));
-            assert!(reader.next().unwrap().is_none());
+            assert_eq!(shown(reader.advance().unwrap().unwrap()), shown(&record(1000)));
+            assert!(reader.advance().unwrap().is_none());
         }
         let end = spill.end;
         assert!(end < 20_000_000, "the second round begins at the file's start: {end}");

@@ -195,11 +195,11 @@ impl WholeTask {
 
     /// Whether a directive holds any partition; then all wait.
     pub(super) fn is_paused(&self) -> bool {
-        let held = self.parts.keys().find_map(|tp| {
+        let other = self.parts.keys().find_map(|tp| {
             let directive = self.shared.directive(tp);
             (directive.state != DirectiveState::Run).then_some(directive)
         });
-        let Some(directive) = held else { return false };
+        let Some(directive) = other else { return false };
         let since = self.shared.control_offset();
         let hold = Hold::directive(directive.state, &directive.reason, since);
         for part in self.parts.values() {

@@ -76,6 +76,9 @@ fn hint(sqlstate: &str) -> Option<&'static str> {
              the same and DELETE on cdc_mirrors and cdc_moved_rows beside it); to have them \
              created, CREATE on the schema"
         }
+        "42703" | "42804" | "42P10" => {
+            "the table is not what it was: mend it; a resume has it looked at again"
+        }
         "42P01" => "the table is gone; restore it (it is not created again while the worker runs)",
         "25006" => "the server is a read-only standby; point the sink at the primary",
         "40001" | "40P01" => {
