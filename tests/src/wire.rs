@@ -1,8 +1,8 @@
 //! A TCP proxy that can hold what passes: the place between two steps of a program, made as long
 //! as a test wants it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -28,10 +28,15 @@ type Hold = Option<(Half, u64)>;
 pub struct Wire {
     /// Where it listens on 127.0.0.1.
     pub port: u16,
-    hold: watch::Sender<Hold>,
+    hold: Arc<watch::Sender<Hold>>,
     connections: Arc<AtomicU64>,
     counts: Arc<Counts>,
+    trap: Arc<Trap>,
 }
+
+/// What the client must say for a half to be held from then on.
+#[derive(Debug, Default)]
+struct Trap(Mutex<Option<(&'static str, Half)>>);
 
 /// Since the latest hold, on the connections that it concerns.
 #[derive(Debug, Default)]
@@ -49,8 +54,14 @@ impl Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (hold, holds) = watch::channel(None);
-        let wire = Self { port, hold, connections: Arc::default(), counts: Arc::default() };
-        let (connections, counts) = (Arc::clone(&wire.connections), Arc::clone(&wire.counts));
+        let wire = Self {
+            port,
+            hold: Arc::new(hold),
+            connections: Arc::default(),
+            counts: Arc::default(),
+            trap: Arc::default(),
+        };
+        let (connections, shared) = (Arc::clone(&wire.connections), wire.shared());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let number = connections.fetch_add(1, Ordering::SeqCst);
@@ -63,20 +74,31 @@ impl Wire {
                     (Half::Requests, from_client, to_server),
                     (Half::Answers, from_server, to_client),
                 ] {
-                    tokio::spawn(pass(half, number, from, to, holds.clone(), Arc::clone(&counts)));
+                    tokio::spawn(pass(half, number, from, to, holds.clone(), shared.clone()));
                 }
             }
         });
         wire
     }
 
+    fn shared(&self) -> Shared {
+        Shared {
+            hold: Arc::clone(&self.hold),
+            connections: Arc::clone(&self.connections),
+            counts: Arc::clone(&self.counts),
+            trap: Arc::clone(&self.trap),
+        }
+    }
+
     /// Holds one half of the connections that there are now.
     pub fn hold(&self, half: Half) {
-        let before = self.connections.load(Ordering::SeqCst);
-        self.counts.before.store(before, Ordering::SeqCst);
-        self.counts.held.store(0, Ordering::SeqCst);
-        self.counts.answered.store(0, Ordering::SeqCst);
-        self.hold.send_replace(Some((half, before)));
+        self.shared().begin(half);
+    }
+
+    /// The same from the moment that a client says this; what it says with it is held too when that
+    /// half is its own.
+    pub fn hold_when_said(&self, words: &'static str, half: Half) {
+        *self.trap.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((words, half));
     }
 
     /// Lets everything pass, what was held first.
@@ -103,19 +125,53 @@ impl Wire {
     }
 }
 
+/// What a wire and its connections share.
+#[derive(Clone)]
+struct Shared {
+    hold: Arc<watch::Sender<Hold>>,
+    connections: Arc<AtomicU64>,
+    counts: Arc<Counts>,
+    trap: Arc<Trap>,
+}
+
+impl Shared {
+    fn begin(&self, half: Half) {
+        let before = self.connections.load(Ordering::SeqCst);
+        self.counts.before.store(before, Ordering::SeqCst);
+        self.counts.held.store(0, Ordering::SeqCst);
+        self.counts.answered.store(0, Ordering::SeqCst);
+        self.hold.send_replace(Some((half, before)));
+    }
+
+    fn heard(&self, said: &[u8]) {
+        let mut trap = self.trap.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sprung = trap.filter(|(words, _)| {
+            said.windows(words.len()).any(|window| window == words.as_bytes())
+        });
+        if let Some((_, half)) = sprung {
+            *trap = None;
+            self.begin(half);
+        }
+    }
+}
+
 async fn pass(
     half: Half,
     number: u64,
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut holds: watch::Receiver<Hold>,
-    counts: Arc<Counts>,
+    shared: Shared,
 ) {
+    let counts = &shared.counts;
     let is_held = |hold: &Hold| hold.is_some_and(|(of, before)| of == half && number < before);
     let mut buffer = vec![0; 65536];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
         if half == Half::Answers && number < counts.before.load(Ordering::SeqCst) {
             counts.answered.fetch_add(read, Ordering::SeqCst);
+        }
+        if half == Half::Requests {
+            shared.heard(&buffer[..read]);
         }
         let held = is_held(&holds.borrow_and_update());
         if held {

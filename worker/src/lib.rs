@@ -15,3 +15,4 @@ pub mod sink;
 pub mod source;
 pub mod status;
 pub mod task;
+pub mod whole;

@@ -27,6 +27,8 @@ use crate::source::control::{ControlFollower, ControlView};
 use crate::source::probe::Probe;
 use crate::status::{SharedStatus, Status};
 use crate::task::{ConfigFiles, TaskRunner};
+use crate::whole::leader;
+use crate::whole::task::WholeOptions;
 
 /// What the command line adds to the configuration.
 #[derive(Clone, Debug)]
@@ -154,7 +156,7 @@ impl Worker {
             sink_id: sink_id.clone(),
         });
         self.watch_control(control);
-        let supervisor = Supervisor::new(shared, source_events, fatal_events);
+        let supervisor = self.whole(Supervisor::new(shared, source_events, fatal_events))?;
         let outcome = self.supervise(supervisor, stops, drain).await;
         if outcome.is_ok() {
             // The thread ends after its last commit.
@@ -177,12 +179,41 @@ impl Worker {
         }
     }
 
+    /// Has one task deliver whole transactions, where the sink is set to it.
+    fn whole(&self, supervisor: Supervisor) -> Result<Supervisor, Failure> {
+        let Some(options) = self.whole_options() else { return Ok(supervisor) };
+        let (status, last) = (self.status.clone(), self.last.clone());
+        let group = self.config.sink_group(&self.sink_config.sink_id);
+        let leads = leader::join(&self.config.kafka, &group, &options.marks, status, last)
+            .map_err(|error| Failure::Setting(error.to_string()))?;
+        Ok(supervisor.whole(options, leads))
+    }
+
+    /// Where the sink delivers whole transactions: what that needs.
+    fn whole_options(&self) -> Option<WholeOptions> {
+        let postgres = self.sink_config.postgres.as_ref();
+        let postgres = postgres.filter(|_| self.sink_config.keeps_transactions())?;
+        let tables = self.config.sink_tables(&self.sink_config).iter();
+        Some(WholeOptions {
+            tables: tables.map(|table| (table.clone(), self.config.topic(table))).collect(),
+            marks: self.config.transaction_topic(),
+            memory: usize::try_from(self.config.max_buffered_bytes).unwrap_or(usize::MAX),
+            spill_directory: postgres.spill_directory(),
+        })
+    }
+
     fn source_options(&self) -> SourceOptions {
         let tables = self.config.sink_tables(&self.sink_config);
         SourceOptions {
             kafka: self.config.kafka.clone(),
             group: self.config.sink_group(&self.sink_config.sink_id),
-            topics: tables.iter().map(|table| self.config.topic(table)).collect(),
+            topics: tables
+                .iter()
+                .map(|table| self.config.topic(table))
+                .chain(
+                    self.sink_config.keeps_transactions().then(|| self.config.transaction_topic()),
+                )
+                .collect(),
             max_records: self.config.max_buffered_messages as usize,
             max_bytes: self.config.max_buffered_bytes,
             grace: self.config.drain().min(Duration::from_secs(20)),

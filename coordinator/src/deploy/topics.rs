@@ -124,6 +124,10 @@ pub fn planned(config: &PipelineConfig) -> Vec<TopicPlan> {
         // Debezium demands one partition: signals have an order.
         plans.push(plan(config, signal_topic(prefix), 1, "delete", retention));
     }
+    if config.needs_transactions() {
+        // One partition: the order of the commits is what it is for.
+        plans.push(plan(config, config.transaction_topic(), 1, "delete", retention));
+    }
     if config.source.source_type == SourceType::Postgres {
         plans.push(plan(config, message_topic(prefix), 1, "delete", retention));
     } else {

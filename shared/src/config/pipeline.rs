@@ -114,6 +114,16 @@ impl PipelineConfig {
         format!("{}.{table}", self.topic_prefix)
     }
 
+    /// The topic in which the connector says where transactions begin and end.
+    pub fn transaction_topic(&self) -> String {
+        format!("{}.transaction", self.topic_prefix)
+    }
+
+    /// Whether the connector must say where transactions begin and end.
+    pub fn needs_transactions(&self) -> bool {
+        self.sinks.iter().any(SinkConfig::keeps_transactions)
+    }
+
     /// Name of the Debezium connector, `{topic_prefix}-{pipeline_id}`.
     pub fn connector_name(&self) -> String {
         format!("{}-{}", self.topic_prefix, self.pipeline_id)

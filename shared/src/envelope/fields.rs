@@ -19,6 +19,7 @@ pub(super) struct Fields {
     pub(super) lsn: Option<usize>,
     pub(super) tx_id: Option<usize>,
     pub(super) transaction_id: Option<usize>,
+    pub(super) transaction_order: Option<usize>,
 }
 
 impl Fields {
@@ -44,6 +45,8 @@ impl Fields {
         }
         let transaction = record("transaction");
         let source_field = |name: &str| position(plan, plan.columns(root)[source?].node, name);
+        let transaction_field =
+            |name: &str| position(plan, plan.columns(root)[transaction?].node, name);
         Some(Self {
             op,
             before,
@@ -59,8 +62,8 @@ impl Fields {
             table: source_field("table"),
             lsn: source_field("lsn"),
             tx_id: source_field("txId"),
-            transaction_id: transaction
-                .and_then(|column| position(plan, plan.columns(root)[column].node, "id")),
+            transaction_id: transaction_field("id"),
+            transaction_order: transaction_field("total_order"),
         })
     }
 }

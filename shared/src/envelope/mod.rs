@@ -7,6 +7,7 @@ mod class;
 mod fields;
 mod md5;
 mod placeholder;
+mod transaction;
 
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 pub use class::ValueSchema;
 pub use placeholder::Placeholder;
+pub use transaction::{Mark, TransactionId};
 
 use crate::avro::{Cell, CellBuf, Column, NodeId, Plan, Row, Value};
 use fields::Fields;
@@ -239,10 +241,16 @@ impl<'a, 'm> Envelope<'a, 'm> {
         self.source_field(self.plan.fields.tx_id)?.as_i64()
     }
 
-    /// `transaction.id`, where transaction metadata is on (`PostgreSQL`: `xid:lsn`; match by xid).
+    /// `transaction.id`, where transaction metadata is on; [`TransactionId`] is what to match by.
     pub fn transaction_id(&self) -> Option<&'m str> {
         let transaction = self.field(self.plan.fields.transaction)?.record()?;
         transaction.get(self.plan.fields.transaction_id?)?.as_str()
+    }
+
+    /// `transaction.total_order`: the event's place in its transaction, from 1.
+    pub fn transaction_order(&self) -> Option<i64> {
+        let transaction = self.field(self.plan.fields.transaction)?.record()?;
+        transaction.get(self.plan.fields.transaction_order?)?.as_i64()
     }
 
     /// The columns of the table, as [`EnvelopePlan::columns`].

@@ -140,8 +140,10 @@ fn way_out(code: &str) -> &'static str {
             "cdc rewind FILE --sink ID --topic TOPIC --to beginning accepts the topic as it is now"
         }
         "offset_gap" => {
-            "take a new snapshot of the table (cdc snapshot FILE --table), then cdc rewind FILE \
-             --sink ID --topic TOPIC --partition N --to beginning goes on behind the gap"
+            "cdc rewind FILE --sink ID --topic TOPIC --partition N --to beginning goes on behind \
+             the gap; then take a new snapshot of the table (cdc snapshot FILE --table), or have a \
+             mirror put right, which also removes what went in the gap (cdc resync FILE --sink ID \
+             --table)"
         }
         "position_lost" | "group_expired" | "commit_without_identity" => {
             "cdc rewind FILE --sink ID --topic TOPIC --to beginning|end|OFFSET says where to go on"

@@ -100,6 +100,7 @@ impl PartitionTask {
                 tp: assignment.tp,
                 epoch: assignment.epoch,
                 last: None,
+                partitions: 0,
                 seen: 0,
                 progress: assignment.progress,
             },
@@ -168,8 +169,9 @@ impl PartitionTask {
     async fn begin(&mut self, resolved: Resolved) -> Phase {
         let since = self.question.seen;
         match resolved {
-            Resolved::From(position) => {
+            Resolved::From(position, partitions) => {
                 self.question.last = Some(position);
+                self.question.partitions = partitions;
                 self.held_by_directive().unwrap_or(Phase::Running)
             }
             Resolved::Stop(cause) => Phase::Held(Hold::by_name(cause, since)),

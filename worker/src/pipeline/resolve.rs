@@ -20,8 +20,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// What came of it.
 #[derive(Debug)]
 pub enum Resolved {
-    /// Go on from here.
-    From(Position),
+    /// Go on from here, in a topic of so many partitions.
+    From(Position, i32),
     /// Stop by name.
     Stop(StopCause),
     /// Not yet: this cannot be read, or is not there yet.
@@ -46,6 +46,8 @@ pub struct Question {
     pub epoch: u64,
     /// What this process last knew to be durable.
     pub last: Option<Position>,
+    /// Partitions of its topic, once asked.
+    pub partitions: i32,
     /// Offset of the control topic up to which the latest search for the start has seen it.
     pub seen: i64,
     /// Where to publish the answer for group S.
@@ -70,8 +72,8 @@ pub async fn resolve(shared: &Shared, question: &Question) -> Resolved {
             return wait(&code, message, "make the sink reachable; this is tried again");
         }
     }
-    let evidence = match gather(shared, question).await {
-        Ok(evidence) => evidence,
+    let (evidence, partitions) = match gather(shared, question).await {
+        Ok(gathered) => gathered,
         Err(resolved) => return resolved,
     };
     match decide(&evidence) {
@@ -82,12 +84,15 @@ pub async fn resolve(shared: &Shared, question: &Question) -> Resolved {
             "start the coordinator",
         ),
         Decision::From { position, record, alarm } => {
-            settle(shared, question, &evidence, position, record, alarm).await
+            match settle(shared, question, &evidence, position, record, alarm).await {
+                Ok(position) => Resolved::From(position, partitions),
+                Err(resolved) => resolved,
+            }
         }
     }
 }
 
-async fn gather(shared: &Shared, question: &Question) -> Result<Evidence, Resolved> {
+async fn gather(shared: &Shared, question: &Question) -> Result<(Evidence, i32), Resolved> {
     let tp = &question.tp;
     let facts = shared.probe.facts(tp).await.map_err(|error| {
         wait("kafka_unreadable", error.to_string(), "make Kafka reachable; this is tried again")
@@ -127,7 +132,7 @@ async fn gather(shared: &Shared, question: &Question) -> Result<Evidence, Resolv
     if shared.start == StartPosition::Group {
         evidence.group = group_start(&control, tp);
     }
-    Ok(evidence)
+    Ok((evidence, facts.partitions))
 }
 
 fn newer(committed: Committed, last: &Position) -> Committed {
@@ -193,7 +198,7 @@ async fn settle(
     position: Position,
     record: bool,
     alarm: bool,
-) -> Resolved {
+) -> Result<Position, Resolved> {
     let tp = &question.tp;
     if alarm {
         tracing::error!(%tp, next = position.next.get(), incarnation = position.incarnation.0,
@@ -204,18 +209,15 @@ async fn settle(
         let expected = evidence.own.as_ref().and_then(Option::as_ref);
         match shared.sink.replace_position(tp, expected, &position).await {
             Ok(true) => {}
-            Ok(false) => return again(),
-            Err(error) => return sink_error(error),
+            Ok(false) => return Err(again()),
+            Err(error) => return Err(sink_error(error)),
         }
     }
     question.progress.set(position.clone());
-    if !shared.sink.keeps_position()
-        && evidence.committed != Committed::Present(position.clone())
-        && let Err(resolved) = commit_start(shared, question).await
-    {
-        return resolved;
+    if !shared.sink.keeps_position() && evidence.committed != Committed::Present(position.clone()) {
+        commit_start(shared, question).await?;
     }
-    Resolved::From(position)
+    Ok(position)
 }
 
 fn again() -> Resolved {

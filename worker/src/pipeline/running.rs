@@ -136,7 +136,8 @@ impl PartitionTask {
         self.backlog.clear();
         let (tp, epoch) = (self.question.tp.clone(), self.question.epoch);
         let (reporter, trouble) = TroubleReporter::new(self.shared.retry, self.shared.give_up);
-        let writer = self.shared.sink.writer(tp.clone(), position.clone(), reporter);
+        let mut writer = self.shared.sink.writer(tp.clone(), position.clone(), reporter);
+        writer.is_one_of(self.question.partitions);
         let (next, run) = (position.next, self.run);
         self.shared.source.send(SourceCommand::Start { tp, epoch, next, run });
         Delivery {

@@ -9,7 +9,7 @@ use cdc_shared::api::{DirectiveState, PartitionReport};
 use cdc_shared::offset::{TopicId, TopicPartition};
 use futures::future::{BoxFuture, join_all};
 use rdkafka::error::KafkaError;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,7 @@ use crate::sink::SinkError;
 use crate::source::consumer::SourceCommand;
 use crate::source::rebalance::SourceEvent;
 use crate::source::slots::Assignment;
+use crate::whole::task::{WholeCommand, WholeOptions, WholeTask};
 
 /// How often Kafka is asked whether the topics are still those that are read. The client goes on
 /// at its old offset in a topic that was deleted and created again under its name, and tells only
@@ -43,12 +44,22 @@ struct Running {
     task: JoinHandle<()>,
 }
 
+/// The task of a sink that delivers whole transactions.
+struct Whole {
+    /// Whether this worker is the one to have all partitions.
+    leads: watch::Receiver<bool>,
+    commands: mpsc::Sender<WholeCommand>,
+    task: JoinHandle<()>,
+}
+
 /// See the module.
 pub struct Supervisor {
     shared: Arc<Shared>,
     events: mpsc::Receiver<SourceEvent>,
     fatal: mpsc::Receiver<SinkError>,
     running: HashMap<TopicPartition, Running>,
+    /// Where one task owns all partitions: its commands.
+    whole: Option<Whole>,
     /// Whether the worker stays outside the group; `None` until the control topic was read: a
     /// worker of a stopped sink must not join it even for a moment.
     outside: Option<bool>,
@@ -61,7 +72,18 @@ impl Supervisor {
         events: mpsc::Receiver<SourceEvent>,
         fatal: mpsc::Receiver<SinkError>,
     ) -> Self {
-        Self { shared, events, fatal, running: HashMap::new(), outside: None }
+        Self { shared, events, fatal, running: HashMap::new(), whole: None, outside: None }
+    }
+
+    /// Has one task own all partitions, where the sink is set to it.
+    #[must_use]
+    pub fn whole(mut self, options: WholeOptions, leads: watch::Receiver<bool>) -> Self {
+        if let Some(sink) = self.shared.sink.whole() {
+            let (commands, receiver) = mpsc::channel(4);
+            let task = WholeTask::new(self.shared.clone(), options, sink, receiver);
+            self.whole = Some(Whole { leads, commands, task: tokio::spawn(task.run()) });
+        }
+        self
     }
 
     /// Runs until `stop`, then leaves the group, which ends every task within the drain time.
@@ -69,6 +91,7 @@ impl Supervisor {
         let mut control = self.shared.control.clone();
         let mut replies = self.shared.replies.clone();
         let mut identities = self.identities();
+        let mut leads = self.whole.as_ref().map(|whole| whole.leads.clone());
         loop {
             self.heed_directive();
             tokio::select! {
@@ -85,6 +108,7 @@ impl Supervisor {
                 },
                 Ok(()) = control.changed() => {}
                 Ok(()) = replies.changed() => {}
+                Some(Ok(())) = changed(&mut leads) => {}
                 ids = &mut identities => {
                     self.compare(&ids);
                     identities = self.identities();
@@ -97,7 +121,9 @@ impl Supervisor {
 
     /// The ids of the topics that are read, after a pause.
     fn identities(&self) -> BoxFuture<'static, HashMap<String, TopicId>> {
-        let topics: BTreeSet<_> = self.running.keys().map(|tp| tp.topic.clone()).collect();
+        let partitions = self.shared.status.partitions();
+        let topics: BTreeSet<_> =
+            partitions.into_iter().map(|report| Arc::from(report.topic)).collect();
         let probe = self.shared.probe.clone();
         Box::pin(async move {
             tokio::time::sleep(IDENTITY_INTERVAL).await;
@@ -107,6 +133,9 @@ impl Supervisor {
 
     fn compare(&self, ids: &HashMap<String, TopicId>) {
         for tp in created_again(&self.shared.status.partitions(), ids) {
+            if let Some(whole) = &self.whole {
+                let _ = whole.commands.try_send(WholeCommand::CheckLog);
+            }
             if let Some(running) = self.running.get(&tp) {
                 let _ = running.commands.try_send(PartitionCommand::CheckLog);
             }
@@ -127,9 +156,16 @@ impl Supervisor {
         }
         let left = self.running.keys().cloned().collect();
         self.end(left, Duration::ZERO, true).await;
+        if let Some(Whole { commands, task, .. }) = self.whole.take() {
+            drop(commands);
+            let _ = tokio::time::timeout(Duration::from_secs(1), task).await;
+        }
     }
 
     async fn handle(&mut self, event: SourceEvent) {
+        if let Some(whole) = &self.whole {
+            return whole.handle(event).await;
+        }
         match event {
             SourceEvent::Assigned(assignments) => {
                 for assignment in assignments {
@@ -200,12 +236,14 @@ impl Supervisor {
         let reply = self.shared.replies.borrow().clone();
         let directive =
             directive_in_force(&control.state, reply.as_ref(), &self.shared.sink_id, None);
-        let outside = directive.state == DirectiveState::Stop;
+        let stopped = directive.state == DirectiveState::Stop;
+        self.shared.status.stopped.store(stopped, Ordering::Relaxed);
+        let stands_by = self.whole.as_ref().is_some_and(|whole| !*whole.leads.borrow());
+        let outside = stopped || stands_by;
         if self.outside == Some(outside) {
             return;
         }
         let before = self.outside.replace(outside);
-        self.shared.status.stopped.store(outside, Ordering::Relaxed);
         if outside || before.is_some() {
             tracing::info!(outside, reason = %directive.reason, "directive");
         }
@@ -214,6 +252,41 @@ impl Supervisor {
             (true, Some(_)) => self.shared.source.send(SourceCommand::Leave),
             (true, None) => {}
         }
+    }
+}
+
+/// Pending for ever where there is nothing that changes.
+async fn changed<T>(
+    watched: &mut Option<watch::Receiver<T>>,
+) -> Option<Result<(), watch::error::RecvError>> {
+    match watched {
+        Some(watched) => Some(watched.changed().await),
+        None => std::future::pending().await,
+    }
+}
+
+impl Whole {
+    async fn handle(&self, event: SourceEvent) {
+        let command = match event {
+            SourceEvent::Assigned(assignments) => WholeCommand::Assigned(assignments),
+            SourceEvent::OutOfRange => WholeCommand::CheckLog,
+            SourceEvent::Fatal(_) => return,
+            SourceEvent::Revoked { partitions, lost, grace, reply } => {
+                let (done, ended) = oneshot::channel();
+                let command = WholeCommand::Finish { partitions, grace, lost, done };
+                let told = async {
+                    // A task that has ended needs no telling.
+                    let _ = self.commands.send(command).await;
+                    let _ = ended.await;
+                };
+                let _ = tokio::time::timeout(grace + Duration::from_millis(500), told).await;
+                // The consumer thread may have stopped waiting.
+                let _ = reply.try_send(());
+                return;
+            }
+        };
+        // As above.
+        let _ = self.commands.send(command).await;
     }
 }
 

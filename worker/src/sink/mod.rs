@@ -21,6 +21,7 @@ pub mod open;
 pub mod postgres;
 pub mod retry;
 pub mod webhook;
+pub mod whole;
 
 use async_trait::async_trait;
 use cdc_shared::offset::{NextOffset, Position, TopicPartition};
@@ -62,6 +63,12 @@ pub trait Sink: Send + Sync {
 
     /// When the partition task closes a batch.
     fn batch_limits(&self) -> BatchLimits;
+
+    /// The sink as one that takes many partitions in one transaction, when it is set to do so. Then
+    /// [`Sink::writer`] is not used.
+    fn whole(&self) -> Option<Box<dyn whole::WholeSink>> {
+        None
+    }
 }
 
 /// When an open batch is flushed: whichever comes first.
@@ -78,6 +85,10 @@ pub struct BatchLimits {
 /// Delivers one partition in order. Dropping it abandons what is open or in flight.
 #[async_trait]
 pub trait PartitionWriter: Send {
+    /// The topic has so many partitions. Told before the first push, to a writer whose rules depend
+    /// on it.
+    fn is_one_of(&mut self, _partitions: i32) {}
+
     /// Whether [`PartitionWriter::push`] may be called: false when what is open and in flight has
     /// reached the sink's limit.
     fn has_room(&self) -> bool;

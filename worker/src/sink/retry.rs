@@ -16,7 +16,7 @@ pub type Trouble = Option<TroubleState>;
 pub struct TroubleState {
     /// Code of the last error.
     pub code: String,
-    /// Message of the last error.
+    /// Message of the last error, with what an operator can do about it.
     pub message: String,
     /// Attempts so far.
     pub attempts: u32,
@@ -44,11 +44,14 @@ impl TroubleReporter {
     pub fn tell(&self, error: &SinkError, attempts: u32) {
         let state = TroubleState {
             code: error.code.clone(),
-            message: error.message.clone(),
+            message: match &error.hint {
+                Some(hint) => format!("{}; {hint}", error.message),
+                None => error.message.clone(),
+            },
             attempts,
             exhausted: attempts >= self.policy.max_attempts,
         };
-        tracing::warn!(code = %state.code, attempts = state.attempts, error = %state.message,
+        tracing::warn!(code = %state.code, attempts = state.attempts, error = %error.message,
             hint = error.hint.as_deref(), "pipeline.sink_write_error");
         self.latest.send_replace(Some(state));
     }

@@ -49,6 +49,8 @@ pub struct LogFacts {
     pub low: i64,
     /// Last stable offset.
     pub high: i64,
+    /// Partitions of the topic.
+    pub partitions: i32,
     /// What group S holds.
     pub committed: Committed,
 }
@@ -209,6 +211,12 @@ impl Probe {
             .consumer
             .fetch_watermarks(&tp.topic, tp.partition, TIMEOUT)
             .map_err(|error| failed(error.to_string()))?;
+        let metadata = self
+            .consumer
+            .fetch_metadata(Some(&tp.topic), TIMEOUT)
+            .map_err(|error| failed(error.to_string()))?;
+        let partitions: usize = metadata.topics().iter().map(|t| t.partitions().len()).sum();
+        let partitions = partitions as i32;
         let mut asked = TopicPartitionList::new();
         asked.add_partition(&tp.topic, tp.partition);
         let answer = self
@@ -223,7 +231,7 @@ impl Probe {
             }
             None => Committed::Absent,
         };
-        Ok(LogFacts { topic_id, low, high, committed })
+        Ok(LogFacts { topic_id, low, high, partitions, committed })
     }
 }
 

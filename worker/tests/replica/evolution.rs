@@ -85,6 +85,45 @@ async fn what_may_be_a_rename_is_for_a_person_to_say() {
     assert_eq!(mirrored(&admin).await, ["(1,a2,one)", "(2,b,two)"]);
 }
 
+/// The partition that lags has rows under the old name when the column is renamed already.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_that_comes_before_a_lagging_partition_loses_nothing() {
+    let (sink, admin, mut ahead) = filled().await;
+    let mut lagging = started(&sink, 1).await;
+    let first = [event(0, "c", &row(7, "seven", "x"))];
+    assert_eq!(durable(&deliver(&mut *lagging, &table(), behind(1, 2), &first).await), 1);
+    let mut columns = plain();
+    columns[1] = col("title", "string", "VARCHAR", Some(40));
+    let renamed = Table::new("t", 3, 1, 1, &columns);
+    let newer = [event(2, "u", &row(1, "a2", "one"))];
+    let (code, _) = stopped(deliver(&mut *ahead, &renamed, behind(3, 3), &newer).await);
+    assert_eq!(code, "column_renamed");
+    let rename = r#"ALTER TABLE shop.t RENAME COLUMN "name" TO "title""#;
+    let back = r#"ALTER TABLE shop.t RENAME COLUMN "title" TO "name""#;
+    admin.batch_execute(rename).await.unwrap();
+    // Too early: older rows must not make a column of the old name anew.
+    let older = [event(1, "u", &row(7, "seven2", "x"))];
+    let (code, _) = stopped(deliver(&mut *lagging, &table(), behind(2, 2), &older).await);
+    assert_eq!(code, "sqlstate_42703", "the statement does not fit any more");
+    lagging.reset(behind(1, 2));
+    let (code, words) = stopped(deliver(&mut *lagging, &table(), behind(2, 2), &older).await);
+    assert_eq!(code, "column_missing");
+    assert!(words.contains("rename it back"), "{words}");
+    ahead.reset(behind(2, 2));
+    assert_eq!(durable(&deliver(&mut *ahead, &renamed, behind(3, 3), &newer).await), 3);
+    lagging.reset(behind(1, 2));
+    let (code, words) = stopped(deliver(&mut *lagging, &table(), behind(2, 2), &older).await);
+    assert_eq!(code, "column_renamed");
+    assert!(words.contains(r#"RENAME COLUMN "title" TO "name""#), "{words}");
+    admin.batch_execute(back).await.unwrap();
+    lagging.reset(behind(1, 2));
+    assert_eq!(durable(&deliver(&mut *lagging, &table(), behind(2, 2), &older).await), 2);
+    admin.batch_execute(rename).await.unwrap();
+    let last = [event(2, "u", &row(7, "seven3", "x"))];
+    assert_eq!(durable(&deliver(&mut *lagging, &renamed, behind(3, 3), &last).await), 3);
+    assert_eq!(mirrored(&admin).await, ["(1,a2,one)", "(2,b,two)", "(7,seven3,x)"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_type_is_widened_and_nothing_else() {
     let (_sink, admin, mut writer) = filled().await;

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod enums;
+mod errors;
 mod event;
 mod evolution;
 mod model;

@@ -38,6 +38,12 @@ async fn a_truncate_stops_is_ignored_or_applied() {
         [event(1, "c", &row(2, "b", "two")), truncate(2), event(3, "c", &row(3, "c", "three"))];
     assert_eq!(durable(&deliver(&mut *writer, &table(), behind(4, 2), &events).await), 4);
     assert_eq!(mirrored(&admin).await, ["(3,c,three)"]);
+    // Kafka says so before another partition has a record of its own.
+    writer.is_one_of(2);
+    let rejection = table().push(&mut *writer, &truncate(4)).unwrap_err();
+    assert_eq!(rejection.code, "truncate");
+    assert!(rejection.message.contains("2 partitions"), "{}", rejection.message);
+    writer.is_one_of(1);
     // A second partition: the order is not known any more.
     let _other = started(&sink, 1).await;
     let (code, words) =

@@ -39,6 +39,9 @@ pub(super) fn properties(config: &PipelineConfig, kafka: &Properties) -> Propert
     properties.extend(signals(config, kafka));
     properties.extend(topic_creation(config));
     properties.extend(producer(config));
+    if config.needs_transactions() {
+        properties.extend(map([("provide.transaction.metadata", "true")]));
+    }
     if config.connector.exactly_once {
         properties.extend(map([("exactly.once.support", "required")]));
     }

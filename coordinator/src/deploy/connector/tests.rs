@@ -1,5 +1,6 @@
 use cdc_shared::config::{
-    Converter, PipelineConfig, Secret, SignalChannel, SourceConfig, SourceSslMode, SourceType,
+    Consistency, Converter, PipelineConfig, PostgresSinkConfig, PostgresWriteMode, Secret,
+    SignalChannel, SinkConfig, SinkType, SourceConfig, SourceSslMode, SourceType,
 };
 
 use super::*;
@@ -195,13 +196,24 @@ fn options_reach_the_connector() {
     config.source.signal_table = Some("public.signals".into());
     let built = connector_properties(&config, &Properties::new());
     assert_eq!(built["exactly.once.support"], "required");
+    assert!(!built.contains_key("provide.transaction.metadata"));
     assert_eq!(built["database.sslmode"], "verify-full");
     assert_eq!(built["database.sslrootcert"], "/etc/ca.pem");
     assert_eq!(built["signal.data.collection"], "public.signals");
     assert_eq!(built["signal.enabled.channels"], "source");
     assert!(!built.contains_key("read.only"));
     config.source.signal = SignalChannel::Off;
+    config.sinks = vec![SinkConfig {
+        sink_type: SinkType::Postgres,
+        postgres: Some(PostgresSinkConfig {
+            write_mode: PostgresWriteMode::Replica,
+            consistency: Consistency::Transaction,
+            ..PostgresSinkConfig::default()
+        }),
+        ..SinkConfig::default()
+    }];
     let built = connector_properties(&config, &Properties::new());
+    assert_eq!(built["provide.transaction.metadata"], "true");
     assert!(!built.keys().any(|name| name.starts_with("signal.")));
 }
 

@@ -10,8 +10,9 @@ use super::{Findings, source};
 use crate::config::shape::nearest;
 use crate::config::sink::RESERVED_HEADERS;
 use crate::config::{
-    Consistency, OnReject, Operation, PipelineConfig, PostgresSinkConfig, PostgresWriteMode,
-    SinkConfig, SinkType, SnapshotDelivery, SslMode, TruncateHandling, WebhookConfig,
+    Consistency, OnExhausted, OnReject, Operation, PipelineConfig, PostgresSinkConfig,
+    PostgresWriteMode, SinkConfig, SinkType, SnapshotDelivery, SslMode, TruncateHandling,
+    WebhookConfig,
 };
 
 /// Longest identifier that PostgreSQL keeps whole, in bytes.
@@ -182,9 +183,8 @@ fn replica_rules(
         &format!("{path}.target_table"),
         mirror_name(postgres.target_table(), tables.len() == 1),
     );
-    if postgres.consistency == Consistency::Transaction && sink.enabled {
-        let message = "transaction is not built yet: use eventual, or set enabled: false";
-        findings.error(&format!("{path}.consistency"), message);
+    if postgres.consistency == Consistency::Transaction {
+        transaction_rules(config, sink, postgres, path, findings);
     }
     let partitions = config.kafka.topics.partitions;
     if postgres.truncate == TruncateHandling::Apply && partitions != 1 {
@@ -197,6 +197,46 @@ fn replica_rules(
     if sink.on_reject == Some(OnReject::Dlq) {
         let message = "with dlq a rejected change leaves its row in the mirror as it was";
         findings.warning(&format!("{path}.write_mode"), message);
+    }
+}
+
+/// What whole transactions exclude.
+fn transaction_rules(
+    config: &PipelineConfig,
+    sink: &SinkConfig,
+    postgres: &PostgresSinkConfig,
+    path: &str,
+    findings: &mut Findings<'_>,
+) {
+    let setting = format!("{path}.consistency");
+    if sink.on_reject == Some(OnReject::Dlq) {
+        let message = "transaction excludes on_reject: dlq: without one of its changes a \
+                       transaction is not whole";
+        findings.error(&setting, message);
+    }
+    if sink.retry.on_exhausted == OnExhausted::Dlq {
+        findings
+            .error(&setting, "transaction excludes retry.on_exhausted: dlq, for the same reason");
+    }
+    if sink.operations.len() < Operation::ALL.len() {
+        findings.error(&setting, "transaction needs every operation: each is counted");
+    }
+    if postgres.truncate == TruncateHandling::Apply {
+        let message = "transaction excludes truncate: apply: use stop or ignore";
+        findings.error(&setting, message);
+    }
+    let metadata = config.source.connector_properties.0.get("provide.transaction.metadata");
+    if metadata.is_some_and(|value| value != "true") {
+        findings.error(&setting, "transaction needs the connector's provide.transaction.metadata");
+    }
+    if config.source.connector_properties.0.contains_key("topic.transaction") {
+        let message = "transaction needs the connector's own name of the transaction topic";
+        findings.error(&setting, message);
+    }
+    if !config.connector.exactly_once {
+        let message = "without connector.exactly_once a restart of the connector sends \
+                       transactions again, and the mirror may show older rows for a moment";
+        findings.warning(&setting, message);
     }
 }
 

@@ -87,6 +87,13 @@ impl SinkConfig {
         }
     }
 
+    /// Whether it delivers whole transactions of the source.
+    pub fn keeps_transactions(&self) -> bool {
+        self.sink_type == SinkType::Postgres
+            && self.is_keyed()
+            && self.postgres.as_ref().is_some_and(|p| p.consistency == Consistency::Transaction)
+    }
+
     /// What happens to a record that the sink will never take: `on_reject`, or `stop` for keyed
     /// sinks and `dlq` for the others.
     pub fn reject_policy(&self) -> OnReject {

@@ -40,6 +40,9 @@ pub struct PostgresSinkConfig {
     pub enums: EnumHandling,
     /// What becomes visible together (`replica`).
     pub consistency: Consistency,
+    /// Where transactions that do not fit into memory wait for their end (`consistency:
+    /// transaction`); default: the system's folder for temporary files.
+    pub spill_directory: Option<PathBuf>,
     /// Most records in one transaction.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub batch_size: u32,
@@ -90,6 +93,11 @@ impl PostgresSinkConfig {
             PostgresWriteMode::Replica => "{schema}.{table}",
         })
     }
+
+    /// `spill_directory`, or the system's.
+    pub fn spill_directory(&self) -> PathBuf {
+        self.spill_directory.clone().unwrap_or_else(std::env::temp_dir)
+    }
 }
 
 impl PostgresSinkConfig {
@@ -118,6 +126,7 @@ impl Default for PostgresSinkConfig {
             create_schema: true,
             enums: EnumHandling::Text,
             consistency: Consistency::Eventual,
+            spill_directory: None,
             batch_size: 1000,
             batch_max_bytes: 8 * 1024 * 1024,
             flush_interval_ms: None,
@@ -178,7 +187,8 @@ pub enum Consistency {
     /// The batches of each partition.
     #[default]
     Eventual,
-    /// Whole transactions of the source. Not built yet.
+    /// Whole transactions of the source, in the order of their commits. One worker delivers all
+    /// partitions; further ones stand by.
     Transaction,
 }
 

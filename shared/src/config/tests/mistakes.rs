@@ -146,8 +146,12 @@ const SETTINGS: &[(&str, &str)] = &[
         "p.yaml:11: sinks[1].sink_type: the iceberg sink is not built yet: set enabled: false",
     ),
     (
-        "  - sink_id: db\n    sink_type: postgres\n    postgres: {database: d, write_mode: replica, consistency: transaction}",
-        "p.yaml:12: sinks[1].postgres.consistency: transaction is not built yet: use eventual, or set enabled: false",
+        "  - sink_id: db\n    sink_type: postgres\n    on_reject: dlq\n    postgres: {database: d, write_mode: replica, consistency: transaction}",
+        "p.yaml:13: sinks[1].postgres.consistency: transaction excludes on_reject: dlq: without one of its changes a transaction is not whole",
+    ),
+    (
+        "  - sink_id: db\n    sink_type: postgres\n    operations: [c, u, d, r]\n    postgres: {database: d, write_mode: replica, consistency: transaction}",
+        "p.yaml:13: sinks[1].postgres.consistency: transaction needs every operation: each is counted",
     ),
     (
         "  - sink_id: db\n    sink_type: postgres\n    postgres: {database: d, write_mode: replica, truncate: apply}",

@@ -43,6 +43,19 @@ impl Database {
         Ok(Connection { database: self, client: Some(client), busy: false })
     }
 
+    /// One step of a [`Connection::long`] exchange.
+    pub(super) async fn in_time<T>(
+        &self,
+        doing: &str,
+        step: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, SinkError> {
+        let place = &self.options.place;
+        match tokio::time::timeout(self.options.statement_timeout + ANSWER_GRACE, step).await {
+            Ok(answer) => answer.map_err(|why| error::from_client(place, doing, why)),
+            Err(_) => Err(error::timeout(place, doing, "no answer in time")),
+        }
+    }
+
     /// A refusal as an error.
     pub(super) fn refused(&self, refusal: Refusal) -> SinkError {
         error::refused(&self.options.place, "table_refused", &refusal.why, refusal.cure)
@@ -97,6 +110,20 @@ impl Connection<'_> {
             drop(self.client.take().map(Object::take));
         }
         Err(failure)
+    }
+
+    /// Runs an exchange of many steps, each of which keeps its own time ([`Database::in_time`]).
+    /// The connection is given up when the exchange is, and after every failure: what a half-done
+    /// transaction leaves of a session is not looked into.
+    pub(super) async fn long<T, E>(
+        &mut self,
+        exchange: impl AsyncFnOnce(&mut Object) -> Result<T, E>,
+    ) -> Option<Result<T, E>> {
+        let client = self.client.as_mut()?;
+        self.busy = true;
+        let ended = exchange(client).await;
+        self.busy = ended.is_err();
+        Some(ended)
     }
 
     /// The sink's own record of a partition.

@@ -71,12 +71,26 @@ fn hint(sqlstate: &str) -> Option<&'static str> {
         "3D000" => "check the sink's database, or create it",
         "3F000" => "the schema is gone; restore it, or restart the worker to have it created",
         "42501" => {
-            "grant INSERT and SELECT on the target table (with upsert also UPDATE), and SELECT, \
-             INSERT and UPDATE on the progress table; to have them created, CREATE on the schema"
+            "grant INSERT and SELECT on the target table (with upsert also UPDATE, for a mirror \
+             UPDATE and DELETE), and SELECT, INSERT and UPDATE on the progress table (for a mirror \
+             the same and DELETE on cdc_mirrors and cdc_moved_rows beside it); to have them \
+             created, CREATE on the schema"
+        }
+        "42703" | "42804" | "42P10" => {
+            "the table is not what it was: mend it; a resume has it looked at again"
         }
         "42P01" => "the table is gone; restore it (it is not created again while the worker runs)",
         "25006" => "the server is a read-only standby; point the sink at the primary",
-        "53100" => "the target's disk is full",
+        "40001" | "40P01" => {
+            "another session writes the same rows; this is repeated, and needs no help unless it \
+             goes on"
+        }
+        "53100" => "the target's disk is full: make room, delivery goes on by itself",
+        "53200" => "the server is out of memory; lower batch_size, or give it more",
+        "58030" => "the server cannot read or write its files: see the server's log",
+        "57P01" | "57P02" | "57P03" => {
+            "the server is being restarted, or somebody ended the session"
+        }
         "53300" => "the server has no connection left; lower max_connections or raise the server's",
         "55P03" => "another session holds a lock on the table for longer than lock_timeout_ms",
         "57014" => {

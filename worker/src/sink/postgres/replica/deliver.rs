@@ -16,6 +16,7 @@ use super::param::ColumnParam;
 use super::record;
 use super::segment::{Segment, State, row_missing_text};
 use super::statement::Accepted;
+use super::writer::TRUNCATE_WAY_OUT;
 use crate::sink::postgres::database::{Connection, is_same};
 use crate::sink::postgres::error;
 use crate::sink::postgres::flight::Outcome;
@@ -91,6 +92,7 @@ pub(super) struct Delivery {
 }
 
 /// What came of a transaction.
+#[derive(Debug)]
 pub(super) enum Written {
     Hit,
     Missed,
@@ -287,9 +289,8 @@ impl Delivery {
                  the truncate and the changes in the others is not known",
                 self.tp.topic
             );
-            let cure = "set truncate: ignore (the mirror keeps its rows), or empty the mirror by \
-                        hand once every partition has come as far, and skip the record";
-            let error = error::refused(&options.place, "truncate", &why, cure.to_owned());
+            let cure = TRUNCATE_WAY_OUT.to_owned();
+            let error = error::refused(&options.place, "truncate", &why, cure);
             return Err(SinkError { disposition: Disposition::RejectAndStop, ..error });
         }
         let step = Step::new(options, &self.tp, &self.expected, covers);
@@ -333,9 +334,9 @@ impl Delivery {
         );
         let cure = format!(
             "wait until every partition of the topic is held by this or has nothing left (cdc \
-             status), then UPDATE {} SET key_schema = {new} WHERE topic = '{}' AND key_schema = \
-             {old}",
-            options.progress, self.tp.topic
+             status), then UPDATE {} SET key_schema = {new} WHERE pipeline_id = '{}' AND sink_id = \
+             '{}' AND topic = '{}' AND key_schema = {old}",
+            options.progress, options.pipeline_id, options.sink_id, self.tp.topic
         );
         Err(error::refused(&options.place, "key_schema_changed", &why, cure))
     }

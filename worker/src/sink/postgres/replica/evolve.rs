@@ -153,6 +153,23 @@ fn added(
             ),
         });
     }
+    // What the sink itself had there was taken away by hand: as a rule renamed, for newer rows,
+    // while this partition still has older ones. Added anew it would swallow their values.
+    if recorded.is_some_and(|recorded| recorded.columns.contains(&column.name)) {
+        return Err(Obstacle {
+            code: "column_missing",
+            why: format!(
+                "column {} of {table} is gone, though this sink has filled it",
+                column.name
+            ),
+            cure: format!(
+                "if it was renamed while partitions of the topic still have older rows, rename it \
+                 back, resume, and rename it once every partition is held by column_renamed or has \
+                 nothing left (cdc status); if it was dropped, {add}, and cdc resync FILE --sink \
+                 ID fills it"
+            ),
+        });
+    }
     let default = column.default.as_ref().map_err(|why| Obstacle {
         code: "default_unknown",
         why: format!(

@@ -30,13 +30,16 @@ mod segment;
 mod several;
 mod statement;
 pub mod types;
+mod whole;
 mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use cdc_shared::config::{EnumHandling as ConfigEnums, PipelineConfig, PostgresSinkConfig};
+use cdc_shared::config::{
+    Consistency, EnumHandling as ConfigEnums, PipelineConfig, PostgresSinkConfig,
+};
 use cdc_shared::envelope::Placeholder;
 use cdc_shared::offset::{Position, TopicPartition};
 
@@ -44,10 +47,12 @@ use self::layout::LayoutOptions;
 use self::mirror::Mirrors;
 use self::naming::{NamePattern, SourceTable};
 use self::types::{EnumHandling, TargetTypes, TypeOptions};
+use self::whole::WholeWriter;
 use self::writer::ReplicaWriter;
 use super::config::{Options, place};
 use super::name::TableName;
 use super::{error, prove};
+use crate::sink::whole::WholeSink;
 use crate::sink::{BatchLimits, PartitionWriter, Sink, SinkError, retry};
 
 /// Schema of what stands in none of its own.
@@ -73,6 +78,8 @@ const SESSION: &[&str] = &[
 pub struct PostgresReplica {
     mirrors: Arc<Mirrors>,
     placeholder: Arc<Placeholder>,
+    /// `consistency: transaction`.
+    whole: bool,
     /// Whether the sink was proven once. From then on no table of its own is created again.
     proven: AtomicBool,
 }
@@ -101,6 +108,7 @@ impl PostgresReplica {
         Ok(Self {
             mirrors: Arc::new(Mirrors::new(options, layouts, config)?),
             placeholder: Arc::new(Placeholder::new(&pipeline.source.unavailable_placeholder)),
+            whole: config.consistency == Consistency::Transaction,
             proven: AtomicBool::new(false),
         })
     }
@@ -185,5 +193,10 @@ impl Sink for PostgresReplica {
 
     fn batch_limits(&self) -> BatchLimits {
         self.mirrors.database.options.limits
+    }
+
+    fn whole(&self) -> Option<Box<dyn WholeSink>> {
+        let writer = WholeWriter::new(self.mirrors.clone(), self.placeholder.clone());
+        self.whole.then(|| Box::new(writer) as Box<dyn WholeSink>)
     }
 }

@@ -109,8 +109,10 @@ impl Delivery {
             } else if !self.is_ready(transaction, accepted, segment, at).await? {
                 break;
             }
-            if !self.segment_in(transaction, accepted, segment).await? {
-                return Ok(Written::RowMissing);
+            let handing = self.handing(accepted, segment);
+            match write_rows(transaction, &handing, &Sorted::of(segment)).await? {
+                Written::Hit => {}
+                other => return Ok(other),
             }
             (reached, done) = (covers, done + 1);
         }
@@ -130,33 +132,32 @@ impl Delivery {
         let statement = transaction.prepare_cached(&accepted.advance).await?;
         Ok(transaction.execute(&statement, &step.parameters()).await? == 1)
     }
+}
 
-    /// `false`: a row that was to be updated in part is not there.
-    async fn segment_in(
-        &self,
-        transaction: &Transaction<'_>,
-        accepted: &Accepted,
-        segment: &Segment,
-    ) -> Result<bool, Error> {
-        let sorted = Sorted::of(segment);
-        let handing = self.handing(accepted, segment);
-        handing.save(transaction, true).await?;
-        let key = &accepted.layout.key;
-        execute(transaction, &accepted.delete(), &params(segment, &sorted.deleted, key)).await?;
-        let whole = params(segment, &sorted.whole, &accepted.written_columns());
-        execute(transaction, &accepted.upsert(), &whole).await?;
-        for (missing, rows) in &sorted.partial {
-            let params = params(segment, rows, &accepted.present(missing));
-            let hit = execute(transaction, &accepted.update(missing), &params).await?;
-            if hit != rows.len() as u64 {
-                return Ok(false);
-            }
+/// Writes the rows of a segment, in a transaction that has moved the sink's record, once the
+/// segment has to wait for no other partition.
+pub(super) async fn write_rows(
+    transaction: &Transaction<'_>,
+    handing: &Handing<'_>,
+    sorted: &Sorted,
+) -> Result<Written, Error> {
+    let (accepted, segment) = (handing.accepted, handing.segment);
+    handing.save(transaction, true).await?;
+    let key = &accepted.layout.key;
+    execute(transaction, &accepted.delete(), &params(segment, &sorted.deleted, key)).await?;
+    let whole = params(segment, &sorted.whole, &accepted.written_columns());
+    execute(transaction, &accepted.upsert(), &whole).await?;
+    for (missing, rows) in &sorted.partial {
+        let params = params(segment, rows, &accepted.present(missing));
+        let hit = execute(transaction, &accepted.update(missing), &params).await?;
+        if hit != rows.len() as u64 {
+            return Ok(Written::RowMissing);
         }
-        if !sorted.moves {
-            return Ok(true);
-        }
-        handing.take(transaction).await
     }
+    if sorted.moves && !handing.take(transaction).await? {
+        return Ok(Written::RowMissing);
+    }
+    Ok(Written::Hit)
 }
 
 async fn execute(

@@ -17,6 +17,7 @@ use cdc_shared::offset::{NextOffset, Position, SchemaIds, TopicPartition};
 use super::deliver::{Delivery, MAX_STEPS, Part, Work};
 use super::layout::{Layout, no_key, source_table};
 use super::mirror::Mirrors;
+use super::naming::SourceTable;
 use super::segment::{Incoming, Move, Segment, Sizes};
 use crate::change::{Change, KeyChange, Operation};
 use crate::sink::postgres::error;
@@ -57,6 +58,8 @@ pub(super) struct ReplicaWriter {
     trouble: TroubleReporter,
     /// See [`Delivery::unswept`]. An owner before us may have left something.
     unswept: Arc<AtomicBool>,
+    /// Partitions of the topic, as far as they are known.
+    partitions: i32,
 }
 
 impl ReplicaWriter {
@@ -80,6 +83,7 @@ impl ReplicaWriter {
             waiting: VecDeque::new(),
             trouble,
             unswept: Arc::new(AtomicBool::new(true)),
+            partitions: 0,
         }
     }
 
@@ -134,6 +138,13 @@ impl ReplicaWriter {
             TruncateHandling::Ignore => {
                 tracing::warn!(tp = %self.tp, offset = change.offset, table = %source,
                     "truncate: ignore, the mirror keeps its rows");
+            }
+            TruncateHandling::Apply if self.partitions > 1 => {
+                return Err(Rejection::stop(
+                    "truncate",
+                    several_partitions(&source, &self.tp, self.partitions),
+                    TRUNCATE_WAY_OUT,
+                ));
             }
             TruncateHandling::Apply => {
                 let target = self.mirrors.layouts().target(&source)?;
@@ -199,6 +210,12 @@ impl ReplicaWriter {
         self.open.iter().map(bytes).sum()
     }
 
+    /// The rows and truncates so far, in order.
+    pub(super) fn take_open(&mut self) -> Vec<Work> {
+        self.records = 0;
+        std::mem::take(&mut self.open).into_iter().map(|piece| piece.work).collect()
+    }
+
     /// Starts the next steps of the flush.
     fn start_next(&mut self) {
         let Some(first) = self.waiting.pop_front() else { return };
@@ -245,6 +262,18 @@ impl ReplicaWriter {
     }
 }
 
+/// What ends a stop at a truncate that cannot be applied.
+pub(super) const TRUNCATE_WAY_OUT: &str = "set truncate: ignore (the mirror keeps its rows), or empty the mirror by hand once every \
+     partition has come as far, and skip the record";
+
+fn several_partitions(source: &SourceTable, tp: &TopicPartition, partitions: i32) -> String {
+    format!(
+        "table {source} was truncated, and {} has {partitions} partitions: the order of the \
+         truncate and the changes in the others is not known",
+        tp.topic
+    )
+}
+
 /// Which half of a change of the primary key this is, when values can be missing from it.
 fn handover(
     change: &Change<'_>,
@@ -257,6 +286,10 @@ fn handover(
 
 #[async_trait]
 impl PartitionWriter for ReplicaWriter {
+    fn is_one_of(&mut self, partitions: i32) {
+        self.partitions = partitions;
+    }
+
     fn has_room(&self) -> bool {
         let limits = self.mirrors.database.options.limits;
         self.records < limits.rows && self.bytes() < limits.bytes.min(MAX_BYTES)
