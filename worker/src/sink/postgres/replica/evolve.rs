@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::layout::{Layout, LayoutColumn};
-use super::types::{Fit, fit};
+use super::types::{Fit, NotConstant, fit};
 use crate::sink::postgres::name::quote;
 use crate::sink::postgres::table::{self, Column, Computed, Found, Refusal};
 
@@ -170,7 +170,23 @@ fn added(
             ),
         });
     }
-    let default = column.default.as_ref().map_err(|why| Obstacle {
+    let default =
+        column.default.as_ref().map_err(|why| default_unknown(layout, column, why, &add))?;
+    Ok(match default {
+        Some(default) if column.required => format!("{add} NOT NULL DEFAULT {default}"),
+        Some(default) => format!("{add} DEFAULT {default}"),
+        None => add,
+    })
+}
+
+/// The source filled a new column of its old rows by an expression.
+fn default_unknown(
+    layout: &Layout,
+    column: &LayoutColumn,
+    why: &NotConstant,
+    add: &str,
+) -> Obstacle {
+    Obstacle {
         code: "default_unknown",
         why: format!(
             "table {}: the source filled the new column {} of its old rows by itself, and {why}",
@@ -189,12 +205,7 @@ fn added(
                 None => read,
             }
         },
-    })?;
-    Ok(match default {
-        Some(default) if column.required => format!("{add} NOT NULL DEFAULT {default}"),
-        Some(default) => format!("{add} DEFAULT {default}"),
-        None => add,
-    })
+    }
 }
 
 /// A column that the source had dropped and has again: the mirror still has its old values.
