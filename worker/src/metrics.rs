@@ -26,6 +26,8 @@ pub const SKIPPED: &str = "cdc_worker_skipped_records";
 pub const DEAD_LETTERED: &str = "cdc_worker_dead_lettered_records";
 /// Attempts that failed and were repeated (counter).
 pub const RETRIES: &str = "cdc_worker_retries";
+/// Records that came from Kafka (counter). What a full partition's pause threw away came again.
+pub const FETCHED: &str = "cdc_worker_fetched_records";
 /// Bytes of records held in the process (gauge).
 pub const BUFFERED_BYTES: &str = "cdc_worker_buffered_bytes";
 /// 1 for the state the worker is in (gauge, label `state`).
@@ -108,11 +110,13 @@ impl Collector for Reading {
 impl Reading {
     fn process(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let counters = self.status.counters();
+        let fetched = self.status.fetched.load(Ordering::Relaxed);
         for (name, help, value) in [
             (DELIVERED, "Records taken by the sink", counters.delivered),
             (SKIPPED, "Records without effect", counters.skipped),
             (DEAD_LETTERED, "Records acknowledged by the DLQ topic", counters.dead_lettered),
             (RETRIES, "Attempts that failed and were repeated", counters.retries),
+            (FETCHED, "Records that came from Kafka, repeated ones each time", fetched),
         ] {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;

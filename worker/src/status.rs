@@ -23,6 +23,8 @@ pub struct Status {
     pub dead_lettered: AtomicU64,
     /// Attempts that failed and were repeated.
     pub retries: AtomicU64,
+    /// Records that the Kafka client fetched, each time it did.
+    pub fetched: AtomicU64,
     /// Bytes of records held in the process.
     pub buffered_bytes: AtomicU64,
     /// The group was joined once.

@@ -4,7 +4,8 @@
 //! failure.
 //!
 //! `BENCH_RECORDS` (200000) envelopes, `BENCH_PASSES` (3) passes of which the median counts,
-//! `BENCH_SINKS` (`webhook,events,replica`) what is measured; beside these `live` (the replica sink
+//! `BENCH_SINKS` (`webhook,events,replica,partitions`) what is measured, `partitions` being the
+//! replica sink over 1, 4, 16 and 64 of them; beside these `live` (the replica sink
 //! behind a live source, for `BENCH_SECONDS` (20), with `BENCH_FLUSH_MS` (20)) and `peers` (beside
 //! Debezium's JDBC sink).
 //! Of the replica sink: `BENCH_LOADS` (`mixed,inserts,updates,deletes,moves`), `BENCH_PARTITIONS`
@@ -98,7 +99,7 @@ fn measured() -> Result<Table, Error> {
 
 async fn measure() -> Result<Table, Error> {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let bench = Bench {
+    let mut bench = Bench {
         stack: Stack::find()?,
         run: format!("bench-{seconds}"),
         passes: number("BENCH_PASSES", 3)?,
@@ -107,7 +108,7 @@ async fn measure() -> Result<Table, Error> {
     };
     let records = number("BENCH_RECORDS", 200_000)?;
     let sinks = process_variables().remove("BENCH_SINKS");
-    let sinks = sinks.unwrap_or_else(|| "webhook,events,replica".to_owned());
+    let sinks = sinks.unwrap_or_else(|| "webhook,events,replica,partitions".to_owned());
     let has = |sink: &str| sinks.split(',').any(|name| name == sink);
     let mut table = Table::new(records, bench.passes, load_average()?);
     if has("webhook") || has("events") {
@@ -129,6 +130,9 @@ async fn measure() -> Result<Table, Error> {
     }
     if has("replica") || has("peers") {
         table.replica = Box::pin(replica::measure(&bench, records, has("peers"))).await?;
+    }
+    if has("partitions") {
+        table.partitions = Box::pin(replica::over_partitions(&mut bench, records)).await?;
     }
     if has("live") {
         table.live = Some(Box::pin(live::measure()).await?);

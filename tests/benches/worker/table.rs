@@ -21,6 +21,7 @@ pub(crate) struct Table {
     pub(crate) events: Vec<Pass>,
     pub(crate) events_bare: Vec<f64>,
     pub(crate) replica: Vec<Measured>,
+    pub(crate) partitions: Vec<(usize, Measured)>,
     pub(crate) live: Option<live::Measured>,
 }
 
@@ -38,6 +39,7 @@ impl Table {
             events: Vec::new(),
             events_bare: Vec::new(),
             replica: Vec::new(),
+            partitions: Vec::new(),
             live: None,
         }
     }
@@ -72,6 +74,7 @@ impl fmt::Display for Table {
             self.events(f)?;
         }
         self.replica.iter().try_for_each(|measured| replica(measured, f))?;
+        self.over_partitions(f)?;
         self.live.iter().try_for_each(|measured| latency(measured, f))
     }
 }
@@ -111,6 +114,31 @@ impl Table {
             writeln!(f, "| {name} | {value:.2} {unit} | | | {target} |")?;
         }
         Ok(())
+    }
+
+    fn over_partitions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (partitions, Measured { worker, ceiling, .. }) in &self.partitions {
+            let (ours, ceiling) = (rate(worker), median(ceiling.iter().copied()));
+            writeln!(
+                f,
+                "| postgres replica, mixed, {partitions} partitions | {ours:.0} changes/s, {:.0} MB | \
+                 COPY and one statement from memory {ceiling:.0} | {:.0} % | |",
+                peak(worker),
+                100.0 * ours / ceiling
+            )?;
+        }
+        let rates = || self.partitions.iter().map(|(_, measured)| rate(&measured.worker));
+        let (most, least) = (rates().fold(0.0, f64::max), rates().fold(f64::INFINITY, f64::min));
+        if self.partitions.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            f,
+            "| most cost of a change over 1 to 64 partitions | {:.1} µs | least {:.1} µs | {:.2}x | ≤ 1.5x |",
+            1e6 / least,
+            1e6 / most,
+            most / least
+        )
     }
 }
 

@@ -1,11 +1,11 @@
 //! The one Kafka consumer of a worker, on a thread of its own.
 //!
-//! It never blocks on a sink: a partition that is full is paused and polling goes on, so that a
-//! slow sink never costs a rebalance. It decides nothing: where a partition starts, when it holds
+//! It never blocks on a sink: a partition that is full is waited for a moment ([`Room`]), then paused
+//! and polling goes on, so that a slow sink never costs a rebalance. It decides nothing: where a partition starts, when it holds
 //! and what may be committed come from the partition's task.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,15 +14,16 @@ use cdc_shared::kafka;
 use cdc_shared::offset::{NextOffset, TopicPartition};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
-use super::flow::Budget;
+use super::client::create;
 use super::rebalance::{RebalanceContext, SourceEvent, add_commit};
-use super::record::Record;
-use super::slots::{Gate, Offered, Slots};
+use super::record::copy;
+use super::room::{Room, Waiting};
+use super::slots::{Gate, Offered};
 use crate::status::SharedStatus;
 
 /// How long an idle poll waits; commands wait at most as long.
@@ -32,6 +33,8 @@ const BUSY_POLL: Duration = Duration::from_millis(2);
 /// Records taken between two looks at the commands.
 const BURST: usize = 2000;
 const SEEK_TIMEOUT: Duration = Duration::from_millis(500);
+/// Pause between two looks at a full partition that is waited for.
+const ROOM_LOOK: Duration = Duration::from_millis(1);
 
 /// What partition tasks and the supervisor ask of the consumer thread.
 #[derive(Debug)]
@@ -124,6 +127,7 @@ pub fn start(
         events,
         commands: receiver,
         last_commit: Instant::now(),
+        room: None,
         fallen_back: false,
         ended: false,
     };
@@ -134,43 +138,6 @@ pub fn start(
     Ok((SourceHandle::new(commands), thread))
 }
 
-fn create(
-    options: &SourceOptions,
-    status: &SharedStatus,
-    events: &tokio::sync::mpsc::Sender<SourceEvent>,
-    fallen_back: bool,
-) -> Result<BaseConsumer<RebalanceContext>, KafkaError> {
-    let context = RebalanceContext {
-        slots: Mutex::new(Slots::default()),
-        events: events.clone(),
-        status: status.clone(),
-        budget: Budget::new(options.max_bytes, status.clone()),
-        max_records: options.max_records,
-        grace: options.grace,
-        epochs: AtomicU64::new(1),
-    };
-    let mut config = kafka::consumer_config(&options.kafka, &options.group);
-    kafka::set_group_protocol(&mut config, options.kafka.group_protocol, fallen_back);
-    let defaults = [
-        // What the client prefetches is thrown away when a partition is paused: keep it small.
-        ("fetch.message.max.bytes", "524288".to_owned()),
-        ("queued.min.messages", (options.max_records * 2).clamp(1000, 100_000).to_string()),
-        ("queued.max.messages.kbytes", "8192".to_owned()),
-        // A partition that is resumed waits for the fetch that is under way for the others, and
-        // for the back-off it got when it was full: by default 1.5 s together, which made a sink
-        // with the default buffer four times slower than it is.
-        ("fetch.wait.max.ms", "20".to_owned()),
-        ("fetch.queue.backoff.ms", "5".to_owned()),
-        ("statistics.interval.ms", "1000".to_owned()),
-    ];
-    for (name, value) in defaults {
-        if config.get(name).is_none() {
-            config.set(name, value);
-        }
-    }
-    config.create_with_context(context)
-}
-
 struct Source {
     consumer: BaseConsumer<RebalanceContext>,
     options: SourceOptions,
@@ -178,6 +145,8 @@ struct Source {
     events: tokio::sync::mpsc::Sender<SourceEvent>,
     commands: mpsc::Receiver<SourceCommand>,
     last_commit: Instant,
+    /// A partition that is full and waited for.
+    room: Option<Room>,
     fallen_back: bool,
     ended: bool,
 }
@@ -191,7 +160,10 @@ impl Source {
             self.commit_due();
             let now = cdc_shared::clock::unix_ms();
             self.status.last_poll_ms.store(now, Ordering::Relaxed);
-            self.poll();
+            match self.room.take() {
+                Some(room) => self.wait_for(room),
+                None => self.poll(),
+            }
         }
         self.leave();
     }
@@ -230,22 +202,49 @@ impl Source {
 
     fn obey(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
-            match command {
-                SourceCommand::Start { tp, epoch, next, run } => {
-                    if let Some(slot) = self.consumer.context().slots().current(&tp, epoch) {
-                        slot.hold();
-                        slot.run = run;
-                        slot.gate = Gate::Starting(next);
-                    }
+            self.obey_one(command);
+        }
+    }
+
+    fn obey_one(&mut self, command: SourceCommand) {
+        match command {
+            SourceCommand::Start { tp, epoch, next, run } => {
+                if let Some(slot) = self.consumer.context().slots().current(&tp, epoch) {
+                    slot.hold();
+                    slot.run = run;
+                    slot.gate = Gate::Starting(next);
                 }
-                SourceCommand::Hold { tp, epoch } => self.hold(&tp, epoch),
-                SourceCommand::Commit { tp, epoch, reply } => {
-                    let _ = reply.send(self.commit_now(&tp, epoch));
-                }
-                SourceCommand::Leave => self.consumer.unsubscribe(),
-                SourceCommand::Join => self.join(),
-                SourceCommand::End => self.ended = true,
             }
+            SourceCommand::Hold { tp, epoch } => self.hold(&tp, epoch),
+            SourceCommand::Commit { tp, epoch, reply } => {
+                let _ = reply.send(self.commit_now(&tp, epoch));
+            }
+            SourceCommand::Leave => self.consumer.unsubscribe(),
+            SourceCommand::Join => self.join(),
+            SourceCommand::End => self.ended = true,
+        }
+    }
+
+    /// Takes nothing from the client for a moment, so that a partition that got full need not be
+    /// paused.
+    fn wait_for(&mut self, room: Room) {
+        let waiting = room.look(&mut self.consumer.context().slots(), Instant::now());
+        match waiting {
+            Waiting::Over => {}
+            Waiting::Vain => self.pause(&room.tp),
+            Waiting::On => {
+                self.room = Some(room);
+                if let Ok(command) = self.commands.recv_timeout(ROOM_LOOK) {
+                    self.obey_one(command);
+                }
+            }
+        }
+    }
+
+    fn pause(&self, tp: &TopicPartition) {
+        if let Err(error) = self.consumer.pause(&list(tp)) {
+            // A record that comes all the same is dropped by its slot.
+            tracing::debug!(%error, %tp, "pause");
         }
     }
 
@@ -257,9 +256,8 @@ impl Source {
             }
             None => false,
         };
-        if held && let Err(error) = self.consumer.pause(&list(tp)) {
-            // A record that comes all the same is dropped by its slot.
-            tracing::debug!(%error, %tp, "pause");
+        if held {
+            self.pause(tp);
         }
     }
 
@@ -319,20 +317,24 @@ impl Source {
         {
             return;
         }
-        let sought = self.consumer.seek_partitions(target.clone(), SEEK_TIMEOUT);
+        // Resumed before it is sought: only a seek wakes the client's thread that fetches. After a
+        // resume alone it may sleep on for up to a second when there is nothing else to fetch
+        // (librdkafka 2.12). What would be fetched from elsewhere in between is outdated by the
+        // seek.
+        if let Err(error) = self.consumer.resume(&target) {
+            tracing::warn!(%error, %tp, "resume");
+        }
+        let sought = self.consumer.seek_partitions(target, SEEK_TIMEOUT);
         let refused = match &sought {
             Ok(list) => list.elements().iter().any(|element| element.error().is_err()),
             Err(_) => true,
         };
         if refused {
             tracing::debug!(%tp, next = next.get(), ?sought, "seek refused; again");
-            return;
+            return self.pause(tp);
         }
         if let Some(slot) = self.consumer.context().slots().current(tp, epoch) {
             slot.opened(next);
-        }
-        if let Err(error) = self.consumer.resume(&target) {
-            tracing::warn!(%error, %tp, "resume");
         }
     }
 
@@ -375,7 +377,15 @@ impl Source {
         let mut idle = true;
         for _ in 0..BURST {
             match self.consumer.poll(timeout) {
-                Some(Ok(message)) => full.extend(dispatch(self.consumer.context(), &message)),
+                Some(Ok(message)) => match dispatch(self.consumer.context(), &message) {
+                    Dispatched::Pause(tp) => full.push(tp),
+                    Dispatched::Full(room) => {
+                        self.room = Some(room);
+                        idle = false;
+                        break;
+                    }
+                    Dispatched::Done => {}
+                },
                 Some(Err(error)) => {
                     failure = Some(error);
                     break;
@@ -396,9 +406,7 @@ impl Source {
             }
         }
         for tp in full {
-            if let Err(error) = self.consumer.pause(&list(&tp)) {
-                tracing::debug!(%error, %tp, "pause");
-            }
+            self.pause(&tp);
         }
         if let Some(error) = failure {
             self.failed(error);
@@ -440,36 +448,33 @@ impl Source {
     }
 }
 
-/// Puts a record into its partition's open chunk. The answer names the partition when it must be
-/// paused.
-fn dispatch(
-    context: &Arc<RebalanceContext>,
-    message: &BorrowedMessage<'_>,
-) -> Option<TopicPartition> {
+/// What is to be done after a record.
+enum Dispatched {
+    Done,
+    /// Its partition must be paused.
+    Pause(TopicPartition),
+    /// Its partition is full with it.
+    Full(Room),
+}
+
+/// Puts a record into its partition's open chunk.
+fn dispatch(context: &Arc<RebalanceContext>, message: &BorrowedMessage<'_>) -> Dispatched {
     let mut slots = context.slots();
-    let slot = slots.get(message.topic(), message.partition())?;
+    let Some(slot) = slots.get(message.topic(), message.partition()) else {
+        return Dispatched::Done;
+    };
     let offered = match slot.wants(message.offset()) {
         Offered::Taken => slot.take(copy(message)),
         other => other,
     };
     match offered {
-        Offered::ChunkFull if !slot.hand_over() => Some(slot.tp.clone()),
-        Offered::PauseBefore => Some(slot.tp.clone()),
-        _ => None,
+        Offered::ChunkFull if !slot.hand_over() => Dispatched::Pause(slot.tp.clone()),
+        Offered::PauseBefore => Dispatched::Pause(slot.tp.clone()),
+        Offered::Taken | Offered::ChunkFull if slot.flow.is_full() => {
+            Dispatched::Full(Room::new(slot, Instant::now()))
+        }
+        _ => Dispatched::Done,
     }
-}
-
-fn copy(message: &BorrowedMessage<'_>) -> Record {
-    let timestamp = message.timestamp().to_millis().unwrap_or(0);
-    let record = Record::new(message.offset(), timestamp, message.key(), message.payload());
-    let Some(headers) = message.headers() else { return record };
-    let headers = headers
-        .iter()
-        // Debezium's context headers repeat what the envelope says, on every record.
-        .filter(|header| !header.key.starts_with("__debezium.context."))
-        .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
-        .collect();
-    record.with_headers(headers)
 }
 
 fn list(tp: &TopicPartition) -> TopicPartitionList {

@@ -73,6 +73,11 @@ impl Flow {
         held == 0
             || (held <= self.max_records / 2 && self.budget.used() <= self.budget.limit / 4 * 3)
     }
+
+    /// Whether less than a quarter of its own bound is left to work on.
+    pub fn is_low(&self) -> bool {
+        self.held() < self.max_records.div_ceil(4)
+    }
 }
 
 impl Drop for Flow {

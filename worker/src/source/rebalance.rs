@@ -155,6 +155,9 @@ impl ClientContext for RebalanceContext {
         if joined {
             self.status.joined.store(true, Ordering::Relaxed);
         }
+        // Partitions that were given away are not in this sum any more.
+        let fetched = u64::try_from(statistics.rxmsgs).unwrap_or(0);
+        self.status.fetched.fetch_max(fetched, Ordering::Relaxed);
         let mut slots = self.slots();
         for (topic, statistics) in &statistics.topics {
             for partition in statistics.partitions.values() {

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+
 /// A header's name and value.
 pub type Header = (String, Vec<u8>);
 
@@ -65,6 +67,20 @@ impl Record {
             self.headers().iter().map(|(name, value)| name.len() + value.len() + 48).sum();
         self.bytes.len() + headers + size_of::<Self>()
     }
+}
+
+/// A record of its own, of what the client holds.
+pub(crate) fn copy(message: &BorrowedMessage<'_>) -> Record {
+    let timestamp = message.timestamp().to_millis().unwrap_or(0);
+    let record = Record::new(message.offset(), timestamp, message.key(), message.payload());
+    let Some(headers) = message.headers() else { return record };
+    let headers = headers
+        .iter()
+        // Debezium's context headers repeat what the envelope says, on every record.
+        .filter(|header| !header.key.starts_with("__debezium.context."))
+        .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
+        .collect();
+    record.with_headers(headers)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use cdc_shared::offset::{NextOffset, Position, TopicPartition};
 use tokio::sync::mpsc;
@@ -12,6 +13,8 @@ use super::record::Record;
 
 /// Records handed over at once at the most.
 pub(crate) const CHUNK: usize = 256;
+/// A partition that got no records for so long is quiet, and misses none.
+const RECENT: Duration = Duration::from_secs(1);
 
 /// The durable position of one partition: written by its task, committed by the consumer thread.
 #[derive(Clone, Debug, Default)]
@@ -82,6 +85,7 @@ pub(crate) struct Slot {
     expected: i64,
     tail: Tail,
     open: Vec<Record>,
+    handed_over: Option<Instant>,
     chunks: mpsc::Sender<Chunk>,
 }
 
@@ -139,6 +143,7 @@ impl Slot {
             expected: 0,
             tail: Tail::default(),
             open: Vec::new(),
+            handed_over: None,
             chunks: sender,
         };
         (slot, assignment)
@@ -161,6 +166,18 @@ impl Slot {
         let bytes = self.open.iter().map(Record::weight).sum();
         self.flow.leave(self.open.len(), bytes);
         self.open.clear();
+    }
+
+    /// Whether its task, which had records a moment ago, has hardly any left.
+    pub(crate) fn is_starving(&self, now: Instant) -> bool {
+        self.gate == Gate::Open
+            && self.flow.is_low()
+            && self.handed_over.is_some_and(|at| now.saturating_duration_since(at) < RECENT)
+    }
+
+    /// Takes no more until it has drained.
+    pub(crate) fn fill(&mut self) {
+        self.gate = Gate::Full(NextOffset::after(self.expected - 1));
     }
 
     /// Whether the record at `offset` would be taken, before anything is copied.
@@ -220,7 +237,10 @@ impl Slot {
         let records = std::mem::take(&mut self.open);
         let chunk = Chunk { run: self.run, records, reached: None };
         match self.chunks.try_send(chunk) {
-            Ok(()) => true,
+            Ok(()) => {
+                self.handed_over = Some(Instant::now());
+                true
+            }
             // The task has ended: its partition is about to be revoked.
             Err(mpsc::error::TrySendError::Closed(chunk)) => {
                 self.open = chunk.records;

@@ -34,6 +34,22 @@ pub(crate) struct Measured {
     pub(crate) peer: Vec<Pass>,
 }
 
+/// The whole mix over few and many partitions.
+pub(crate) async fn over_partitions(
+    bench: &mut Bench,
+    records: usize,
+) -> Result<Vec<(usize, Measured)>, Error> {
+    let (run, mut measured) = (bench.run.clone(), Vec::new());
+    for partitions in [1, 4, 16, 64] {
+        bench.partitions = partitions;
+        bench.run = format!("{run}-{partitions}");
+        let size = Size { records, rows: records / 2, partitions };
+        eprintln!("{partitions} partitions");
+        measured.push((partitions, Box::pin(one(bench, Load::Mixed, size, false)).await?));
+    }
+    Ok(measured)
+}
+
 /// `beside_peer`: the whole mix alone, beside Debezium's sink instead of the ceiling.
 pub(crate) async fn measure(
     bench: &Bench,
@@ -50,17 +66,22 @@ pub(crate) async fn measure(
         None => true,
     };
     for load in Load::ALL.into_iter().filter(is_wanted) {
-        let full = fill(bench, load, size).await?;
-        eprintln!("{} changes of {} B in {}", full.changes, full.mean_bytes, full.topic);
-        let database = format!("{}_{}", bench.run.replace('-', "_"), load.name());
-        let admin = bench.stack.connect("postgres").await?;
-        admin.batch_execute(&format!("CREATE DATABASE {database}")).await?;
-        let outcome = Box::pin(passes(bench, &database, &full, size, beside_peer)).await;
-        admin.batch_execute(&format!("DROP DATABASE {database} WITH (FORCE)")).await?;
-        delete(bench, &[&full.topic]).await;
-        measured.push(outcome?);
+        measured.push(Box::pin(one(bench, load, size, beside_peer)).await?);
     }
     Ok(measured)
+}
+
+/// One load, in a topic and a database of its own.
+async fn one(bench: &Bench, load: Load, size: Size, beside_peer: bool) -> Result<Measured, Error> {
+    let full = fill(bench, load, size).await?;
+    eprintln!("{} changes of {} B in {}", full.changes, full.mean_bytes, full.topic);
+    let database = format!("{}_{}", bench.run.replace('-', "_"), load.name());
+    let admin = bench.stack.connect("postgres").await?;
+    admin.batch_execute(&format!("CREATE DATABASE {database}")).await?;
+    let outcome = Box::pin(passes(bench, &database, &full, size, beside_peer)).await;
+    admin.batch_execute(&format!("DROP DATABASE {database} WITH (FORCE)")).await?;
+    delete(bench, &[&full.topic]).await;
+    outcome
 }
 
 async fn fill(bench: &Bench, load: Load, size: Size) -> Result<Arc<Full>, Error> {
