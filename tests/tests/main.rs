@@ -16,6 +16,7 @@ mod keys;
 mod leader;
 mod mysql;
 mod mysql_mirror;
+mod mysql_transactions;
 mod records;
 mod rejects;
 mod replica;

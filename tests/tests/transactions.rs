@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 /// How long the rest may take once nothing goes wrong any more.
 const RECOVERY: Duration = Duration::from_secs(120);
 /// What all accounts hold together.
-const TOTAL: i64 = 100_000;
+pub const TOTAL: i64 = 100_000;
 
 /// Two tables of accounts; each transaction moves an amount from one to the other.
 struct Bank {
@@ -68,7 +68,7 @@ impl Bank {
 }
 
 /// What the accounts hold together, in one look at the mirror.
-async fn sum(target: &Client, id: &str) -> i64 {
+pub async fn sum(target: &Client, id: &str) -> i64 {
     let sql = format!(
         "SELECT ((SELECT sum(amount) FROM {id}.checking) + (SELECT sum(amount) FROM {id}.saving)) \
          ::bigint"
@@ -77,7 +77,7 @@ async fn sum(target: &Client, id: &str) -> i64 {
 }
 
 /// Looks at the mirror until it is told to stop; gives the number of looks.
-async fn watch(id: String, stop: Arc<AtomicBool>, looks: Arc<AtomicU64>) {
+pub async fn watch(id: String, stop: Arc<AtomicBool>, looks: Arc<AtomicU64>) {
     let target = postgres::target().await;
     while !stop.load(Ordering::Relaxed) {
         let found = sum(&target, &id).await;
@@ -92,7 +92,10 @@ async fn work(id: String, seed: u64, stop: Arc<AtomicBool>) -> u64 {
     let source = postgres::source().await;
     let mut random = fastrand::Rng::with_seed(seed);
     let mut count = 0;
+    // As many as a busy machine of the tests can keep up with.
+    let mut pace = tokio::time::interval(Duration::from_millis(10));
     while !stop.load(Ordering::Relaxed) {
+        pace.tick().await;
         let (from, to, n) = (random.i64(1..=100), random.i64(1..=50), random.i64(1..=50));
         let statements = match random.u32(..8) {
             0 => format!(

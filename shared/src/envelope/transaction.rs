@@ -60,10 +60,11 @@ impl Mark {
             let item = item.record().ok_or_else(|| missing("data_collections"))?;
             let name = field(item, "data_collection").and_then(|name| name.as_str());
             let count = field(item, "event_count").and_then(|count| count.as_i64());
+            let count = count.and_then(|count| u64::try_from(count).ok());
             let (Some(name), Some(count)) = (name, count) else {
                 return Err(missing("data_collections"));
             };
-            counts.push((name.to_owned(), u64::try_from(count).unwrap_or(0)));
+            counts.push((name.to_owned(), count));
         }
         Ok(Self::End(id, counts))
     }
