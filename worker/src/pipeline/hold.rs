@@ -3,6 +3,7 @@
 use cdc_shared::api::{DirectiveState, HoldReport};
 use cdc_shared::control::ControlState;
 use cdc_shared::offset::{Position, TopicPartition};
+use cdc_shared::schema::{Answer, SchemaQuestion};
 use tokio::time::Instant;
 
 use crate::source::start_position::StopCause;
@@ -16,6 +17,17 @@ pub enum Release {
     Operator,
     /// Time: the cause is looked at again.
     After(Instant),
+    /// A verdict on changes of schema.
+    Verdict(Box<Awaited>),
+}
+
+/// What a partition waits for that has met a change of schema.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Awaited {
+    /// The changes.
+    pub questions: Vec<SchemaQuestion>,
+    /// Whether a verdict forbids one of them already: then it waits for its acceptance.
+    pub forbidden: bool,
 }
 
 /// A partition that does not move.
@@ -89,6 +101,7 @@ impl Hold {
         match self.release {
             Release::Directive => wish.directive == DirectiveState::Run,
             Release::After(_) => told,
+            Release::Verdict(ref awaited) => told || awaited.is_over(wish.control),
             Release::Operator => {
                 told || wish.control.resume_offset(wish.sink, &wish.tp.topic) >= self.since
             }
@@ -103,6 +116,17 @@ impl Hold {
             return false;
         };
         wish.control.skip_to(wish.sink, wish.tp, &position.topic_id, offset).is_some()
+    }
+}
+
+impl Awaited {
+    /// A change that is forbidden stays so until it is accepted; those that nobody has judged are
+    /// looked at again once one of them is forbidden or all are judged.
+    fn is_over(&self, control: &ControlState) -> bool {
+        let answers = || self.questions.iter().map(|question| control.schema_answer(question));
+        let forbids = |answer| matches!(answer, Answer::Incompatible(_));
+        answers().all(|answer| answer == Answer::Passes)
+            || (!self.forbidden && answers().any(forbids))
     }
 }
 

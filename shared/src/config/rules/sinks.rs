@@ -10,8 +10,9 @@ use super::{Findings, source};
 use crate::config::shape::nearest;
 use crate::config::sink::RESERVED_HEADERS;
 use crate::config::{
-    Consistency, OnReject, Operation, PipelineConfig, PostgresSinkConfig, PostgresWriteMode,
-    SinkConfig, SinkType, SnapshotDelivery, SslMode, TruncateHandling, WebhookConfig,
+    Consistency, OnIncompatible, OnReject, Operation, PipelineConfig, PostgresSinkConfig,
+    PostgresWriteMode, SinkConfig, SinkType, SnapshotDelivery, SslMode, TruncateHandling,
+    WebhookConfig,
 };
 
 /// Longest identifier that PostgreSQL keeps whole, in bytes.
@@ -91,6 +92,16 @@ fn filters(config: &PipelineConfig, sink: &SinkConfig, path: &str, findings: &mu
     if sink.is_keyed() && sink.snapshot == SnapshotDelivery::Skip {
         let message = "a sink that keeps rows by key needs the snapshot";
         findings.error(&format!("{path}.snapshot"), message);
+    }
+    let incompatible = format!("{path}.on_incompatible");
+    if sink.on_incompatible == OnIncompatible::Dlq && !config.dlq.enabled {
+        findings.error(&incompatible, "dlq needs dlq.enabled: true");
+    } else if sink.on_incompatible == OnIncompatible::Dlq && sink.is_keyed() {
+        findings.warning(&incompatible, "with dlq a change leaves its row as it was");
+    }
+    if sink.on_incompatible != OnIncompatible::Stop && !config.stop_on_incompatible_schema {
+        let message = "has no effect without stop_on_incompatible_schema: true";
+        findings.warning(&incompatible, message);
     }
     if sink.reject_policy() == OnReject::Dlq && !config.dlq.enabled {
         findings.warning(path, "with dlq.enabled: false a rejected record holds its partition");

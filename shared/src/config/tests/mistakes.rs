@@ -122,10 +122,6 @@ const SETTINGS: &[(&str, &str)] = &[
         "log_level: loud",
         "p.yaml:10: log_level: expected one of ERROR, WARN, INFO, DEBUG, TRACE or a filter such as info,rdkafka=debug, found `loud`",
     ),
-    (
-        "stop_on_incompatible_schema: true",
-        "p.yaml:10: stop_on_incompatible_schema: the schema monitor is not built yet: incompatible changes are delivered; set it to false",
-    ),
     ("partition_concurrency: 4", "p.yaml:10: partition_concurrency: must be 0, is 4"),
     ("drain_seconds: -1", "p.yaml:10: drain_seconds: must be from 0 to 3600, is -1"),
     (
