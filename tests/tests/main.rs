@@ -17,6 +17,7 @@ mod mysql_mirror;
 mod records;
 mod rejects;
 mod replica;
+mod schema;
 mod secure;
 mod signals;
 mod source_shapes;

@@ -110,7 +110,9 @@ impl SchemaMonitor {
         let mut look = Instant::now();
         loop {
             let open = !locked(&self.trouble).open.is_empty();
-            let next = if open { look.min(Instant::now() + RETRY) } else { look };
+            // A change before the baseline would not be seen as one.
+            let unfinished = open || (coordinator.leads() && !knows_all(coordinator));
+            let next = if unfinished { look.min(Instant::now() + RETRY) } else { look };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep_until(next) => {}
@@ -139,13 +141,15 @@ impl SchemaMonitor {
         let mut failed = None;
         for subject in subjects(coordinator) {
             if let Err(error) = self.observe(coordinator, &subject).await {
-                if failed.is_none() {
-                    tracing::warn!(subject, error, "look at the schemas");
-                }
-                failed = Some(error);
+                failed = Some(format!("{subject}: {error}"));
             }
         }
-        locked(&self.trouble).error = failed;
+        let mut trouble = locked(&self.trouble);
+        if let Some(error) = failed.as_ref().filter(|error| trouble.error.as_ref() != Some(*error))
+        {
+            tracing::warn!(error, "look at the schemas");
+        }
+        trouble.error = failed;
     }
 
     async fn answer(&self, coordinator: &Coordinator) {
@@ -312,4 +316,5 @@ fn tell(verdict: &SchemaVerdict) {
 }
 
 #[cfg(test)]
-mod compare_test;
+#[path = "compare_test.rs"]
+mod tests;

@@ -184,6 +184,7 @@ mod tests {
     use cdc_shared::api::Directive;
     use cdc_shared::control::ControlRecord;
     use cdc_shared::offset::{Incarnation, NextOffset, SchemaIds, TopicId};
+    use cdc_shared::schema::{Acceptance, SchemaVerdict};
 
     fn position() -> Position {
         Position {
@@ -254,6 +255,43 @@ mod tests {
         assert!(released(&hold, &[rewind(2)]));
         let later = Hold { since: 1, ..hold };
         assert!(!released(&later, &[resume("wh")]), "an old resume does not end a new stop");
+    }
+
+    #[test]
+    fn a_change_of_schema_is_released_by_a_verdict_and_where_it_forbids_by_its_acceptance() {
+        let question =
+            |subject: &str| SchemaQuestion { subject: subject.into(), previous: Some(1), this: 2 };
+        let hold = |forbidden| {
+            let questions = vec![question("t-key"), question("t-value")];
+            let release = Release::Verdict(Box::new(Awaited { questions, forbidden }));
+            Hold { release, ..Hold::stopped("x", String::new(), Some(7), 0) }
+        };
+        let verdict = |subject: &str, compatible, accepted| {
+            let by = Acceptance { by: "op".into(), at_ms: 0, reason: String::new() };
+            let verdict = SchemaVerdict {
+                subject: subject.into(),
+                previous: 1,
+                this: 2,
+                previous_version: None,
+                this_version: None,
+                compatible,
+                changes: Vec::new(),
+                registry_compatible: None,
+                at_ms: 0,
+                accepted: if accepted { Some(by) } else { None },
+            };
+            ControlRecord::SchemaVerdict { verdict }
+        };
+        let (key, value) = (verdict("t-key", true, false), verdict("t-value", true, false));
+        let forbids = verdict("t-value", false, false);
+        let accepted = verdict("t-value", false, true);
+        assert!(!released(&hold(false), &[]));
+        assert!(!released(&hold(false), std::slice::from_ref(&key)), "the other is open");
+        assert!(released(&hold(false), &[key.clone(), value]));
+        assert!(released(&hold(false), std::slice::from_ref(&forbids)), "to be told of it");
+        assert!(!released(&hold(true), &[key.clone(), forbids]));
+        assert!(released(&hold(true), &[key, accepted]));
+        assert!(released(&hold(true), &[skip(7, 8)]));
     }
 
     #[test]
