@@ -3,8 +3,9 @@
 //!
 //! A verdict belongs to a step: from one schema id to another. A partition may take the step from
 //! the schema it last had to that of its next record when a way of steps leads there that are
-//! compatible or accepted ([`Steps`]). A partition that never had a schema begins at the subject's
-//! baseline: the versions that were there when the monitor first looked.
+//! compatible or accepted ([`Steps`]). A partition that never had a schema may begin with any of the
+//! subject's baseline, the versions that were there when the monitor first looked. Between those a
+//! step is judged like any other: a change that came just before the first look is held too.
 
 use std::collections::BTreeSet;
 
@@ -289,10 +290,6 @@ impl<'v> Steps<'v> {
             if !found.insert(id) {
                 continue;
             }
-            // What was there at the first look came in this order.
-            let place = self.baseline.iter().position(|known| *known == id);
-            let next = place.and_then(|place| self.baseline.get(place + 1));
-            waiting.extend(next);
             let steps = self.verdicts.iter().filter(|v| v.previous == id && v.passes());
             waiting.extend(steps.map(|verdict| verdict.this));
         }
@@ -365,8 +362,9 @@ mod tests {
     #[test]
     fn a_partition_without_a_schema_begins_at_the_baseline() {
         assert_eq!(answer(&[1, 2], &[], 0, 1), "passes");
-        assert_eq!(answer(&[1, 2], &[], 1, 2), "passes", "it was there at the first look");
-        assert_eq!(answer(&[1, 2], &[], 2, 1), "unjudged", "and came in this order");
+        assert_eq!(answer(&[1, 2], &[], 0, 2), "passes");
+        // Who met the first, and then meets the second, meets a change all the same.
+        assert_eq!(answer(&[1, 2], &[], 1, 2), "unjudged");
         assert_eq!(answer(&[1, 2], &[], 0, 3), "unjudged");
         assert_eq!(answer(&[], &[], 0, 1), "unjudged");
         assert_eq!(answer(&[], &[], 7, 7), "passes", "no change needs no verdict");
