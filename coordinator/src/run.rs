@@ -24,6 +24,7 @@ use crate::kafka::Cluster;
 use crate::leader;
 use crate::metrics::Metrics;
 use crate::monitor::LagMonitor;
+use crate::schema::SchemaMonitor;
 use crate::state::Coordinator;
 use crate::task::Ending;
 use crate::watermark::{MemoryStore, RedisStore, WatermarkStore};
@@ -57,6 +58,7 @@ pub async fn run(
         cluster,
         group: GroupTicker::default(),
         lag: LagMonitor::new(&config.kafka)?,
+        schemas: SchemaMonitor::new(&config.kafka)?,
         probes: Probes::new(&config)?,
         metrics: Metrics::default(),
         ending: Ending::default(),
@@ -91,6 +93,7 @@ async fn serve(
             leader::run(&coordinator, reader, &all),
             coordinator.group.run(&coordinator, &all),
             coordinator.lag.run(&coordinator, &all),
+            coordinator.schemas.run(&coordinator, &all),
             coordinator.probes.run(&coordinator, &all),
         );
     };

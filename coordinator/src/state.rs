@@ -13,6 +13,7 @@ use crate::health::Probes;
 use crate::kafka::Cluster;
 use crate::metrics::Metrics;
 use crate::monitor::LagMonitor;
+use crate::schema::SchemaMonitor;
 use crate::task::Ending;
 use crate::watermark::WatermarkStore;
 
@@ -32,6 +33,8 @@ pub struct Coordinator {
     pub group: GroupTicker,
     /// Lag.
     pub lag: LagMonitor,
+    /// Schemas.
+    pub schemas: SchemaMonitor,
     /// The services around.
     pub probes: Probes,
     /// For `/metrics`.

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::offset::{NextOffset, Position, TopicId};
+use crate::schema::SchemaQuestion;
 use crate::task::{TaskKind, TaskReport};
 
 /// Path of [`Heartbeat`] (POST).
@@ -19,6 +20,8 @@ pub const COMMAND_PATH: &str = "/v1/commands";
 pub const HEALTH_PATH: &str = "/v1/health";
 /// Path of the tasks (GET).
 pub const TASKS_PATH: &str = "/v1/tasks";
+/// Path of the schemas and their changes (GET).
+pub const SCHEMAS_PATH: &str = "/v1/schemas";
 /// Path of the status report (GET).
 pub const STATUS_PATH: &str = "/v1/status";
 
@@ -50,6 +53,9 @@ pub struct Heartbeat {
     /// topic.
     #[serde(default)]
     pub tasks: Vec<TaskReport>,
+    /// Changes of schema that this worker has no verdict on.
+    #[serde(default)]
+    pub schema_questions: Vec<SchemaQuestion>,
 }
 
 /// Who a worker is.
@@ -352,6 +358,15 @@ pub enum Command {
         sink: String,
         /// The task's id.
         id: String,
+    },
+    /// Take the incompatible changes of a topic's schemas as they are: what they hold goes on.
+    AcceptSchema {
+        /// Topic.
+        topic: String,
+        /// Only changes to this schema id.
+        id: Option<i32>,
+        /// Why, for the audit line.
+        reason: String,
     },
     /// Forget a sink: it no longer counts for P.
     RemoveSink {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{Directive, DirectiveState, TopicShape};
 use crate::offset::{Incarnation, NextOffset, TopicId, TopicPartition};
+use crate::schema::{Answer, SchemaQuestion, SchemaSubject, SchemaVerdict, Steps};
 use crate::task::Task;
 
 /// The control topic of a pipeline with this consumer group.
@@ -122,6 +123,16 @@ pub enum ControlRecord {
         /// The task.
         task: Task,
     },
+    /// A subject of the schema registry as the monitor knows it.
+    SchemaSubject {
+        /// The subject.
+        subject: SchemaSubject,
+    },
+    /// The verdict on a change of schema, and whether it was accepted.
+    SchemaVerdict {
+        /// The verdict.
+        verdict: SchemaVerdict,
+    },
     /// A line of the audit trail.
     Audit {
         /// By whom.
@@ -153,6 +164,10 @@ impl ControlRecord {
             }
             Self::GroupStart { tp, .. } => format!("group/{}/{}", tp.topic, tp.partition),
             Self::Task { task } => format!("task/{}/{}", task.sink, task.id),
+            Self::SchemaSubject { subject } => format!("subject/{}", subject.subject),
+            Self::SchemaVerdict { verdict } => {
+                format!("schema/{}/{}/{}", verdict.subject, verdict.previous, verdict.this)
+            }
             Self::Audit { at_ms, action, .. } => format!("audit/{at_ms:013}/{action}"),
         }
     }
@@ -329,6 +344,47 @@ impl ControlState {
             .collect();
         tasks.sort_by(|a, b| (a.at_ms, &a.id).cmp(&(b.at_ms, &b.id)));
         tasks
+    }
+
+    /// What is known of a registry subject.
+    pub fn schema_subject(&self, subject: &str) -> Option<&SchemaSubject> {
+        match self.records.get(&format!("subject/{subject}")) {
+            Some((_, ControlRecord::SchemaSubject { subject })) => Some(subject),
+            _ => None,
+        }
+    }
+
+    /// Every registry subject that is watched.
+    pub fn schema_subjects(&self) -> impl Iterator<Item = &SchemaSubject> {
+        self.records
+            .range::<str, _>((Bound::Included("subject/"), Bound::Excluded("subject0")))
+            .filter_map(|(_, (_, record))| match record {
+                ControlRecord::SchemaSubject { subject } => Some(subject),
+                _ => None,
+            })
+    }
+
+    /// The verdicts on the changes of a subject, or of all.
+    pub fn schema_verdicts(&self, subject: Option<&str>) -> impl Iterator<Item = &SchemaVerdict> {
+        let prefix = subject.map_or_else(|| "schema/".to_owned(), |of| format!("schema/{of}/"));
+        self.records
+            .range(prefix.clone()..)
+            .take_while(move |(key, _)| key.starts_with(&prefix))
+            .filter_map(|(_, (_, record))| match record {
+                ControlRecord::SchemaVerdict { verdict } => Some(verdict),
+                _ => None,
+            })
+    }
+
+    /// The steps of a subject that are known.
+    pub fn schema_steps(&self, subject: &str) -> Steps<'_> {
+        let baseline = self.schema_subject(subject).map_or(&[][..], |known| &known.baseline);
+        Steps::new(baseline, self.schema_verdicts(Some(subject)).collect())
+    }
+
+    /// Whether a partition may take this change of schema.
+    pub fn schema_answer(&self, question: &SchemaQuestion) -> Answer<'_> {
+        self.schema_steps(&question.subject).answer(question.previous, question.this)
     }
 
     /// The copied position of P: outer `None` when it was never copied.

@@ -17,6 +17,7 @@ pub mod mysql;
 pub mod offset;
 pub mod postgres;
 pub mod registry;
+pub mod schema;
 pub mod task;
 pub mod telemetry;
 pub mod tls;

@@ -135,6 +135,19 @@ pub struct SchemaIds {
     pub value: Option<i32>,
 }
 
+impl SchemaIds {
+    /// These, and where there is none, the one from `before`.
+    #[must_use]
+    pub fn or(self, before: Self) -> Self {
+        Self { key: self.key.or(before.key), value: self.value.or(before.value) }
+    }
+
+    /// Whether a schema is here that is not the one in `before`.
+    pub fn differs(self, before: Self) -> bool {
+        self.or(before) != before
+    }
+}
+
 /// An offset with its identity.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Position {

@@ -1,6 +1,8 @@
 //! The client of the schema registry: schema id → compiled plan, fetched once; and whether it
 //! answers at all.
 
+mod subjects;
+
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -15,6 +17,8 @@ use crate::config::{KafkaConfig, seconds};
 use crate::envelope::ValueSchema;
 use crate::http::{self, Credentials};
 use crate::tls::TlsError;
+
+pub use subjects::Version;
 
 /// Largest schema text, in bytes.
 const MAX_SCHEMA_BYTES: usize = 5 * 1024 * 1024;

@@ -21,6 +21,7 @@ mod records;
 mod rejects;
 mod replica;
 mod restored;
+mod schema;
 mod secure;
 mod signals;
 mod source_shapes;

@@ -130,7 +130,6 @@ impl Worker {
         let (events, source_events) = mpsc::channel(64);
         let (source, thread) = consumer::start(&self.source_options(), &self.status, events)
             .map_err(|error| setting(&error))?;
-        let registry = Registry::new(kafka).map_err(|error| setting(&error))?;
         let probe = Probe::new(kafka, &group).map_err(|error| setting(&error))?;
         tokio::spawn(self.task_runner(&probe, &control).run(self.last.clone()));
         let retry = policy(&self.sink_config.retry);
@@ -139,12 +138,13 @@ impl Worker {
             sink,
             start: self.sink_config.start,
             on_reject: self.sink_config.reject_policy(),
+            on_incompatible: self.config.on_incompatible(&self.sink_config),
             retry,
             give_up: self.sink_config.retry.on_exhausted == OnExhausted::Dlq,
             filter: Filter::of(&self.sink_config),
             dlq: Dlq::new(&self.config.kafka, &self.config.dlq, &sink_id, retry),
             breaker: self.config.dlq.breaker,
-            registry,
+            registry: Registry::new(kafka).map_err(|error| setting(&error))?,
             probe,
             source,
             coordinator,

@@ -1,13 +1,15 @@
 //! What this process knows about itself: written by the tasks, read by heartbeat, `/readyz` and
 //! `/metrics`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cdc_shared::api::{Counters, ErrorReport, PartitionReport, PartitionState, WorkerState};
 use cdc_shared::offset::TopicPartition;
+use cdc_shared::schema::SchemaQuestion;
 use cdc_shared::task::TaskReport;
+use tokio::sync::Notify;
 
 /// Facts about the process.
 #[derive(Debug, Default)]
@@ -15,6 +17,9 @@ pub struct Status {
     partitions: Mutex<BTreeMap<TopicPartition, PartitionReport>>,
     last_error: Mutex<Option<ErrorReport>>,
     tasks: Mutex<BTreeMap<String, TaskReport>>,
+    questions: Mutex<BTreeMap<TopicPartition, Vec<SchemaQuestion>>>,
+    /// A question was asked: it need not wait for the next report's time.
+    pub asked: Notify,
     /// Records taken by the sink.
     pub delivered: AtomicU64,
     /// Records without effect.
@@ -56,6 +61,7 @@ impl Status {
 
     /// The partition is not ours any more.
     pub fn forget(&self, tp: &TopicPartition) {
+        self.ask(tp, Vec::new());
         locked(&self.partitions).remove(tp);
     }
 
@@ -67,6 +73,22 @@ impl Status {
     /// Whether the partition is assigned to this worker.
     pub fn owns(&self, tp: &TopicPartition) -> bool {
         locked(&self.partitions).contains_key(tp)
+    }
+
+    /// Publishes the changes of schema that a partition waits for a verdict on.
+    pub fn ask(&self, tp: &TopicPartition, questions: Vec<SchemaQuestion>) {
+        if questions.is_empty() {
+            locked(&self.questions).remove(tp);
+        } else {
+            locked(&self.questions).insert(tp.clone(), questions);
+            self.asked.notify_one();
+        }
+    }
+
+    /// Every change of schema that a partition waits for a verdict on, each once.
+    pub fn questions(&self) -> Vec<SchemaQuestion> {
+        let all: BTreeSet<_> = locked(&self.questions).values().flatten().cloned().collect();
+        all.into_iter().collect()
     }
 
     /// Publishes how a task goes.

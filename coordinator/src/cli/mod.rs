@@ -7,6 +7,7 @@ mod health;
 pub(crate) mod load;
 mod operate;
 mod probe;
+mod schema;
 mod task;
 mod validate;
 
@@ -88,6 +89,7 @@ async fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Skip(args) => operate::skip(&args).await?,
         Command::Rewind(args) => operate::rewind(&args).await?,
         Command::Sink(args) => operate::sink(&args).await?,
+        Command::Schema(args) => schema::run(&args).await?,
         Command::Verify(args) => return task::verify(&args).await,
         Command::Resync(args) => return task::resync(&args).await,
         Command::Task(args) => return task::task(&args).await,

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use cdc_shared::api::{Command, CommandRequest, Directive, DirectiveState, RewindTarget};
 use cdc_shared::control::{ControlRecord, ControlState};
 use cdc_shared::offset::{Incarnation, NextOffset, TopicId, TopicPartition};
+use cdc_shared::schema::Acceptance;
 
 use super::{Change, tasks};
+use crate::schema;
 
 /// A topic that a command names, as it is now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,23 +83,34 @@ impl Known {
             Command::Skip { sink, topic, .. } | Command::Rewind { sink, topic, .. } => {
                 (&*sink, vec![topic])
             }
+            Command::AcceptSchema { topic, .. } => {
+                let topics: Vec<String> = self.sinks.values().flatten().cloned().collect();
+                self.complete(topic, &topics)?;
+                return Ok(command);
+            }
         };
         let Some(topics) = self.sinks.get(sink) else {
             let names = self.sinks.keys().map(String::as_str);
             return Err(unknown("unknown_sink", "sink", sink, sink, names));
         };
         for topic in places {
-            if topics.contains(topic) {
-                continue;
-            }
-            let full = format!("{}.{topic}", self.topic_prefix);
-            if !topics.contains(&full) {
-                let names = topics.iter().map(String::as_str);
-                return Err(unknown("unknown_topic", "topic", topic, &full, names));
-            }
-            *topic = full;
+            self.complete(topic, topics)?;
         }
         Ok(command)
+    }
+
+    /// Makes a table's name the name of its topic, unless it is one.
+    fn complete(&self, topic: &mut String, known: &[String]) -> Result<(), Refusal> {
+        if known.contains(topic) {
+            return Ok(());
+        }
+        let full = format!("{}.{topic}", self.topic_prefix);
+        if !known.contains(&full) {
+            let names = known.iter().map(String::as_str);
+            return Err(unknown("unknown_topic", "topic", topic, &full, names));
+        }
+        *topic = full;
+        Ok(())
     }
 }
 
@@ -149,6 +162,10 @@ pub fn decide(
         Command::Skip { .. } => skip(request, known, control)?,
         Command::Rewind { .. } => rewind(request, known, control)?,
         Command::RemoveSink { sink, topic } => remove(known, control, sink, topic.as_deref())?,
+        Command::AcceptSchema { topic, id, reason } => {
+            let (by, at_ms, reason) = (request.by.clone(), known.now_ms, reason.clone());
+            schema::accept(control, topic, *id, &Acceptance { by, at_ms, reason })?
+        }
         Command::StartTask { sink, kind } => tasks::post(request, known, control, sink, kind)?,
         Command::CancelTask { sink, id } => tasks::cancel(request, known, control, sink, id)?,
     };
@@ -401,6 +418,8 @@ fn remove(
                 ControlRecord::Task { task } => (&task.sink, None),
                 ControlRecord::Rewind { .. }
                 | ControlRecord::GroupStart { .. }
+                | ControlRecord::SchemaSubject { .. }
+                | ControlRecord::SchemaVerdict { .. }
                 | ControlRecord::Audit { .. } => return false,
             };
             of == sink && (topic.is_none() || of_topic == topic)

@@ -49,6 +49,7 @@ pub fn health(coordinator: &Coordinator) -> HealthReport {
         schema_registry: facts.registry.clone(),
         connect: facts.connect.clone(),
         redis: facts.redis.clone(),
+        schemas: coordinator.schemas.health(coordinator),
     };
     report.reasons = judge(&report);
     report.verdict = overall(&report.reasons);

@@ -13,8 +13,8 @@ pub use assemble::{health, status};
 pub use probes::{ProbeFacts, Probes};
 pub use report::{
     ConnectorHealth, GroupHealth, HealthReport, HoldHealth, LeaderHealth, PartitionStatus, Reason,
-    ServiceHealth, ServiceState, Severity, SinkHealth, SlotHealth, SourceHealth, StatusReport,
-    TableDirectiveHealth, TaskHealth, Verdict, WorkerHealth,
+    SchemaHealth, ServiceHealth, ServiceState, Severity, SinkHealth, SlotHealth, SourceHealth,
+    StatusReport, TableDirectiveHealth, TaskHealth, Verdict, WorkerHealth,
 };
 pub use sink_status::SinkStatus;
 pub use verdict::{judge, overall};

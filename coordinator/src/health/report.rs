@@ -3,6 +3,7 @@
 
 use cdc_shared::api::{Counters, DirectiveState, ErrorReport, PartitionState, WorkerState};
 use cdc_shared::offset::{Incarnation, TopicId};
+use cdc_shared::schema::{OpenQuestion, SchemaVerdict};
 use serde::{Deserialize, Serialize};
 
 use super::SinkStatus;
@@ -297,6 +298,21 @@ pub struct HealthReport {
     pub connect: ServiceHealth,
     /// Redis.
     pub redis: ServiceHealth,
+    /// Changes of schema.
+    #[serde(default)]
+    pub schemas: SchemaHealth,
+}
+
+/// Changes of schema that somebody should look at.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct SchemaHealth {
+    /// Incompatible ones that nobody has accepted.
+    pub unaccepted: Vec<SchemaVerdict>,
+    /// Those that workers ask for and that cannot be judged.
+    pub open: Vec<OpenQuestion>,
+    /// Why the registry could not be asked at the latest look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// One partition of one sink, in `GET /v1/status`.

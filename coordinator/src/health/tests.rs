@@ -47,6 +47,7 @@ pub(crate) fn heartbeat(sink: &str, worker: &str, at: &[(&str, i32, i64)]) -> He
         control_offset: 0,
         sequence: 0,
         tasks: Vec::new(),
+        schema_questions: Vec::new(),
     }
 }
 
@@ -112,6 +113,7 @@ pub(crate) fn fine() -> HealthReport {
         schema_registry: up(),
         connect: up(),
         redis: up(),
+        schemas: SchemaHealth::default(),
     }
 }
 

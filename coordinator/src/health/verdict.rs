@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use cdc_shared::api::PartitionState;
+use cdc_shared::schema::{SchemaVerdict, topic_of};
 
 use super::SinkStatus;
 use super::report::{
-    HealthReport, Reason, ServiceHealth, ServiceState, Severity, SinkHealth, SlotHealth,
-    TaskHealth, Verdict,
+    HealthReport, Reason, SchemaHealth, ServiceHealth, ServiceState, Severity, SinkHealth,
+    SlotHealth, TaskHealth, Verdict,
 };
 use crate::group::plan::GroupHold;
 
@@ -26,6 +27,7 @@ pub fn judge(report: &HealthReport) -> Vec<Reason> {
             self::sink(sink, &mut reasons);
         }
     }
+    schemas(&report.schemas, &mut reasons);
     group(report, &mut reasons);
     if report.coordinator.leader {
         group_holds(report, &mut reasons);
@@ -212,6 +214,24 @@ fn slot(slot: &SlotHealth, reasons: &mut Vec<Reason>) {
         let gigabytes = bytes / (1024 * 1024 * 1024);
         let message = format!("the source keeps {gigabytes} GiB of WAL for slot {name:?}");
         add(reasons, Severity::Degraded, "slot_retains", message, None);
+    }
+}
+
+/// What is held by them says so itself, and worse.
+fn schemas(schemas: &SchemaHealth, reasons: &mut Vec<Reason>) {
+    for verdict in &schemas.unaccepted {
+        let SchemaVerdict { subject, previous, this, .. } = verdict;
+        let summary = verdict.summary();
+        let message =
+            format!("{subject}: incompatible change from schema {previous} to {this}: {summary}");
+        let topic = topic_of(subject).map_or(subject.as_str(), |(topic, _)| topic);
+        let way_out = format!("see cdc schema list FILE; cdc schema accept FILE --table {topic}");
+        add(reasons, Severity::Degraded, "schema_change", message, Some(&way_out));
+    }
+    for open in &schemas.open {
+        let (subject, id) = (&open.question.subject, open.question.this);
+        let message = format!("{subject}: schema {id} cannot be judged: {}", open.reason);
+        add(reasons, Severity::Degraded, "schema_unjudged", message, None);
     }
 }
 

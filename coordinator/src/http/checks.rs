@@ -2,6 +2,7 @@
 //! and of the control topic, and lines of logs: what does not belong there is refused here.
 
 use cdc_shared::api::{Command, CommandRequest, Heartbeat};
+use cdc_shared::schema::topic_of;
 
 /// Longest name of anything in a request.
 const MAX_NAME: usize = 300;
@@ -26,6 +27,11 @@ pub(super) fn heartbeat(heartbeat: &Heartbeat) -> Result<(), String> {
             return Err(format!("{topic}[{partition}]: {:?} is no topic id", shortened(id)));
         }
     }
+    for question in &heartbeat.schema_questions {
+        if topic_of(&question.subject).is_none_or(|(topic, _)| !is_topic(topic)) {
+            return Err(format!("{:?} is no subject of a topic", shortened(&question.subject)));
+        }
+    }
     Ok(())
 }
 
@@ -35,7 +41,8 @@ pub(super) fn command(request: &CommandRequest) -> Result<(), String> {
         Command::Pause { reason, .. }
         | Command::Stop { reason, .. }
         | Command::Skip { reason, .. }
-        | Command::Rewind { reason, .. } => reason.as_str(),
+        | Command::Rewind { reason, .. }
+        | Command::AcceptSchema { reason, .. } => reason.as_str(),
         Command::Resume { .. }
         | Command::RemoveSink { .. }
         | Command::StartTask { .. }

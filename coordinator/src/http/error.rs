@@ -120,9 +120,8 @@ impl From<KafkaTrouble> for ApiError {
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let status = match refusal.code {
-            "unknown_sink" | "unknown_topic" | "unknown_partition" | "unknown_task" => {
-                StatusCode::NOT_FOUND
-            }
+            "unknown_sink" | "unknown_topic" | "unknown_partition" | "unknown_task"
+            | "unknown_schema" => StatusCode::NOT_FOUND,
             "sink_live" | "no_worker" | "too_many_tasks" => StatusCode::CONFLICT,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };

@@ -38,6 +38,8 @@ pub(super) async fn take(
         })
         .collect();
     task::take_ends(&coordinator, &heartbeat);
+    let prefix = format!("{}.", coordinator.config.topic_prefix);
+    coordinator.schemas.hear(&heartbeat, &coordinator.control.state(), &prefix);
     if coordinator.fleet.beat(heartbeat, Instant::now()) {
         coordinator.group.nudge();
     }

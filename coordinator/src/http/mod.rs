@@ -16,9 +16,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use cdc_shared::api::{
-    COMMAND_PATH, HEALTH_PATH, HEARTBEAT_PATH, STATUS_PATH, TASKS_PATH, WATERMARKS_PATH,
-    WatermarkEntry, Watermarks,
+    COMMAND_PATH, HEALTH_PATH, HEARTBEAT_PATH, SCHEMAS_PATH, STATUS_PATH, TASKS_PATH,
+    WATERMARKS_PATH, WatermarkEntry, Watermarks,
 };
+use cdc_shared::schema::SchemaReport;
 use cdc_shared::task::Tasks;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -63,6 +64,7 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route(HEALTH_PATH, get(get_health))
         .route(STATUS_PATH, get(get_status))
         .route(TASKS_PATH, get(get_tasks))
+        .route(SCHEMAS_PATH, get(get_schemas))
         .route("/metrics", get(get_metrics))
         .route_layer(access(Role::Reader));
     let worker = Router::new()
@@ -90,6 +92,10 @@ async fn get_health(State(coordinator): Shared) -> Json<HealthReport> {
 
 async fn get_status(State(coordinator): Shared) -> Json<StatusReport> {
     Json(status(&coordinator))
+}
+
+async fn get_schemas(State(coordinator): Shared) -> Json<SchemaReport> {
+    Json(coordinator.schemas.report(&coordinator))
 }
 
 async fn get_tasks(State(coordinator): Shared) -> Json<Tasks> {

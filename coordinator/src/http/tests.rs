@@ -19,6 +19,7 @@ use crate::health::tests::heartbeat;
 use crate::kafka::Cluster;
 use crate::metrics::Metrics;
 use crate::monitor::LagMonitor;
+use crate::schema::SchemaMonitor;
 use crate::task::Ending;
 use crate::watermark::{MemoryStore, StoreError};
 
@@ -78,6 +79,7 @@ async fn running(tokens: TokenConfig) -> Running {
         cluster: Cluster::new(&config.kafka, &config.group_id).unwrap(),
         group: GroupTicker::default(),
         lag: LagMonitor::new(&config.kafka).unwrap(),
+        schemas: SchemaMonitor::new(&config.kafka).unwrap(),
         probes: Probes::new(&config).unwrap(),
         metrics: Metrics::default(),
         leading: AtomicBool::new(true),

@@ -90,6 +90,7 @@ async fn lead_once(
     coordinator.leading.store(true, Ordering::Release);
     tracing::info!(control_offset = coordinator.control.state().offset(), "leading the pipeline");
     coordinator.group.nudge();
+    coordinator.schemas.nudge();
     let ended = tokio::select! {
         () = stop.cancelled() => Ended::Leave,
         lost = election.wait_for(false) => if lost { Ended::Revoked } else { Ended::Leave },

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConnectorConfig, CoordinatorConfig, DlqConfig, KafkaConfig, RedisConfig, RetryConfig,
-    SinkConfig, SourceConfig, WorkerConfig,
+    ConnectorConfig, CoordinatorConfig, DlqConfig, KafkaConfig, OnIncompatible, RedisConfig,
+    RetryConfig, SinkConfig, SourceConfig, WorkerConfig,
 };
 
 /// One pipeline: a source, Kafka, and any number of sinks. The platform file has the same shape.
@@ -58,7 +58,8 @@ pub struct PipelineConfig {
     /// How often lag is measured and logged, in seconds.
     #[schemars(range(min = 0.1, max = 86400.0))]
     pub lag_monitor_interval_seconds: f64,
-    /// Hold what follows an incompatible schema change instead of logging it and going on.
+    /// Hold what follows an incompatible change of schema until it is accepted, instead of logging
+    /// it and going on. Each sink has its own `on_incompatible`.
     pub stop_on_incompatible_schema: bool,
     /// How long a worker may take to finish what it holds when it is told to stop, in seconds.
     #[schemars(range(min = 0.0, max = 3600.0))]
@@ -143,6 +144,12 @@ impl PipelineConfig {
     pub fn keyed_sinks_of<'a>(&'a self, table: &'a str) -> impl Iterator<Item = &'a SinkConfig> {
         let keyed = self.sinks.iter().filter(|sink| sink.enabled && sink.is_keyed());
         keyed.filter(move |sink| self.sink_tables(sink).iter().any(|name| name == table))
+    }
+
+    /// What a sink does behind an incompatible change of schema; `None` without
+    /// [`Self::stop_on_incompatible_schema`], when nothing is held.
+    pub fn on_incompatible(&self, sink: &SinkConfig) -> Option<OnIncompatible> {
+        self.stop_on_incompatible_schema.then_some(sink.on_incompatible)
     }
 
     /// [`Self::drain_seconds`] as a duration.

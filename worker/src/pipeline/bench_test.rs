@@ -316,6 +316,7 @@ fn shared(config: &PipelineConfig, choice: &Choice, sink: StubSink, ends: Ends) 
         sink: Arc::new(sink),
         start: StartPosition::Beginning,
         on_reject: OnReject::Dlq,
+        on_incompatible: None,
         retry,
         give_up: false,
         filter: Filter::of(&choice.sink),

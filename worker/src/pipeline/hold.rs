@@ -3,6 +3,7 @@
 use cdc_shared::api::{DirectiveState, HoldReport};
 use cdc_shared::control::ControlState;
 use cdc_shared::offset::{Position, TopicPartition};
+use cdc_shared::schema::{Answer, SchemaQuestion};
 use tokio::time::Instant;
 
 use crate::source::start_position::StopCause;
@@ -16,6 +17,17 @@ pub enum Release {
     Operator,
     /// Time: the cause is looked at again.
     After(Instant),
+    /// A verdict on changes of schema.
+    Verdict(Box<Awaited>),
+}
+
+/// What a partition waits for that has met a change of schema.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Awaited {
+    /// The changes.
+    pub questions: Vec<SchemaQuestion>,
+    /// Whether a verdict forbids one of them already: then it waits for its acceptance.
+    pub forbidden: bool,
 }
 
 /// A partition that does not move.
@@ -89,6 +101,7 @@ impl Hold {
         match self.release {
             Release::Directive => wish.directive == DirectiveState::Run,
             Release::After(_) => told,
+            Release::Verdict(ref awaited) => told || awaited.is_over(wish.control),
             Release::Operator => {
                 told || wish.control.resume_offset(wish.sink, &wish.tp.topic) >= self.since
             }
@@ -103,6 +116,17 @@ impl Hold {
             return false;
         };
         wish.control.skip_to(wish.sink, wish.tp, &position.topic_id, offset).is_some()
+    }
+}
+
+impl Awaited {
+    /// A change that is forbidden stays so until it is accepted; those that nobody has judged are
+    /// looked at again once one of them is forbidden or all are judged.
+    fn is_over(&self, control: &ControlState) -> bool {
+        let answers = || self.questions.iter().map(|question| control.schema_answer(question));
+        let forbids = |answer| matches!(answer, Answer::Incompatible(_));
+        answers().all(|answer| answer == Answer::Passes)
+            || (!self.forbidden && answers().any(forbids))
     }
 }
 
@@ -162,6 +186,7 @@ mod tests {
     use cdc_shared::api::Directive;
     use cdc_shared::control::ControlRecord;
     use cdc_shared::offset::{Incarnation, NextOffset, SchemaIds, TopicId};
+    use cdc_shared::schema::{Acceptance, SchemaVerdict};
 
     fn position() -> Position {
         Position {
@@ -232,6 +257,43 @@ mod tests {
         assert!(released(&hold, &[rewind(2)]));
         let later = Hold { since: 1, ..hold };
         assert!(!released(&later, &[resume("wh")]), "an old resume does not end a new stop");
+    }
+
+    #[test]
+    fn a_change_of_schema_is_released_by_a_verdict_and_where_it_forbids_by_its_acceptance() {
+        let question =
+            |subject: &str| SchemaQuestion { subject: subject.into(), previous: Some(1), this: 2 };
+        let hold = |forbidden| {
+            let questions = vec![question("t-key"), question("t-value")];
+            let release = Release::Verdict(Box::new(Awaited { questions, forbidden }));
+            Hold { release, ..Hold::stopped("x", String::new(), Some(7), 0) }
+        };
+        let verdict = |subject: &str, compatible, accepted| {
+            let by = Acceptance { by: "op".into(), at_ms: 0, reason: String::new() };
+            let verdict = SchemaVerdict {
+                subject: subject.into(),
+                previous: 1,
+                this: 2,
+                previous_version: None,
+                this_version: None,
+                compatible,
+                changes: Vec::new(),
+                registry_compatible: None,
+                at_ms: 0,
+                accepted: if accepted { Some(by) } else { None },
+            };
+            ControlRecord::SchemaVerdict { verdict }
+        };
+        let (key, value) = (verdict("t-key", true, false), verdict("t-value", true, false));
+        let forbids = verdict("t-value", false, false);
+        let accepted = verdict("t-value", false, true);
+        assert!(!released(&hold(false), &[]));
+        assert!(!released(&hold(false), std::slice::from_ref(&key)), "the other is open");
+        assert!(released(&hold(false), &[key.clone(), value]));
+        assert!(released(&hold(false), std::slice::from_ref(&forbids)), "to be told of it");
+        assert!(!released(&hold(true), &[key.clone(), forbids]));
+        assert!(released(&hold(true), &[key, accepted]));
+        assert!(released(&hold(true), &[skip(7, 8)]));
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod breaker;
 pub mod decode;
 pub mod dlq;
 mod ending;
+mod gate;
 pub mod hold;
 pub mod partition;
 mod rejects;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 
 use cdc_shared::api::Directive;
 use cdc_shared::backoff::RetryPolicy;
-use cdc_shared::config::{BreakerConfig, OnReject, StartPosition};
+use cdc_shared::config::{BreakerConfig, OnIncompatible, OnReject, StartPosition};
 use cdc_shared::json::JsonOptions;
 use cdc_shared::offset::TopicPartition;
 use cdc_shared::registry::Registry;
@@ -52,6 +53,8 @@ pub struct Shared {
     pub start: StartPosition,
     /// `on_reject` of the sink.
     pub on_reject: OnReject,
+    /// `on_incompatible` of the sink; `None` without `stop_on_incompatible_schema`.
+    pub on_incompatible: Option<OnIncompatible>,
     /// Backoff of the sink.
     pub retry: RetryPolicy,
     /// `retry.on_exhausted: dlq`.

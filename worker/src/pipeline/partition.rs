@@ -248,7 +248,8 @@ impl PartitionTask {
         let state = match hold.release {
             Release::Directive => PartitionState::Paused,
             Release::After(_) => PartitionState::Waiting,
-            Release::Operator => PartitionState::Stopped,
+            Release::Verdict(ref awaited) if !awaited.forbidden => PartitionState::Waiting,
+            Release::Operator | Release::Verdict(_) => PartitionState::Stopped,
         };
         let is_new = self.reported.is_none_or(|(reported, _)| reported != state);
         if is_new && state == PartitionState::Stopped {
@@ -260,7 +261,11 @@ impl PartitionTask {
                 reason = %hold.report.message, "partition held");
         }
         self.report(state, Some(&hold.report), true);
+        if let Release::Verdict(awaited) = &hold.release {
+            self.shared.status.ask(&self.question.tp, awaited.questions.clone());
+        }
         let released = self.wait_for_release(&hold).await;
+        self.shared.status.ask(&self.question.tp, Vec::new());
         if matches!(released, Phase::Resolving | Phase::Running) {
             self.breaker.reset();
         }

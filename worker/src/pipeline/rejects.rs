@@ -22,6 +22,8 @@ pub(super) struct Reject {
     pub(super) message: String,
     /// Set where the partition must stop.
     pub(super) way_out: Option<String>,
+    /// The operator wants every such record in the DLQ, whatever becomes of other rejects.
+    pub(super) by_choice: bool,
 }
 
 impl Delivery {
@@ -35,7 +37,7 @@ impl PartitionTask {
     /// A record is rejected: to the DLQ, or stop by name. Nothing more is offered until it is
     /// settled. Only called while nothing blocks.
     pub(super) fn reject(&mut self, delivery: &mut Delivery, reject: Reject) -> Option<Phase> {
-        let Reject { offset, code, message, way_out } = reject;
+        let Reject { offset, code, message, way_out, by_choice } = reject;
         tracing::error!(tp = %self.question.tp, offset, code, error = %message,
             "pipeline.sink_write_error");
         let since = self.shared.control_offset();
@@ -45,13 +47,13 @@ impl PartitionTask {
             delivery.end_with(hold);
             return None;
         }
-        if self.shared.on_reject == OnReject::Stop {
+        if self.shared.on_reject == OnReject::Stop && !by_choice {
             // Until everything before it is durable an earlier one may be rejected too.
             let message = format!("offset {offset} can never be delivered: {code}: {message}");
             delivery.end_with(Hold::stopped("rejected_record", message, Some(offset), since));
             return None;
         }
-        if self.breaker.rejected() {
+        if !by_choice && self.breaker.rejected() {
             let message =
                 format!("too many records are rejected; the last, offset {offset}: {message}");
             return Some(Phase::Held(Hold::stopped("breaker", message, Some(offset), since)));
@@ -109,7 +111,7 @@ impl PartitionTask {
             self.offer_again(delivery);
         }
         if let Some(offset) = offset {
-            delivery.rejects.push_back(Reject { offset, code, message, way_out });
+            delivery.rejects.push_back(Reject { offset, code, message, way_out, by_choice: false });
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use cdc_shared::api::{ErrorReport, PartitionState};
 use cdc_shared::clock::unix_ms;
 use cdc_shared::control::ControlState;
-use cdc_shared::offset::{NextOffset, Position};
+use cdc_shared::offset::{NextOffset, Position, SchemaIds};
 use cdc_shared::registry::{RETRY_PAUSE, RegistryError};
 use futures::future::BoxFuture;
 use tokio::sync::watch;
@@ -63,6 +63,8 @@ pub(super) struct Delivery {
     pub(super) halving: Option<(usize, NextOffset)>,
     /// The position last handed to the sink, durable or not.
     pub(super) covered: NextOffset,
+    /// The schemas of the newest record that was offered.
+    pub(super) schemas: SchemaIds,
     last_position: Instant,
 }
 
@@ -138,7 +140,7 @@ impl PartitionTask {
         let (reporter, trouble) = TroubleReporter::new(self.shared.retry, self.shared.give_up);
         let mut writer = self.shared.sink.writer(tp.clone(), position.clone(), reporter);
         writer.is_one_of(self.question.partitions);
-        let (next, run) = (position.next, self.run);
+        let (next, run, schemas) = (position.next, self.run, position.schemas);
         self.shared.source.send(SourceCommand::Start { tp, epoch, next, run });
         Delivery {
             writer,
@@ -152,6 +154,7 @@ impl PartitionTask {
             in_flight: None,
             halving: None,
             covered: next,
+            schemas,
             last_position: Instant::now(),
         }
     }
@@ -219,6 +222,13 @@ impl PartitionTask {
             self.backlog.offered();
             return None;
         }
+        let found = schema_ids(&entry.record);
+        if found.differs(delivery.schemas)
+            && let Some(barred) = self.gate(found, offset, delivery.schemas)
+        {
+            return self.bar(delivery, barred);
+        }
+        let entry = self.backlog.to_offer()?;
         let writer = &mut delivery.writer;
         let outcome = delivery.decoder.offer(
             &entry.record,
@@ -230,18 +240,21 @@ impl PartitionTask {
             Outcome::Taken { source_ms } => {
                 entry.stage = Stage::Pushed;
                 entry.source_ms = source_ms;
-                entry.schemas = schema_ids(&entry.record);
+                entry.schemas = found;
+                delivery.schemas = found.or(delivery.schemas);
                 delivery.open.add(entry.record.weight());
                 self.backlog.offered();
             }
             Outcome::Passed => {
                 entry.stage = Stage::Passed;
-                entry.schemas = schema_ids(&entry.record);
+                entry.schemas = found;
+                delivery.schemas = found.or(delivery.schemas);
                 self.backlog.offered();
             }
             Outcome::NeedsSchema(id) => delivery.blocked = Some(self.fetch(id)),
             Outcome::Rejected(Rejection { code, message, way_out }) => {
-                let reject = Reject { offset, code: code.to_owned(), message, way_out };
+                let code = code.to_owned();
+                let reject = Reject { offset, code, message, way_out, by_choice: false };
                 return self.reject(delivery, reject);
             }
         }
@@ -289,6 +302,7 @@ impl PartitionTask {
     pub(super) fn offer_again(&mut self, delivery: &mut Delivery) {
         if let Some(position) = self.position().cloned() {
             delivery.covered = position.next;
+            delivery.schemas = position.schemas;
             delivery.writer.reset(position);
         }
         delivery.open = Open::default();

@@ -92,6 +92,8 @@ impl Reporter {
                 biased;
                 () = stop.cancelled() => break,
                 _ = ticks.tick() => {}
+                // Records wait for the answer.
+                () = self.status.asked.notified() => {}
             }
             tokio::select! {
                 biased;
@@ -158,6 +160,7 @@ impl Reporter {
             control_offset: self.control.borrow().state.offset(),
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
             tasks: self.status.tasks(),
+            schema_questions: self.status.questions(),
         }
     }
 }

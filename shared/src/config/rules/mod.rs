@@ -74,11 +74,6 @@ pub(super) fn check(config: &PipelineConfig, findings: &mut Findings<'_>) {
     connections::check(config, findings);
     sinks::check(config, findings);
     log_level(&config.log_level, findings);
-    if config.stop_on_incompatible_schema {
-        let message = "the schema monitor is not built yet: incompatible changes are delivered; \
-                       set it to false";
-        findings.error("stop_on_incompatible_schema", message);
-    }
     for (path, retry) in retries(config) {
         if retry.max_wait_seconds < retry.initial_wait_seconds {
             let message = format!(

@@ -10,9 +10,9 @@ use super::{Findings, source};
 use crate::config::shape::nearest;
 use crate::config::sink::RESERVED_HEADERS;
 use crate::config::{
-    Consistency, OnExhausted, OnReject, Operation, PipelineConfig, PostgresSinkConfig,
-    PostgresWriteMode, SinkConfig, SinkType, SnapshotDelivery, SslMode, TruncateHandling,
-    WebhookConfig,
+    Consistency, OnExhausted, OnIncompatible, OnReject, Operation, PipelineConfig,
+    PostgresSinkConfig, PostgresWriteMode, SinkConfig, SinkType, SnapshotDelivery, SslMode,
+    TruncateHandling, WebhookConfig,
 };
 
 /// Longest identifier that PostgreSQL keeps whole, in bytes.
@@ -92,6 +92,16 @@ fn filters(config: &PipelineConfig, sink: &SinkConfig, path: &str, findings: &mu
     if sink.is_keyed() && sink.snapshot == SnapshotDelivery::Skip {
         let message = "a sink that keeps rows by key needs the snapshot";
         findings.error(&format!("{path}.snapshot"), message);
+    }
+    let incompatible = format!("{path}.on_incompatible");
+    if sink.on_incompatible == OnIncompatible::Dlq && !config.dlq.enabled {
+        findings.error(&incompatible, "dlq needs dlq.enabled: true");
+    } else if sink.on_incompatible == OnIncompatible::Dlq && sink.is_keyed() {
+        findings.warning(&incompatible, "with dlq a change leaves its row as it was");
+    }
+    if sink.on_incompatible != OnIncompatible::Stop && !config.stop_on_incompatible_schema {
+        let message = "has no effect without stop_on_incompatible_schema: true";
+        findings.warning(&incompatible, message);
     }
     if sink.reject_policy() == OnReject::Dlq && !config.dlq.enabled {
         findings.warning(path, "with dlq.enabled: false a rejected record holds its partition");
@@ -223,6 +233,12 @@ fn transaction_rules(
     }
     if postgres.truncate == TruncateHandling::Apply {
         let message = "transaction excludes truncate: apply: use stop or ignore";
+        findings.error(&setting, message);
+    }
+    if config.on_incompatible(sink).is_some_and(|policy| policy != OnIncompatible::Continue) {
+        let message = "stop_on_incompatible_schema does not hold whole transactions yet: set \
+                       on_incompatible: continue for this sink, whose mirrors stop by themselves at \
+                       a change that they cannot follow";
         findings.error(&setting, message);
     }
     let metadata = config.source.connector_properties.0.get("provide.transaction.metadata");

@@ -43,6 +43,9 @@ pub struct SinkConfig {
     /// What happens to a record that the sink will never take. Default: by the sink's mode, see
     /// [`SinkConfig::reject_policy`].
     pub on_reject: Option<OnReject>,
+    /// What happens to records behind an incompatible change of schema that nobody has accepted,
+    /// with `stop_on_incompatible_schema: true`.
+    pub on_incompatible: OnIncompatible,
     /// Backoff; fields that are not given here are the pipeline's.
     pub retry: RetryConfig,
     /// Settings of a webhook.
@@ -64,6 +67,7 @@ impl Default for SinkConfig {
             snapshot: SnapshotDelivery::Deliver,
             start: StartPosition::Beginning,
             on_reject: None,
+            on_incompatible: OnIncompatible::Stop,
             retry: RetryConfig::default(),
             webhook: None,
             postgres: None,
@@ -185,4 +189,17 @@ pub enum OnReject {
     Dlq,
     /// Its partition stops and says why.
     Stop,
+}
+
+/// What happens to records behind an incompatible change of schema that nobody has accepted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnIncompatible {
+    /// Their partition stops and says why.
+    #[default]
+    Stop,
+    /// They go to the dead letter queue, until the change is accepted.
+    Dlq,
+    /// They are delivered.
+    Continue,
 }

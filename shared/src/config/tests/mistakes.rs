@@ -122,10 +122,6 @@ const SETTINGS: &[(&str, &str)] = &[
         "log_level: loud",
         "p.yaml:10: log_level: expected one of ERROR, WARN, INFO, DEBUG, TRACE or a filter such as info,rdkafka=debug, found `loud`",
     ),
-    (
-        "stop_on_incompatible_schema: true",
-        "p.yaml:10: stop_on_incompatible_schema: the schema monitor is not built yet: incompatible changes are delivered; set it to false",
-    ),
     ("partition_concurrency: 4", "p.yaml:10: partition_concurrency: must be 0, is 4"),
     ("drain_seconds: -1", "p.yaml:10: drain_seconds: must be from 0 to 3600, is -1"),
     (
@@ -152,6 +148,10 @@ const SETTINGS: &[(&str, &str)] = &[
     (
         "  - sink_id: db\n    sink_type: postgres\n    operations: [c, u, d, r]\n    postgres: {database: d, write_mode: replica, consistency: transaction}",
         "p.yaml:13: sinks[1].postgres.consistency: transaction needs every operation: each is counted",
+    ),
+    (
+        "  - sink_id: db\n    sink_type: postgres\n    postgres: {database: d, write_mode: replica, consistency: transaction}\nstop_on_incompatible_schema: true",
+        "p.yaml:12: sinks[1].postgres.consistency: stop_on_incompatible_schema does not hold whole transactions yet: set on_incompatible: continue for this sink, whose mirrors stop by themselves at a change that they cannot follow",
     ),
     (
         "  - sink_id: db\n    sink_type: postgres\n    postgres: {database: d, write_mode: replica, truncate: apply}",
