@@ -2,7 +2,7 @@
 
 mod delivery;
 mod enums;
-mod event;
+pub(crate) mod event;
 mod evolution;
 mod model;
 mod moves;
