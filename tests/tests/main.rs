@@ -11,6 +11,7 @@ mod crash;
 mod groups;
 mod happy;
 mod holds;
+mod iceberg;
 mod leader;
 mod mysql;
 mod mysql_mirror;

@@ -56,8 +56,9 @@ pub(crate) fn simple(
             _ => return Err(Fault::OTHER_KIND),
         },
         (C::Text(builder), codec) => match (codec, cell) {
-            (Codec::Text | Codec::DecimalText(NumberForm::Text), Cell::Str(text)) => {
-                push_bytes!(builder, text);
+            (Codec::Text, Cell::Str(text)) => push_bytes!(builder, text),
+            (Codec::DecimalText(NumberForm::Text), Cell::Str(text)) => {
+                push_bytes!(builder, special(text));
             }
             (Codec::Text, Cell::Enum(_)) => {
                 push_bytes!(builder, value.symbol().ok_or(Fault::OTHER_KIND)?);
@@ -125,6 +126,16 @@ fn number(
             decimal(&number.to_string(), scale, precision)
         }
         _ => Err(Fault::OTHER_KIND),
+    }
+}
+
+/// PostgreSQL's words for what the connector calls otherwise.
+fn special(text: &str) -> &str {
+    match text {
+        "NAN" => "NaN",
+        "POSITIVE_INFINITY" => "Infinity",
+        "NEGATIVE_INFINITY" => "-Infinity",
+        number => number,
     }
 }
 
