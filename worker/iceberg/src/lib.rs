@@ -17,6 +17,7 @@ mod column;
 mod encode;
 mod error;
 mod layout;
+mod preview;
 mod rows;
 mod table;
 mod types;
@@ -24,6 +25,7 @@ mod types;
 pub use self::catalog::{Catalog, SqliteCatalog, TableName};
 pub use self::error::{Kind, LakeError, Result};
 pub use self::layout::{Layout, LayoutColumn, NoLayout};
+pub use self::preview::ColumnPreview;
 pub use self::rows::{BadValue, Rows, Segment};
 pub use self::table::{Commit, Lake, LakeTable, Offsets, Outcome, Owner, Part, SnapshotInfo};
 pub use self::types::{

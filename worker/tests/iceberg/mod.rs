@@ -3,6 +3,7 @@
 mod delivery;
 mod evolution;
 mod faults;
+mod types;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -112,7 +112,6 @@ impl Evolving {
                 Ok(())
             }
             Fit::No => {
-                let wanted = wanted.with_ids(&mut 0);
                 let message = format!(
                     "column {name} of table {table} is {}, which does not hold the source's \
                      values of type {wanted}, and Iceberg does not promote it to that",
@@ -132,7 +131,7 @@ impl Evolving {
         self.last_id += 1;
         let id = self.last_id;
         let ty = wanted.with_ids(&mut self.last_id);
-        self.changes.push(format!("{name} {ty} is new"));
+        self.changes.push(format!("{name} {wanted} is new"));
         let field = Arc::new(NestedField::optional(id, name, ty));
         let end = self.fields.iter().position(|field| META.contains(&field.name.as_str()));
         let end = end.filter(|_| !META.contains(&name)).unwrap_or(self.fields.len());

@@ -1,6 +1,7 @@
 //! Types of columns, without the ids that a table gives them, and whether a table's column takes
 //! the values of another type.
 
+use std::fmt;
 use std::sync::Arc;
 
 use iceberg::spec::{ListType, MapType, NestedField, PrimitiveType, StructType, Type};
@@ -27,6 +28,20 @@ pub enum Fit {
     Promote(Type),
     /// It does not.
     No,
+}
+
+impl fmt::Display for FieldType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Primitive(primitive) => primitive.fmt(f),
+            Self::List(element) => write!(f, "list<{element}>"),
+            Self::Map(value) => write!(f, "map<string, {value}>"),
+            Self::Struct(fields) => {
+                let fields = fields.iter().map(|(name, ty)| format!("{name}: {ty}"));
+                write!(f, "struct<{}>", fields.collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
 }
 
 impl FieldType {

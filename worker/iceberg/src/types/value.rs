@@ -36,6 +36,10 @@ impl Fault {
 const MOST: i64 = 9_223_372_036_825_200_000;
 const LEAST: i64 = -9_223_372_036_832_400_000;
 const DAY_MICROS: i64 = 86_400_000_000;
+/// 4714-11-24 BC, before which no source has a date. The connector's numbers of dates beyond what
+/// they can count wrap round to before it.
+const FIRST_DAY: i64 = -2_440_588;
+const FIRST_MICRO: i64 = FIRST_DAY * DAY_MICROS;
 
 /// Microseconds, exactly.
 fn micros(number: i64, unit: Unit) -> Result<i64, Fault> {
@@ -54,14 +58,19 @@ pub(crate) fn instant(number: i64, unit: Unit) -> Result<i64, Fault> {
         Unit::Micros => [MOST, LEAST],
         Unit::Nanos => [i64::MAX, i64::MIN],
     };
-    if infinite.contains(&number) { Err(Fault::INFINITE) } else { micros(number, unit) }
+    if infinite.contains(&number) {
+        return Err(Fault::INFINITE);
+    }
+    let micros = micros(number, unit)?;
+    if micros >= FIRST_MICRO { Ok(micros) } else { Err(Fault::OUT_OF_RANGE) }
 }
 
 /// Days since 1970. PostgreSQL's infinite dates come as four days that no date of it is.
 pub(crate) fn day(days: i64) -> Result<i32, Fault> {
     match days {
         -2_147_472_692 | -622_191_234 | -2_147_472_691 | -625_821_272 => Err(Fault::INFINITE),
-        days => i32::try_from(days).map_err(|_| Fault::OUT_OF_RANGE),
+        FIRST_DAY.. => i32::try_from(days).map_err(|_| Fault::OUT_OF_RANGE),
+        _ => Err(Fault::OUT_OF_RANGE),
     }
 }
 
@@ -180,7 +189,10 @@ pub(crate) fn iso_stamp(text: &str, zoned: bool) -> Result<i64, Fault> {
     if [MOST, LEAST].iter().any(|end| micros == i128::from(*end) * unit) {
         return Err(Fault::INFINITE);
     }
-    i64::try_from(micros).map_err(|_| Fault::OUT_OF_RANGE)
+    match i64::try_from(micros) {
+        Ok(micros @ FIRST_MICRO..) => Ok(micros),
+        _ => Err(Fault::OUT_OF_RANGE),
+    }
 }
 
 /// Reads fixed forms off the front of a text.
