@@ -38,7 +38,7 @@ test-unit: packages ## Tests that start what they need themselves
 	$(CARGO) test --workspace --lib --bins --test main
 
 test-integration: ## Tests on the stack: Kafka, Connect, the whole platform
-	$(STACK) install mysql mariadb
+	$(STACK) install mysql mariadb readers
 	$(STACK) up all
 	$(STACK) test-transform
 	$(CARGO) build --workspace --bins

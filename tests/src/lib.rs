@@ -8,6 +8,7 @@
 pub mod acl;
 pub mod judge;
 pub mod kafka;
+pub mod lake;
 pub mod mirror;
 pub mod mysql;
 pub mod pipeline;

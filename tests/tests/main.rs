@@ -12,6 +12,7 @@ mod crash;
 mod groups;
 mod happy;
 mod holds;
+mod iceberg;
 mod keys;
 mod leader;
 mod mysql;

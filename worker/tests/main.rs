@@ -6,6 +6,8 @@
     reason = "a test ends where something unforeseen happens"
 )]
 
+#[cfg(feature = "iceberg")]
+mod iceberg;
 mod postgres;
 mod replica;
 mod support;

@@ -25,6 +25,7 @@ PACKAGES=(
 PACKAGES_MYSQL=(libaio1:libaio.so.1 libnuma1:libnuma.so.1 mariadb-client-core:mariadb)
 # The core package: without the service that mariadb-server would start on the machine.
 PACKAGES_MARIADB=(mariadb-server-core:mariadbd mariadb-client-core:mariadb)
+PACKAGES_READERS=(python3-venv:ensurepip)
 
 install_all() {
   local extra began packages=() steps=()
@@ -41,7 +42,11 @@ install_all() {
         steps+=(plugin_mariadb)
         ;;
       jdbc) steps+=(plugin_jdbc) ;;
-      *) fail 64 "'$extra' cannot be installed: choose from ${OPTIONAL[*]} jdbc" ;;
+      readers)
+        packages+=("${PACKAGES_READERS[@]}")
+        steps+=(readers)
+        ;;
+      *) fail 64 "'$extra' cannot be installed: choose from ${OPTIONAL[*]} jdbc readers" ;;
     esac
   done
   install_packages "${packages[@]}"
@@ -65,6 +70,7 @@ name_parts() {
   PLUGIN_MARIADB=$CACHE/debezium-mariadb-$DEBEZIUM_MARIADB_VERSION
   PLUGIN_JDBC=$CACHE/debezium-jdbc-$DEBEZIUM_JDBC_VERSION
   MYSQL_SERVER=$CACHE/mysql-server-$MYSQL_SERVER_JAR_VERSION
+  READERS=$(part_folder readers "$HERE/readers/requirements.txt")
   local sources=()
   mapfile -t sources < <(find "$ROOT/deploy/connect/src" -name '*.java' | sort)
   TRANSFORM=$(part_folder "transform-$KAFKA_VERSION" "$ROOT/deploy/connect/build" "${sources[@]}")
@@ -126,6 +132,7 @@ has() {
   case $1 in
     initdb) [[ -n $(postgres_programs) ]] ;;
     mariadbd) [[ -n $(mariadb_program) ]] ;;
+    ensurepip) python3 -c "import ensurepip, venv" 2>/dev/null ;;
     *.so.*) [[ $(PATH=$PATH:/sbin:/usr/sbin ldconfig -p) == *"$1 "* ]] ;;
     /usr/lib/*) [[ -e $1 ]] ;;
     /usr/include/*) [[ -e $1 ]] || compgen -G "/usr/include/*/${1#/usr/include/}" >/dev/null ;;
@@ -192,6 +199,7 @@ step_folder() {
     plugin_mysql) printf '%s' "$PLUGIN_MYSQL" ;;
     plugin_mariadb) printf '%s' "$PLUGIN_MARIADB" ;;
     plugin_jdbc) printf '%s' "$PLUGIN_JDBC" ;;
+    readers) printf '%s' "$READERS" ;;
     server_mysql) printf '%s' "$MYSQL_SERVER" ;;
   esac
 }
@@ -270,6 +278,12 @@ step_server() {
   (cd "$folder" && jar xf ./*.jar mysql-Linux-amd64.tar.gz)
   tar --no-same-owner -xzf "$folder/mysql-Linux-amd64.tar.gz" -C "$folder"
   rm "$folder"/*.jar "$folder"/*.tar.gz
+}
+
+# Only `bin/python` of it is used: the other programs name the folder that it is made in.
+step_readers() {
+  python3 -m venv "$1"
+  "$1/bin/python" -m pip install --quiet --disable-pip-version-check -r "$HERE/readers/requirements.txt"
 }
 
 step_transform() {

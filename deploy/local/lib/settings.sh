@@ -108,7 +108,8 @@ CDC_LOCAL_TLS_CA=$DATA/tls/ca.crt
 CDC_LOCAL_TLS_CLIENT_CERT=$DATA/tls/client.crt
 CDC_LOCAL_TLS_CLIENT_KEY=$DATA/tls/client.key
 TEXT
-  [[ -z ${KAFKA_JARS:-} ]] || printf 'CDC_LOCAL_KAFKA_JARS=%s\nCDC_LOCAL_JDBC_PLUGIN=%s\n' "$KAFKA_JARS" "$PLUGIN_JDBC"
+  [[ -z ${KAFKA_JARS:-} ]] || printf 'CDC_LOCAL_KAFKA_JARS=%s\nCDC_LOCAL_JDBC_PLUGIN=%s\nCDC_LOCAL_READERS=%s\n' \
+    "$KAFKA_JARS" "$PLUGIN_JDBC" "$READERS"
 }
 
 print_env() {

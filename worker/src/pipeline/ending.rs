@@ -96,6 +96,8 @@ impl PartitionTask {
             };
             match progress {
                 Progress::Durable(next) => self.durable(&mut delivery, next),
+                // Whatever is open is flushed above.
+                Progress::Wanted => {}
                 // Met again, and dealt with, by the next owner.
                 _ => return Phase::Ended,
             }

@@ -6,7 +6,6 @@
 //! records, so that nothing is started that was already called off.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use cdc_shared::api::{ErrorReport, PartitionState};
 use cdc_shared::clock::unix_ms;
@@ -30,9 +29,6 @@ use crate::source::slots::Chunk;
 
 /// Records offered in one turn, so that commands are never kept waiting for long.
 const TURN: usize = 512;
-/// How often a range without effect is written to the sink's own record.
-const POSITION_INTERVAL: Duration = Duration::from_secs(1);
-
 /// Why nothing more is offered for the moment.
 pub(super) type Blocked = BoxFuture<'static, Unblocked>;
 
@@ -188,7 +184,9 @@ impl PartitionTask {
             turns += 1;
         }
         let idle = self.backlog.is_offered() && self.chunks.is_empty();
-        if delivery.is_due(idle || delivery.ending.is_some()) {
+        // Nothing more comes until some of it is durable.
+        let is_stuck = idle && self.backlog.is_full() && delivery.open.rows > 0;
+        if is_stuck || delivery.is_due(idle || delivery.ending.is_some()) {
             self.flush(delivery);
         }
         self.flush_position(delivery);
@@ -331,7 +329,7 @@ impl PartitionTask {
     /// fits in, else at an interval.
     fn flush_position(&mut self, delivery: &mut Delivery) {
         let Some(next) = self.backlog.covers() else { return };
-        let waited = delivery.last_position.elapsed() >= POSITION_INTERVAL
+        let waited = delivery.last_position.elapsed() >= self.shared.sink.position_interval()
             || !self.shared.sink.keeps_position()
             || delivery.ending.is_some()
             || self.backlog.is_full();
@@ -343,6 +341,13 @@ impl PartitionTask {
     async fn progressed(&mut self, delivery: &mut Delivery, progress: Progress) -> Option<Phase> {
         let since = self.shared.control_offset();
         match progress {
+            Progress::Wanted => {
+                let next = self.backlog.covers();
+                if delivery.open.rows > 0 || next.is_some_and(|next| next > delivery.covered) {
+                    self.flush(delivery);
+                }
+                None
+            }
             Progress::Durable(next) => {
                 self.durable(delivery, next);
                 None

@@ -17,6 +17,8 @@
 //! error is transient, a rejection of one record or the end is decided in one exhaustive function
 //! per sink that yields [`Disposition`].
 
+#[cfg(feature = "iceberg")]
+pub mod iceberg;
 pub mod open;
 pub mod postgres;
 pub mod retry;
@@ -68,6 +70,11 @@ pub trait Sink: Send + Sync {
     /// [`Sink::writer`] is not used.
     fn whole(&self) -> Option<Box<dyn whole::WholeSink>> {
         None
+    }
+
+    /// How often a range without effect is written to the sink's own record.
+    fn position_interval(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(1)
     }
 }
 
@@ -124,6 +131,8 @@ pub trait PartitionWriter: Send {
 /// What came of what was sent.
 #[derive(Debug)]
 pub enum Progress {
+    /// The sink wants the open batch now: it can share what other partitions are flushing.
+    Wanted,
     /// Everything below is durable in the sink.
     Durable(NextOffset),
     /// The sink will never take a record: the one at `offset`, or one of the batch in flight when

@@ -21,6 +21,7 @@ use crate::task::TaskContext;
 /// What is wrong with a setting that only its use can prove wrong (a certificate file, a secret).
 pub fn open(config: &PipelineConfig, sink: &SinkConfig) -> Result<Arc<dyn Sink>, SinkError> {
     match (sink.sink_type, &sink.webhook, &sink.postgres) {
+        (SinkType::Iceberg, ..) => open_iceberg(config, sink),
         (SinkType::Webhook, Some(webhook), _) => Ok(Arc::new(WebhookSink::new(webhook)?)),
         (SinkType::Postgres, _, Some(postgres)) => match postgres.write_mode {
             PostgresWriteMode::Events => {
@@ -30,9 +31,21 @@ pub fn open(config: &PipelineConfig, sink: &SinkConfig) -> Result<Arc<dyn Sink>,
                 Ok(Arc::new(PostgresReplica::new(config, &sink.sink_id, postgres)?))
             }
         },
-        (SinkType::Iceberg, ..) => Err(refused("sink_type iceberg is not built yet")),
         (kind, ..) => Err(refused(&format!("section {} is missing", kind.name()))),
     }
+}
+
+#[cfg(feature = "iceberg")]
+fn open_iceberg(config: &PipelineConfig, sink: &SinkConfig) -> Result<Arc<dyn Sink>, SinkError> {
+    match &sink.iceberg {
+        Some(iceberg) => Ok(Arc::new(super::iceberg::IcebergSink::new(config, sink, iceberg)?)),
+        None => Err(refused("section iceberg is missing")),
+    }
+}
+
+#[cfg(not(feature = "iceberg"))]
+fn open_iceberg(_: &PipelineConfig, _: &SinkConfig) -> Result<Arc<dyn Sink>, SinkError> {
+    Err(refused("this cdc-worker was built without sink_type iceberg (its feature `iceberg`)"))
 }
 
 /// Carries a task out.

@@ -8,18 +8,18 @@ use cdc_worker::sink::{PartitionWriter, Rejection};
 use serde_json::{Value as Json, json};
 
 /// What stands for a value that was not sent.
-pub(super) const UNAVAILABLE: &str = "__debezium_unavailable_value";
+pub(crate) const UNAVAILABLE: &str = "__debezium_unavailable_value";
 
 /// One column: its name, its Avro type, whether NULL is one of its values.
 #[derive(Clone, Debug)]
-pub(super) struct Col {
+pub(crate) struct Col {
     name: &'static str,
     ty: Json,
     nullable: bool,
 }
 
 /// A column of a source type.
-pub(super) fn col(name: &'static str, avro: &str, source: &str, length: Option<i64>) -> Col {
+pub(crate) fn col(name: &'static str, avro: &str, source: &str, length: Option<i64>) -> Col {
     let mut parameters = json!({
         "__debezium.source.column.type": source,
         "__debezium.source.column.name": name,
@@ -32,21 +32,21 @@ pub(super) fn col(name: &'static str, avro: &str, source: &str, length: Option<i
 
 impl Col {
     /// An enum with these labels, as the connector tells them.
-    pub(super) fn labels(mut self, labels: &str) -> Self {
+    pub(crate) fn labels(mut self, labels: &str) -> Self {
         self.ty["connect.name"] = json!("io.debezium.data.Enum");
         self.ty["connect.parameters"]["allowed"] = json!(labels);
         self
     }
 
     /// NULL is refused.
-    pub(super) fn required(self) -> Self {
+    pub(crate) fn required(self) -> Self {
         Self { nullable: false, ..self }
     }
 }
 
 /// A value of a row.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum V {
+pub(crate) enum V {
     /// NULL.
     Null,
     /// Int or long.
@@ -57,7 +57,7 @@ pub(super) enum V {
 
 /// A table at one moment: its schemas.
 #[derive(Clone, Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     columns: Vec<Col>,
     key: usize,
     value_schema: ValueSchema,
@@ -67,13 +67,13 @@ pub(super) struct Table {
 
 /// One event.
 #[derive(Clone, Debug)]
-pub(super) struct Event {
-    pub(super) offset: i64,
-    pub(super) op: &'static str,
+pub(crate) struct Event {
+    pub(crate) offset: i64,
+    pub(crate) op: &'static str,
     /// Key columns come first in a row.
-    pub(super) row: Vec<V>,
-    pub(super) half: Option<KeyChange>,
-    pub(super) lsn: i64,
+    pub(crate) row: Vec<V>,
+    pub(crate) half: Option<KeyChange>,
+    pub(crate) lsn: i64,
 }
 
 fn field(column: &Col) -> Json {
@@ -86,7 +86,7 @@ fn field(column: &Col) -> Json {
 
 impl Table {
     /// A table `shop.{name}` whose key is its first `key` columns.
-    pub(super) fn new(name: &str, id: i32, key_id: i32, key: usize, columns: &[Col]) -> Self {
+    pub(crate) fn new(name: &str, id: i32, key_id: i32, key: usize, columns: &[Col]) -> Self {
         let row = json!({"type": "record", "name": "Value",
             "fields": columns.iter().map(field).collect::<Vec<_>>()});
         let source = json!({"type": "record", "name": "Source", "fields": [
@@ -135,7 +135,7 @@ impl Table {
     }
 
     /// Pushes an event of table `name`.
-    pub(super) fn push(
+    pub(crate) fn push(
         &self,
         writer: &mut dyn PartitionWriter,
         event: &Event,
@@ -169,13 +169,13 @@ impl Table {
 }
 
 /// An event without more.
-pub(super) fn event(offset: i64, op: &'static str, row: &[V]) -> Event {
+pub(crate) fn event(offset: i64, op: &'static str, row: &[V]) -> Event {
     Event { offset, op, row: row.to_vec(), half: None, lsn: offset }
 }
 
 impl Event {
     /// Half of a change of the primary key.
-    pub(super) fn half(self, half: KeyChange, lsn: i64) -> Self {
+    pub(crate) fn half(self, half: KeyChange, lsn: i64) -> Self {
         Self { half: Some(half), lsn, ..self }
     }
 }

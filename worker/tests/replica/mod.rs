@@ -3,7 +3,7 @@
 mod delivery;
 mod enums;
 mod errors;
-mod event;
+pub(crate) mod event;
 mod evolution;
 mod model;
 mod moves;

@@ -8,4 +8,4 @@ mod arrays;
 mod defaults;
 mod mysql_source;
 mod postgres_source;
-mod recorded;
+pub(crate) mod recorded;

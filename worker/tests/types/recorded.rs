@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cdc_shared::avro::{CellBuf, Column, Plan, frame};
+use cdc_shared::avro::{CellBuf, Column, Plan, Value, frame};
 use cdc_shared::config::{SourceConfig, SourceType};
 use cdc_worker::sink::postgres::replica::types::{
     ColumnType, EnumHandling, TargetTypes, TypeOptions, Unmappable,
@@ -57,11 +57,16 @@ impl Recording {
         serde_json::from_str(json).unwrap()
     }
 
-    /// As the pipeline would have them whose connector made the recording.
-    pub(crate) fn options(&self) -> TypeOptions {
+    /// Settings of the pipeline whose connector made the recording.
+    pub(crate) fn source(&self) -> SourceConfig {
         let mut source = SourceConfig { source_type: self.source, ..SourceConfig::default() };
         source.connector_properties.0.extend(self.mode.clone());
-        TypeOptions::new(&source, EnumHandling::Text, TargetTypes::default())
+        source
+    }
+
+    /// As the pipeline would have them whose connector made the recording.
+    pub(crate) fn options(&self) -> TypeOptions {
+        TypeOptions::new(&self.source(), EnumHandling::Text, TargetTypes::default())
     }
 
     /// The source's text of each value.
@@ -84,6 +89,28 @@ impl Recording {
         self.schemas.iter().map(compile).collect()
     }
 
+    /// Hands out every value of the records: the row's id, its column, the value.
+    pub(crate) fn values(
+        &self,
+        plans: &BTreeMap<i32, Plan>,
+        mut take: impl FnMut(i64, &Plan, &Column, Value<'_, '_>),
+    ) {
+        for record in &self.records {
+            let record = unhex(record);
+            let (id, datum) = frame(&record).unwrap();
+            let plan = &plans[&id];
+            let mut cells = CellBuf::new();
+            let root = plan.decode(datum, &mut cells).unwrap();
+            let envelope = plan.row(root, &cells).unwrap();
+            let after = envelope.get(envelope.position("after").unwrap()).unwrap();
+            let row = after.record().unwrap();
+            let id = row.get(row.position("id").unwrap()).unwrap().as_i64().unwrap();
+            for (column, value) in row.iter() {
+                take(id, plan, column, value);
+            }
+        }
+    }
+
     /// Writes the records into a new table of a new database, and reads them back.
     pub(crate) async fn mirror(&self, source: &TypeOptions, extensions: &[&str]) -> Mirrored {
         let (_, admin) = Cluster::shared().database().await;
@@ -104,30 +131,19 @@ impl Recording {
     fn encode(&self, plans: &BTreeMap<i32, Plan>, types: &Types) -> (Elements, Refused) {
         let mut columns = Elements::new();
         let mut refused = Refused::new();
-        for record in &self.records {
-            let record = unhex(record);
-            let (id, datum) = frame(&record).unwrap();
-            let plan = &plans[&id];
-            let mut cells = CellBuf::new();
-            let root = plan.decode(datum, &mut cells).unwrap();
-            let envelope = plan.row(root, &cells).unwrap();
-            let after = envelope.get(envelope.position("after").unwrap()).unwrap();
-            let row = after.record().unwrap();
-            let id = row.get(row.position("id").unwrap()).unwrap().as_i64().unwrap();
-            for (column, value) in row.iter() {
-                let Ok(ty) = &types[&column.name] else { continue };
-                let elements = columns.entry(column.name.clone()).or_default();
-                let mut element = Vec::new();
-                if value.is_null() {
-                    elements.push(None);
-                } else if let Err(rejection) = ty.encode(value, &mut element) {
-                    refused.insert((id, column.name.clone(), rejection.code));
-                    elements.push(None);
-                } else {
-                    elements.push(Some(element));
-                }
+        self.values(plans, |id, _, column, value| {
+            let Ok(ty) = &types[&column.name] else { return };
+            let elements = columns.entry(column.name.clone()).or_default();
+            let mut element = Vec::new();
+            if value.is_null() {
+                elements.push(None);
+            } else if let Err(rejection) = ty.encode(value, &mut element) {
+                refused.insert((id, column.name.clone(), rejection.code));
+                elements.push(None);
+            } else {
+                elements.push(Some(element));
             }
-        }
+        });
         (columns, refused)
     }
 }

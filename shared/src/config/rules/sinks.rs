@@ -10,9 +10,9 @@ use super::{Findings, source};
 use crate::config::shape::nearest;
 use crate::config::sink::RESERVED_HEADERS;
 use crate::config::{
-    Consistency, OnExhausted, OnIncompatible, OnReject, Operation, PipelineConfig,
-    PostgresSinkConfig, PostgresWriteMode, SinkConfig, SinkType, SnapshotDelivery, SslMode,
-    TruncateHandling, WebhookConfig,
+    Consistency, IcebergConfig, IcebergWriteMode, OnExhausted, OnIncompatible, OnReject, Operation,
+    PipelineConfig, PostgresSinkConfig, PostgresWriteMode, SinkConfig, SinkType, SnapshotDelivery,
+    SslMode, TruncateHandling, WebhookConfig,
 };
 
 /// Longest identifier that PostgreSQL keeps whole, in bytes.
@@ -33,9 +33,8 @@ pub(super) fn check(config: &PipelineConfig, findings: &mut Findings<'_>) {
             match (&sink.webhook, &sink.postgres, &sink.iceberg) {
                 (Some(webhook), ..) => webhook_rules(webhook, &format!("{path}.webhook"), findings),
                 (_, Some(postgres), _) => postgres_rules(config, sink, postgres, &path, findings),
-                (_, _, Some(_)) if sink.enabled => {
-                    let message = "the iceberg sink is not built yet: set enabled: false";
-                    findings.error(&format!("{path}.sink_type"), message);
+                (_, _, Some(iceberg)) => {
+                    iceberg_rules(sink, iceberg, &format!("{path}.iceberg"), findings);
                 }
                 _ => {}
             }
@@ -253,6 +252,44 @@ fn transaction_rules(
         let message = "without connector.exactly_once a restart of the connector sends \
                        transactions again, and the mirror may show older rows for a moment";
         findings.warning(&setting, message);
+    }
+}
+
+fn iceberg_rules(
+    sink: &SinkConfig,
+    iceberg: &IcebergConfig,
+    path: &str,
+    findings: &mut Findings<'_>,
+) {
+    let plain = iceberg.table_name.replace("{schema}", "s").replace("{table}", "t");
+    if let Some(brace) = plain.find(['{', '}']) {
+        let rest = plain.get(brace..).unwrap_or_default();
+        let message = format!("`{rest}`: only {{schema}} and {{table}} are replaced");
+        findings.error(&format!("{path}.table_name"), message);
+    }
+    if !sink.enabled {
+        return;
+    }
+    let has = |text: &str, schemes: &[&str]| schemes.iter().any(|scheme| text.starts_with(scheme));
+    for (field, is_unbuilt, what) in [
+        ("write_mode", iceberg.write_mode == IcebergWriteMode::Upsert, "upsert: use append"),
+        ("partition_by", !iceberg.partition_by.is_empty(), "a partitioned table: leave it out"),
+        ("catalog_properties", !iceberg.catalog_properties.is_empty(), "any of them: leave it out"),
+        (
+            "catalog_uri",
+            !has(&iceberg.catalog_uri, &["sqlite:///"]),
+            "any catalog but a file of SQLite: write sqlite:////path/to/catalog.db",
+        ),
+        (
+            "warehouse",
+            !has(&iceberg.warehouse, &["file:///", "/"]),
+            "any warehouse but a local folder: write file:///path/to/warehouse",
+        ),
+    ] {
+        if is_unbuilt {
+            let message = format!("not built yet is {what}, or set enabled: false");
+            findings.error(&format!("{path}.{field}"), message);
+        }
     }
 }
 

@@ -1,47 +1,53 @@
 //! Settings of an Iceberg sink.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Secret;
 
-/// An Apache Iceberg table. Checked always; refused by name when the sink is enabled, because it is
-/// not built yet.
+/// Apache Iceberg tables.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["catalog_uri", "warehouse", "table_name"]))]
 pub struct IcebergConfig {
-    /// Catalog: `sqlite:///file`, `postgresql://…`, or a REST catalog's `http(s)://…`.
+    /// Catalog: a file of SQLite, `sqlite:////path/to/catalog.db` (`sqlite:///` and a relative
+    /// path). `postgresql://…` and a REST catalog's `http(s)://…` are not built yet.
     #[schemars(length(min = 1))]
     pub catalog_uri: String,
     /// Name of the catalog.
     #[schemars(length(min = 1))]
     pub catalog_name: String,
     /// Further catalog and storage properties, such as `s3.endpoint`. Values are treated as
-    /// secrets, since many hold one.
+    /// secrets, since many hold one. Not built yet.
     pub catalog_properties: BTreeMap<String, Secret>,
-    /// Where the files go: `file:///…` or `s3://…`.
+    /// Where the files go: `file:///…`. `s3://…` is not built yet.
     #[schemars(length(min = 1))]
     pub warehouse: String,
     /// Namespace of the table in the catalog.
     #[schemars(length(min = 1))]
     pub table_namespace: String,
-    /// Name of the table; `{schema}` and `{table}` stand for the source table's.
+    /// Name of the table; `{schema}` and `{table}` stand for the source table's. A name without
+    /// them is one table for all, with the columns of all.
     #[schemars(length(min = 1))]
     pub table_name: String,
     /// What is written.
     pub write_mode: IcebergWriteMode,
-    /// Most records in one snapshot.
+    /// A snapshot is made as soon as so many records are open. Small values make small files.
     #[schemars(range(min = 1, max = 100_000_000))]
     pub batch_size: u32,
-    /// Longest time between two snapshots, in seconds.
+    /// A snapshot is made as soon as one partition has so many bytes open, as they come from Kafka.
+    #[schemars(range(min = 1_048_576, max = 1_073_741_824))]
+    pub target_file_size: u64,
+    /// A snapshot is made as soon as a record is open for so long, in seconds.
     #[schemars(range(min = 0.1, max = 86400.0))]
     pub flush_interval_seconds: f64,
-    /// Create the table when it is absent.
+    /// Create namespace and table when they are absent.
     pub auto_create_table: bool,
-    /// Partition fields, a column or a transform of one (`day(created_at)`, `bucket(16, id)`).
+    /// Partition fields, a column or a transform of one (`day(created_at)`, `bucket(16, id)`). Not
+    /// built yet.
     pub partition_by: Vec<String>,
 }
 
@@ -56,10 +62,18 @@ impl Default for IcebergConfig {
             table_name: String::new(),
             write_mode: IcebergWriteMode::Append,
             batch_size: 1000,
+            target_file_size: 128 << 20,
             flush_interval_seconds: 10.0,
             auto_create_table: false,
             partition_by: Vec::new(),
         }
+    }
+}
+
+impl IcebergConfig {
+    /// [`Self::flush_interval_seconds`] as a duration.
+    pub fn flush_interval(&self) -> Duration {
+        crate::config::seconds(self.flush_interval_seconds)
     }
 }
 
@@ -70,6 +84,6 @@ pub enum IcebergWriteMode {
     /// The change log.
     #[default]
     Append,
-    /// The current state of the source's rows.
+    /// The current state of the source's rows. Not built yet.
     Upsert,
 }

@@ -138,8 +138,24 @@ const SETTINGS: &[(&str, &str)] = &[
         "p.yaml:10: max_buffered_messages: expected a whole number, found `${NOPE:-x}`",
     ),
     (
-        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'sqlite:///x', warehouse: 'file:///x', table_name: t}",
-        "p.yaml:11: sinks[1].sink_type: the iceberg sink is not built yet: set enabled: false",
+        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'sqlite:///x', warehouse: 'file:///x', table_name: t, write_mode: upsert}",
+        "p.yaml:12: sinks[1].iceberg.write_mode: not built yet is upsert: use append, or set enabled: false",
+    ),
+    (
+        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'sqlite:///x', warehouse: 'file:///x', table_name: t, partition_by: [id]}",
+        "p.yaml:12: sinks[1].iceberg.partition_by: not built yet is a partitioned table: leave it out, or set enabled: false",
+    ),
+    (
+        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'http://x', warehouse: 'file:///x', table_name: t}",
+        "p.yaml:12: sinks[1].iceberg.catalog_uri: not built yet is any catalog but a file of SQLite: write sqlite:////path/to/catalog.db, or set enabled: false",
+    ),
+    (
+        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'sqlite:///x', warehouse: 's3://x', table_name: t}",
+        "p.yaml:12: sinks[1].iceberg.warehouse: not built yet is any warehouse but a local folder: write file:///path/to/warehouse, or set enabled: false",
+    ),
+    (
+        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'sqlite:///x', warehouse: 'file:///x', table_name: '{topic}'}",
+        "p.yaml:12: sinks[1].iceberg.table_name: `{topic}`: only {schema} and {table} are replaced",
     ),
     (
         "  - sink_id: db\n    sink_type: postgres\n    on_reject: dlq\n    postgres: {database: d, write_mode: replica, consistency: transaction}",

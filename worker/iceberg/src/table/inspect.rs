@@ -1,0 +1,121 @@
+//! A table as it is, for whoever looks at it or corrects it by hand.
+
+use std::collections::BTreeMap;
+
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use futures::TryStreamExt;
+use iceberg::TableIdent;
+use iceberg::spec::{MAIN_BRANCH, SnapshotReference, SnapshotRetention, TableMetadataBuilder};
+use iceberg::table::StaticTable;
+
+use super::offsets::{lineage, read};
+use super::{LakeTable, Loaded, Offsets};
+use crate::error::{Kind, LakeError, Result};
+
+/// A snapshot of main.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotInfo {
+    /// Its id.
+    pub id: i64,
+    /// When it was made, Unix ms.
+    pub at_ms: i64,
+    /// Summary.
+    pub summary: BTreeMap<String, String>,
+}
+
+impl LakeTable {
+    /// Columns with their types, in the order of the schema.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub async fn columns(&self) -> Result<Vec<(String, String)>> {
+        let loaded = self.loaded().await?;
+        let fields = loaded.metadata.current_schema().as_struct().fields().iter();
+        Ok(fields.map(|field| (field.name.clone(), field.field_type.to_string())).collect())
+    }
+
+    /// Snapshots of main that are kept, the newest first.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub async fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
+        let loaded = self.loaded().await?;
+        let snapshots = lineage(&loaded.metadata).map(|snapshot| SnapshotInfo {
+            id: snapshot.snapshot_id(),
+            at_ms: snapshot.timestamp_ms(),
+            summary: snapshot.summary().additional_properties.clone().into_iter().collect(),
+        });
+        Ok(snapshots.collect())
+    }
+
+    /// The offsets of the sink that the table holds.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub async fn offsets(&self) -> Result<Offsets> {
+        let loaded = self.loaded().await?;
+        let stored = read(&loaded.metadata, &self.lake.owner)?;
+        Ok(stored.map(|stored| stored.offsets).unwrap_or_default())
+    }
+
+    /// All rows, each with the texts of some columns; `None` for NULL.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub async fn rows(&self, columns: &[&str]) -> Result<Vec<Vec<Option<String>>>> {
+        let Loaded { metadata, .. } = self.loaded().await?;
+        let failed = |error| LakeError::warehouse(&format!("reading table {}", self.name), error);
+        let name = TableIdent::from_strs([&self.name.namespace, &self.name.table]);
+        let name = name.map_err(failed)?;
+        let metadata = metadata.as_ref().clone();
+        let table = StaticTable::from_metadata(metadata, name, self.lake.io.clone()).await;
+        let scan = table.map_err(failed)?.scan().select(columns).build().map_err(failed)?;
+        let batches = scan.to_arrow().await.map_err(failed)?;
+        let batches: Vec<_> = batches.try_collect().await.map_err(failed)?;
+        let options = FormatOptions::new();
+        let mut rows = Vec::new();
+        for batch in &batches {
+            let formatters: std::result::Result<Vec<_>, _> = batch
+                .columns()
+                .iter()
+                .map(|column| ArrayFormatter::try_new(column.as_ref(), &options))
+                .collect();
+            let formatters =
+                formatters.map_err(|error| LakeError::internal("showing values", error))?;
+            for at in 0..batch.num_rows() {
+                let texts = formatters.iter().zip(batch.columns()).map(|(formatter, column)| {
+                    (!column.is_null(at)).then(|| formatter.value(at).to_string())
+                });
+                rows.push(texts.collect());
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Makes a snapshot of the table main's newest. The worker goes back with it.
+    ///
+    /// # Errors
+    /// A snapshot that the table has not, or what cannot be read or written.
+    pub async fn roll_back(&self, snapshot: i64) -> Result<()> {
+        let _turn = self.turn.lock().await;
+        loop {
+            let loaded = self.loaded().await?;
+            if loaded.metadata.snapshot_by_id(snapshot).is_none() {
+                let message = format!("table {} has no snapshot {snapshot}", self.name);
+                return Err(LakeError::new(Kind::Missing, "snapshot_missing", message));
+            }
+            let retention = SnapshotRetention::branch(None, None, None);
+            let reference = SnapshotReference::new(snapshot, retention);
+            let builder = loaded.builder().set_ref(MAIN_BRANCH, reference);
+            let built = builder.and_then(TableMetadataBuilder::build);
+            let built = built.map_err(|error| LakeError::internal("rolling back", error))?;
+            if self.swap(&loaded, built.metadata).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn loaded(&self) -> Result<Loaded> {
+        self.load().await?.ok_or_else(|| self.missing())
+    }
+}

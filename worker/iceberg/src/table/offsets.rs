@@ -1,0 +1,198 @@
+//! The offsets that a table holds: which records of which partitions are in it.
+//!
+//! They stand in the summary of every snapshot of ours, as of that snapshot, and in one property of
+//! the table, with the snapshot that they belong to, so that neither the expiry of snapshots nor
+//! commits of others lose them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cdc_shared::offset::{Incarnation, NextOffset, Position, SchemaIds, TopicId, TopicPartition};
+use iceberg::spec::{SnapshotRef, TableMetadata};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Kind, LakeError, Result};
+
+/// Summary key of the id that names a commit of ours.
+pub(super) const COMMIT_ID: &str = "cdc.commit-id";
+
+/// Whose offsets: the name of the property and of the summary's entry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Owner {
+    key: String,
+    what: String,
+}
+
+impl Owner {
+    /// A sink of a pipeline.
+    pub fn new(pipeline_id: &str, sink_id: &str) -> Self {
+        Self {
+            key: format!("cdc.offsets.{pipeline_id}.{sink_id}"),
+            what: format!("sink {sink_id} of pipeline {pipeline_id}"),
+        }
+    }
+
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+/// Position of every partition.
+pub type Offsets = BTreeMap<TopicPartition, Position>;
+
+/// What the property holds.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct Stored {
+    pub(super) offsets: Offsets,
+    /// The snapshot of ours that holds the newest data, if any was written.
+    pub(super) holder: Option<Holder>,
+}
+
+/// A snapshot of ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Holder {
+    pub(super) snapshot: i64,
+    pub(super) sequence: i64,
+}
+
+/// The property's text.
+#[derive(Debug, Serialize, Deserialize)]
+struct Document {
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    holder: Option<Holder>,
+    topics: Vec<TopicDocument>,
+}
+
+/// One topic: `[next offset, incarnation, key schema, value schema]` by partition.
+#[derive(Debug, Serialize, Deserialize)]
+struct TopicDocument {
+    topic: Arc<str>,
+    id: TopicId,
+    partitions: BTreeMap<i32, (NextOffset, Incarnation, Option<i32>, Option<i32>)>,
+}
+
+fn topics(offsets: &Offsets) -> Vec<TopicDocument> {
+    let mut topics: Vec<TopicDocument> = Vec::new();
+    for (tp, position) in offsets {
+        let schemas = position.schemas;
+        let entry = (position.next, position.incarnation, schemas.key, schemas.value);
+        let same = topics
+            .iter_mut()
+            .find(|known| known.topic == tp.topic && known.id == position.topic_id);
+        match same {
+            Some(known) => drop(known.partitions.insert(tp.partition, entry)),
+            None => topics.push(TopicDocument {
+                topic: tp.topic.clone(),
+                id: position.topic_id.clone(),
+                partitions: BTreeMap::from([(tp.partition, entry)]),
+            }),
+        }
+    }
+    topics
+}
+
+fn offsets(topics: Vec<TopicDocument>) -> Offsets {
+    let mut offsets = Offsets::new();
+    for TopicDocument { topic, id, partitions } in topics {
+        for (partition, (next, incarnation, key, value)) in partitions {
+            let schemas = SchemaIds { key, value };
+            let position = Position { next, incarnation, topic_id: id.clone(), schemas };
+            offsets.insert(TopicPartition::new(topic.clone(), partition), position);
+        }
+    }
+    offsets
+}
+
+impl Stored {
+    /// The property's text.
+    pub(super) fn property(&self) -> Result<String> {
+        write(&Document { holder: self.holder, topics: topics(&self.offsets) })
+    }
+
+    /// The summary's text.
+    pub(super) fn summary(&self) -> Result<String> {
+        write(&Document { holder: None, topics: topics(&self.offsets) })
+    }
+}
+
+fn write(document: &Document) -> Result<String> {
+    serde_json::to_string(document).map_err(|error| LakeError::internal("writing offsets", error))
+}
+
+fn parse(owner: &Owner, at: &str, text: &str) -> Result<Stored> {
+    let document: Document = serde_json::from_str(text).map_err(|error| {
+        let message = format!("{} in {at} cannot be read", owner.key);
+        LakeError::new(Kind::Unfit, "offsets_unreadable", message)
+            .caused_by(error)
+            .hint("restore the table's property, or roll the table back to before it was changed")
+    })?;
+    Ok(Stored { offsets: offsets(document.topics), holder: document.holder })
+}
+
+/// Snapshots from main's newest to the oldest that is kept.
+pub(super) fn lineage(metadata: &TableMetadata) -> impl Iterator<Item = &SnapshotRef> {
+    std::iter::successors(metadata.current_snapshot(), |snapshot| {
+        metadata.snapshot_by_id(snapshot.parent_snapshot_id()?)
+    })
+}
+
+/// Whether a commit is in the table.
+pub(super) fn has_commit(metadata: &TableMetadata, id: &str) -> bool {
+    let is = |text: Option<&String>| text.is_some_and(|text| text == id);
+    is(metadata.properties().get(COMMIT_ID))
+        || lineage(metadata)
+            .any(|snapshot| is(snapshot.summary().additional_properties.get(COMMIT_ID)))
+}
+
+/// What a table holds of a sink; `None` when nothing.
+///
+/// The property counts as long as main still has the snapshot that it belongs to. Where main was
+/// taken back to before it, what counts is the newest snapshot of the sink that main has.
+pub(super) fn read(metadata: &TableMetadata, owner: &Owner) -> Result<Option<Stored>> {
+    let at = || format!("the metadata of table {}", metadata.uuid());
+    let Some(text) = metadata.properties().get(&owner.key) else {
+        return newest_summary(metadata, owner);
+    };
+    let stored = parse(owner, &at(), text)?;
+    let Some(holder) = stored.holder else { return Ok(Some(stored)) };
+    let mut oldest = None;
+    for snapshot in lineage(metadata) {
+        if snapshot.snapshot_id() == holder.snapshot {
+            return Ok(Some(stored));
+        }
+        if snapshot.sequence_number() < holder.sequence {
+            return rolled_back(metadata, owner);
+        }
+        oldest = Some(snapshot);
+    }
+    // Older snapshots than these were expired, the holder among them.
+    if oldest.is_some_and(|oldest| oldest.parent_snapshot_id().is_some()) {
+        return Ok(Some(stored));
+    }
+    rolled_back(metadata, owner)
+}
+
+fn rolled_back(metadata: &TableMetadata, owner: &Owner) -> Result<Option<Stored>> {
+    if let Some(stored) = newest_summary(metadata, owner)? {
+        return Ok(Some(stored));
+    }
+    let message = format!(
+        "table {} was taken back to before anything that {} wrote and kept offsets of",
+        metadata.location(),
+        owner.what
+    );
+    let error = LakeError::new(Kind::Replaced, "table_rolled_back", message);
+    Err(error.hint("roll the table forward again, or rewind the topics that feed it"))
+}
+
+fn newest_summary(metadata: &TableMetadata, owner: &Owner) -> Result<Option<Stored>> {
+    for snapshot in lineage(metadata) {
+        let Some(text) = snapshot.summary().additional_properties.get(&owner.key) else { continue };
+        let at = format!("snapshot {}", snapshot.snapshot_id());
+        let holder =
+            Holder { snapshot: snapshot.snapshot_id(), sequence: snapshot.sequence_number() };
+        let stored = Stored { holder: Some(holder), ..parse(owner, &at, text)? };
+        return Ok(Some(stored));
+    }
+    Ok(None)
+}

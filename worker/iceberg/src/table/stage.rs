@@ -1,0 +1,145 @@
+//! A new snapshot: its manifest, its list of manifests, its summary.
+
+use std::collections::HashMap;
+
+use iceberg::io::FileIO;
+use iceberg::spec::{
+    DataFile, FormatVersion, ManifestFile, ManifestList, ManifestListWriter, ManifestWriterBuilder,
+    Operation, Snapshot, SnapshotSummaryCollector, Summary, TableMetadata,
+};
+
+use super::Loaded;
+
+/// Totals of a summary: what they are called, what adds to them, what takes away.
+const TOTALS: [(&str, &str, &str); 6] = [
+    ("total-data-files", "added-data-files", "deleted-data-files"),
+    ("total-delete-files", "added-delete-files", "removed-delete-files"),
+    ("total-records", "added-records", "deleted-records"),
+    ("total-files-size", "added-files-size", "removed-files-size"),
+    ("total-position-deletes", "added-position-deletes", "removed-position-deletes"),
+    ("total-equality-deletes", "added-equality-deletes", "removed-equality-deletes"),
+];
+
+/// A staged snapshot and the files that were written for it alone.
+pub(super) struct Staged {
+    pub(super) snapshot: Snapshot,
+    pub(super) files: Vec<String>,
+}
+
+/// Stages a snapshot that adds data files to main. `summary`: entries of our own.
+pub(super) async fn append(
+    io: &FileIO,
+    loaded: &Loaded,
+    metadata: &TableMetadata,
+    id: i64,
+    files: &[DataFile],
+    summary: HashMap<String, String>,
+) -> iceberg::Result<Staged> {
+    let name = uuid::Uuid::new_v4();
+    let sequence = metadata.next_sequence_number();
+    let manifest = format!("{}/metadata/{name}-m0.avro", metadata.location());
+    let list = format!("{}/metadata/snap-{id}-0-{name}.avro", metadata.location());
+
+    let mut manifests = older_manifests(io, loaded).await?;
+    manifests.push(write_manifest(io, metadata, id, &manifest, files).await?);
+    let writer = io.new_output(&list)?.writer().await?;
+    let parent = metadata.current_snapshot_id();
+    let mut list_writer = match metadata.format_version() {
+        FormatVersion::V3 => {
+            ManifestListWriter::v3(writer, id, parent, sequence, Some(metadata.next_row_id()))
+        }
+        _ => ManifestListWriter::v2(writer, id, parent, sequence),
+    };
+    list_writer.add_manifests(manifests.into_iter())?;
+    let next_row = list_writer.next_row_id();
+    list_writer.close().await?;
+
+    let now = cdc_shared::clock::unix_ms();
+    let snapshot = Snapshot::builder()
+        .with_manifest_list(list.clone())
+        .with_snapshot_id(id)
+        .with_parent_snapshot_id(parent)
+        .with_sequence_number(sequence)
+        .with_summary(summarize(metadata, files, summary))
+        .with_schema_id(metadata.current_schema_id())
+        // Clocks of other writers may be ahead.
+        .with_timestamp_ms(now.max(metadata.last_updated_ms()));
+    let snapshot = match next_row {
+        Some(next) => {
+            let first = metadata.next_row_id();
+            snapshot.with_row_range(first, next.saturating_sub(first)).build()
+        }
+        None => snapshot.build(),
+    };
+    Ok(Staged { snapshot, files: vec![manifest, list] })
+}
+
+async fn older_manifests(io: &FileIO, loaded: &Loaded) -> iceberg::Result<Vec<ManifestFile>> {
+    let metadata = &loaded.metadata;
+    let Some(snapshot) = metadata.current_snapshot() else { return Ok(Vec::new()) };
+    let list = io.new_input(snapshot.manifest_list())?.read().await?;
+    let list = ManifestList::parse_with_version(&list, metadata.format_version())?;
+    let entries = list.consume_entries().into_iter();
+    Ok(entries.filter(|entry| entry.has_added_files() || entry.has_existing_files()).collect())
+}
+
+async fn write_manifest(
+    io: &FileIO,
+    metadata: &TableMetadata,
+    id: i64,
+    path: &str,
+    files: &[DataFile],
+) -> iceberg::Result<ManifestFile> {
+    let builder = ManifestWriterBuilder::new(
+        io.new_output(path)?,
+        Some(id),
+        metadata.current_schema().clone(),
+        metadata.default_partition_spec().as_ref().clone(),
+    );
+    let mut writer = match metadata.format_version() {
+        FormatVersion::V3 => builder.build_v3_data(),
+        _ => builder.build_v2_data(),
+    };
+    for file in files {
+        // Its sequence number is that of the snapshot.
+        writer.add_file(file.clone(), -1)?;
+    }
+    writer.write_manifest_file().await
+}
+
+fn summarize(
+    metadata: &TableMetadata,
+    files: &[DataFile],
+    own: HashMap<String, String>,
+) -> Summary {
+    let mut collector = SnapshotSummaryCollector::default();
+    for file in files {
+        let (schema, spec) = (metadata.current_schema(), metadata.default_partition_spec());
+        collector.add_file(file, schema.clone(), spec.clone());
+    }
+    let mut properties = collector.build();
+    let number = |properties: &HashMap<String, String>, key: &str| {
+        properties.get(key).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let empty = HashMap::new();
+    let previous = metadata.current_snapshot().map(|snapshot| snapshot.summary());
+    let previous = previous.map_or(&empty, |summary| &summary.additional_properties);
+    for (total, added, removed) in TOTALS {
+        let before = number(previous, total) + number(&properties, added);
+        let now = before.saturating_sub(number(&properties, removed));
+        properties.insert(total.to_owned(), now.to_string());
+    }
+    properties.extend(own);
+    Summary { operation: Operation::Append, additional_properties: properties }
+}
+
+/// An id that no snapshot of the table has.
+pub(super) fn new_id(metadata: &TableMetadata) -> i64 {
+    loop {
+        let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+        let id = ((high ^ low) & i64::MAX.unsigned_abs()).cast_signed();
+        if metadata.snapshot_by_id(id).is_none() {
+            return id;
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The `iceberg` sink in `write_mode: append`: a change log, one row per change, exactly once.
+//!
+//! The rows of a flush and the offsets that they reach are one snapshot of the table, guarded by a
+//! compare-and-set on the offsets that the table holds (`cdc_iceberg`); so whatever is repeated, by
+//! us after a lost answer or by a second live copy of this worker, has no second effect.
+//!
+//! ```text
+//! Change ─▸ writer.rs (per partition: cells into columns) ─▸ committer.rs (per table: one commit
+//!              │ layout, once per schema                      for all partitions that flush)
+//!              └ naming.rs (which table)
+//! ```
+//!
+//! Tombstones are no changes and leave no row. A truncate is a row without values.
+
+mod committer;
+mod error;
+mod naming;
+mod writer;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cdc_iceberg::{Catalog, Lake, Owner, SqliteCatalog, TypeOptions};
+use cdc_shared::config::{IcebergConfig, PipelineConfig, SinkConfig};
+use cdc_shared::envelope::Placeholder;
+use cdc_shared::offset::{Position, TopicPartition};
+
+use self::committer::Committer;
+use self::error::sink_error;
+use self::naming::Naming;
+use self::writer::AppendWriter;
+use super::{BatchLimits, PartitionWriter, Sink, SinkError, retry};
+
+/// Least time between two commits that do nothing but move offsets.
+const POSITION_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What all writers of a sink share.
+#[derive(Debug)]
+struct Shared {
+    types: TypeOptions,
+    placeholder: Placeholder,
+    limits: BatchLimits,
+}
+
+/// The sink; see the module.
+#[derive(Debug)]
+pub struct IcebergSink {
+    lake: Arc<Lake>,
+    naming: Naming,
+    shared: Arc<Shared>,
+    /// One per table, by its topic: a topic feeds one table.
+    committers: Mutex<HashMap<cdc_iceberg::TableName, Arc<Committer>>>,
+}
+
+impl IcebergSink {
+    /// Reads the settings. Opens nothing yet.
+    ///
+    /// # Errors
+    /// A setting that cannot be used ([`super::Disposition::Fatal`]).
+    pub fn new(
+        pipeline: &PipelineConfig,
+        sink: &SinkConfig,
+        config: &IcebergConfig,
+    ) -> Result<Self, SinkError> {
+        let catalog = SqliteCatalog::new(&config.catalog_uri, &config.catalog_name);
+        let catalog = catalog.map_err(|error| sink_error("opening the catalog", error))?;
+        Self::with_catalog(pipeline, sink, config, Arc::new(catalog))
+    }
+
+    /// The same with a catalog that is already there.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_catalog(
+        pipeline: &PipelineConfig,
+        sink: &SinkConfig,
+        config: &IcebergConfig,
+        catalog: Arc<dyn Catalog>,
+    ) -> Result<Self, SinkError> {
+        let owner = Owner::new(&pipeline.pipeline_id, &sink.sink_id);
+        let lake = Lake::new(catalog, &config.warehouse, owner, config.auto_create_table);
+        let lake = lake.map_err(|error| sink_error("opening the warehouse", error))?;
+        let limits = BatchLimits {
+            rows: config.batch_size.max(1) as usize,
+            bytes: usize::try_from(config.target_file_size).unwrap_or(usize::MAX),
+            age: config.flush_interval(),
+        };
+        Ok(Self {
+            lake: Arc::new(lake),
+            naming: Naming::new(pipeline, sink, config),
+            shared: Arc::new(Shared {
+                types: TypeOptions::new(&pipeline.source),
+                placeholder: Placeholder::new(&pipeline.source.unavailable_placeholder),
+                limits,
+            }),
+            committers: Mutex::default(),
+        })
+    }
+
+    fn table(&self, topic: &str) -> Arc<cdc_iceberg::LakeTable> {
+        self.lake.table(&self.naming.table(topic))
+    }
+}
+
+#[async_trait]
+impl Sink for IcebergSink {
+    async fn prove(&self) -> Result<(), SinkError> {
+        let proven = self.lake.prove(self.naming.namespace()).await;
+        proven.map_err(|error| sink_error("proving the sink", error))
+    }
+
+    fn keeps_position(&self) -> bool {
+        true
+    }
+
+    async fn read_position(&self, tp: &TopicPartition) -> Result<Option<Position>, SinkError> {
+        let position = self.table(&tp.topic).position(tp).await;
+        position.map_err(|error| sink_error(&format!("reading the position of {tp}"), error))
+    }
+
+    async fn replace_position(
+        &self,
+        tp: &TopicPartition,
+        expected: Option<&Position>,
+        new: &Position,
+    ) -> Result<bool, SinkError> {
+        let replaced = self.table(&tp.topic).replace_position(tp, expected, new).await;
+        replaced.map_err(|error| sink_error(&format!("writing the position of {tp}"), error))
+    }
+
+    fn writer(
+        &self,
+        tp: TopicPartition,
+        start: Position,
+        trouble: retry::TroubleReporter,
+    ) -> Box<dyn PartitionWriter> {
+        let table = self.table(&tp.topic);
+        let mut committers = self.committers.lock().unwrap_or_else(PoisonError::into_inner);
+        let committer = committers.entry(table.name().clone()).or_insert_with(|| {
+            let rows = self.shared.limits.rows;
+            Committer::start(table, rows)
+        });
+        let (shared, committer) = (self.shared.clone(), committer.clone());
+        Box::new(AppendWriter::new(shared, committer, tp, start, trouble))
+    }
+
+    fn batch_limits(&self) -> BatchLimits {
+        self.shared.limits
+    }
+
+    fn position_interval(&self) -> Duration {
+        self.shared.limits.age.max(POSITION_INTERVAL)
+    }
+}
