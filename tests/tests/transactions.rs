@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 /// How long the rest may take once nothing goes wrong any more.
 const RECOVERY: Duration = Duration::from_secs(120);
 /// What all accounts hold together.
-pub const TOTAL: i64 = 100_000;
+pub(crate) const TOTAL: i64 = 100_000;
 
 /// Two tables of accounts; each transaction moves an amount from one to the other.
 struct Bank {
@@ -68,7 +68,7 @@ impl Bank {
 }
 
 /// What the accounts hold together, in one look at the mirror.
-pub async fn sum(target: &Client, id: &str) -> i64 {
+pub(crate) async fn sum(target: &Client, id: &str) -> i64 {
     let sql = format!(
         "SELECT ((SELECT sum(amount) FROM {id}.checking) + (SELECT sum(amount) FROM {id}.saving)) \
          ::bigint"
@@ -77,7 +77,7 @@ pub async fn sum(target: &Client, id: &str) -> i64 {
 }
 
 /// Looks at the mirror until it is told to stop; gives the number of looks.
-pub async fn watch(id: String, stop: Arc<AtomicBool>, looks: Arc<AtomicU64>) {
+pub(crate) async fn watch(id: String, stop: Arc<AtomicBool>, looks: Arc<AtomicU64>) {
     let target = postgres::target().await;
     while !stop.load(Ordering::Relaxed) {
         let found = sum(&target, &id).await;
