@@ -18,6 +18,7 @@ mod records;
 mod rejects;
 mod replica;
 mod schema;
+mod schema_policy;
 mod secure;
 mod signals;
 mod source_shapes;
