@@ -371,13 +371,12 @@ async fn compatible_changes_pass_and_an_old_schema_that_comes_back_is_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_source_computes_does_not_count_and_every_change_of_a_key_does() {
+async fn every_change_of_a_key_is_incompatible() {
     let receiver = Receiver::start().await;
-    let mut pipeline = Pipeline::new("genkey");
+    let mut pipeline = Pipeline::new("keys");
     let source = postgres::source_with(
         &pipeline,
-        "CREATE TABLE {id}.t (id integer PRIMARY KEY, n integer,
-             twice integer GENERATED ALWAYS AS (n * 2) STORED);
+        "CREATE TABLE {id}.t (id integer PRIMARY KEY, n integer);
          INSERT INTO {id}.t (id, n) SELECT i, i FROM generate_series(1, 40) AS i;",
     )
     .await;
@@ -389,29 +388,22 @@ async fn what_the_source_computes_does_not_count_and_every_change_of_a_key_does(
     let _worker = pipeline.worker("wh");
     let topic = pipeline.topic();
     all_of(&receiver, &pipeline, "t", 40).await;
-    // In the snapshot's records, and in none of these.
-    let insert = "INSERT INTO {id}.t (id, n) SELECT i, i FROM generate_series(41, 80) AS i;";
-    postgres::run(&source, &pipeline, insert).await;
-    all_of(&receiver, &pipeline, "t", 80).await;
-    let report = schemas(&mut pipeline).await;
-    assert_eq!(verdicts(&report, &topic), [(true, "twice generated".to_owned())], "{report:#}");
-
     postgres::run(
         &source,
         &pipeline,
         "ALTER TABLE {id}.t ALTER id TYPE bigint;
-         INSERT INTO {id}.t (id, n) SELECT i, i FROM generate_series(81, 120) AS i;",
+         INSERT INTO {id}.t (id, n) SELECT i, i FROM generate_series(41, 80) AS i;",
     )
     .await;
     let hold = pipeline.held("wh", "schema_incompatible").await;
     let message = hold["message"].as_str().unwrap();
     assert!(message.contains("keys with another schema go to other partitions"), "{message}");
-    assert_eq!(delivered(&receiver, &topic).len(), 80);
+    assert_eq!(delivered(&receiver, &topic).len(), 40);
     let table = format!("{}.t", pipeline.id);
     pipeline.cdc_ok(&["schema", "accept", "FILE", "--table", &table]).await;
-    all_of(&receiver, &pipeline, "t", 120).await;
-    assert_eq!(receiver.deliveries().len(), 120);
+    all_of(&receiver, &pipeline, "t", 80).await;
+    assert_eq!(receiver.deliveries().len(), 80);
     let line = ["schema", "diff", "FILE", "--table", &table, "--key"];
     let diff = pipeline.cdc_ok(&line).await;
-    assert!(diff.contains("incompatible") && diff.contains("id widened (int4 → int8)"), "{diff}");
+    assert!(diff.contains("incompatible") && diff.contains("id widened (int → long)"), "{diff}");
 }

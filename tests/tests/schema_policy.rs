@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use cdc_tests::kafka::{self, Producer};
 use cdc_tests::pipeline::Pipeline;
+use cdc_tests::postgres;
 use cdc_tests::proxy::Proxy;
 use cdc_tests::receiver::Receiver;
 use cdc_tests::record::{envelope_schema, framed, http, long, register, string};
@@ -82,6 +83,28 @@ async fn each_sink_does_with_an_incompatible_change_what_it_is_told() {
     receivers[1].has(&(&up_to(5) | &[(0, 205), (0, 206)].into())).await;
     receivers[2].has(&up_to(207)).await;
     pipeline.committed(0, 207).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_the_source_computes_does_not_count() {
+    let receiver = Receiver::start().await;
+    let mut pipeline = Pipeline::new("computed");
+    let table = "CREATE TABLE {id}.t (id bigint PRIMARY KEY,
+                     name text GENERATED ALWAYS AS ('n') STORED)";
+    let _source = postgres::source_with(&pipeline, table).await;
+    pipeline.config["stop_on_incompatible_schema"] = json!(true);
+    pipeline.webhook("wh", &receiver.url());
+    let (schemas, topic) = (pipeline.topics(1).await, pipeline.topic());
+    let _coordinator = pipeline.serve();
+    let _worker = pipeline.worker("wh");
+    let producer = Producer::default();
+    producer.put(&topic, 0, &schemas.key(0), &schemas.insert(0, "n"));
+    pipeline.committed(0, 1).await;
+    let other = register(&format!("{topic}-value"), &nameless_schema(&topic)).await;
+    producer.put(&topic, 0, &schemas.key(1), &nameless(other, 1));
+    pipeline.committed(0, 2).await;
+    let list = pipeline.cdc_ok(&["schema", "list", "FILE"]).await;
+    assert!(list.contains("name generated (computed by the source)"), "{list}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
