@@ -62,6 +62,10 @@ pub(crate) fn encode(
     let mut registry = Registry::with_prefix("cdc");
     process(&mut registry, coordinator);
     sinks(&mut registry, report);
+    let unaccepted = Gauge::<i64>::default();
+    unaccepted.set(report.schemas.unaccepted.len() as i64);
+    let help = "Incompatible changes of schema that nobody has accepted";
+    registry.register("schema_changes_unaccepted", help, unaccepted);
     positions(&mut registry, coordinator);
     let mut text = String::new();
     text::encode(&mut text, &registry)?;

@@ -23,6 +23,7 @@ mod rejects;
 mod replica;
 mod restored;
 mod schema;
+mod schema_policy;
 mod secure;
 mod signals;
 mod source_shapes;

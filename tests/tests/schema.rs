@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use cdc_tests::kafka::{self, Producer};
+use cdc_tests::kafka;
 use cdc_tests::mirror::is_equal;
 use cdc_tests::pipeline::Pipeline;
 use cdc_tests::postgres;
 use cdc_tests::process::Process;
 use cdc_tests::receiver::{Delivery, Receiver};
-use cdc_tests::record::{envelope_schema, framed, http, long, register, string};
 use cdc_tests::wait::{SOON, check, stays, until};
 use rdkafka::Message;
 use serde_json::{Value, json};
@@ -371,123 +370,40 @@ async fn compatible_changes_pass_and_an_old_schema_that_comes_back_is_seen() {
     assert!(diff.contains("compatible") && diff.contains("extra added"), "{diff}");
 }
 
-/// The schema of a row that has lost its `name`, for [`nameless`].
-fn nameless_schema(topic: &str) -> Value {
-    let mut schema = envelope_schema(topic);
-    schema["fields"][0]["type"][1]["fields"].as_array_mut().unwrap().pop();
-    schema
-}
-
-fn nameless(schema: i32, id: i64) -> Vec<u8> {
-    let mut out = Vec::new();
-    long(&mut out, 0);
-    long(&mut out, 1);
-    long(&mut out, id);
-    long(&mut out, 1_700_000_000_000);
-    for text in ["db", "public", "t", "c"] {
-        string(&mut out, text);
-    }
-    long(&mut out, 0);
-    framed(schema, &out)
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn each_sink_does_with_an_incompatible_change_what_it_is_told() {
-    let receivers = [Receiver::start().await, Receiver::start().await, Receiver::start().await];
-    let mut pipeline = Pipeline::new("each");
-    pipeline.config["stop_on_incompatible_schema"] = json!(true);
-    for (receiver, policy) in receivers.iter().zip(["stop", "dlq", "continue"]) {
-        pipeline.webhook(policy, &receiver.url());
-        pipeline.sink_mut(policy)["on_incompatible"] = json!(policy);
-    }
-    let (schemas, topic) = (pipeline.topics(1).await, pipeline.topic());
-    let _coordinator = pipeline.serve();
-    let _workers = ["stop", "dlq", "continue"].map(|sink| pipeline.worker(sink));
-    let producer = Producer::default();
-    let old = |id: i64| producer.put(&topic, 0, &schemas.key(id), &schemas.insert(id, "n"));
-    for id in 0..5 {
-        old(id);
-    }
-    let up_to = |end: i64| (0..end).map(|offset| (0, offset)).collect::<BTreeSet<_>>();
-    for receiver in &receivers {
-        receiver.has(&up_to(5)).await;
-    }
-    let other = register(&format!("{topic}-value"), &nameless_schema(&topic)).await;
-    let new = |id: i64| producer.put(&topic, 0, &schemas.key(id), &nameless(other, id));
-    // More than the breaker would let pass, was it asked.
-    for id in 5..205 {
-        new(id);
-    }
-    let hold = pipeline.held("stop", "schema_incompatible").await;
-    assert_eq!(hold["offset"], 5, "{hold}");
-    receivers[2].has(&up_to(205)).await;
-    let dead = format!("{topic}.dlq");
-    until("the dead letters are there", SOON, async || {
-        let count = kafka::read_all(&dead, 1).len();
-        check(count == 200, count)
-    })
-    .await;
-    let letter = kafka::read_all(&dead, 1).remove(0);
-    let error = kafka::header(&letter, "dlq.error_type");
-    assert_eq!(error.as_deref(), Some("schema_incompatible"));
-    // What has the former schema is delivered, behind them and before the acceptance.
-    old(205);
-    receivers[1].has(&(&up_to(5) | &[(0, 205)].into())).await;
-    assert_eq!(receivers[0].acknowledged(), up_to(5));
-    pipeline.cdc_ok(&["schema", "accept", "FILE", "--table", &format!("{}.t", pipeline.id)]).await;
-    // The way back is a change of its own, which adds a column.
-    new(206);
-    receivers[0].has(&up_to(207)).await;
-    receivers[1].has(&(&up_to(5) | &[(0, 205), (0, 206)].into())).await;
-    receivers[2].has(&up_to(207)).await;
-    pipeline.committed(0, 207).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn without_the_gate_changes_are_told_and_nothing_is_held() {
+async fn every_change_of_a_key_is_incompatible() {
     let receiver = Receiver::start().await;
-    let mut pipeline = Pipeline::new("told");
-    pipeline.config["schema_monitor_interval_seconds"] = json!(0.3);
+    let mut pipeline = Pipeline::new("keys");
+    let source = postgres::source_with(
+        &pipeline,
+        "CREATE TABLE {id}.t (id integer PRIMARY KEY, n integer);
+         INSERT INTO {id}.t (id, n) SELECT i, i FROM generate_series(1, 40) AS i;",
+    )
+    .await;
+    pipeline.config["kafka"]["topics"] = json!({"partitions": PARTITIONS});
+    pipeline.config["stop_on_incompatible_schema"] = json!(true);
     pipeline.webhook("wh", &receiver.url());
-    let (schemas, topic) = (pipeline.topics(1).await, pipeline.topic());
-    let coordinator = pipeline.serve();
+    pipeline.cdc_ok(&["deploy", "FILE"]).await;
+    let _coordinator = pipeline.serve();
     let _worker = pipeline.worker("wh");
-    let producer = Producer::default();
-    producer.put(&topic, 0, &schemas.key(1), &schemas.insert(1, "n"));
-    pipeline.committed(0, 1).await;
-    // Registered, and not one record of it yet.
-    let other = register(&format!("{topic}-value"), &nameless_schema(&topic)).await;
-    let told = |event: &str| {
-        let output = coordinator.output();
-        output.lines().filter(|line| line.contains(event)).count()
-    };
-    until("the monitor tells of it", SOON, async || {
-        check(told("schema.incompatible_change_detected") == 1, coordinator.output())
-    })
+    let topic = pipeline.topic();
+    all_of(&receiver, &pipeline, "t", 40).await;
+    postgres::run(
+        &source,
+        &pipeline,
+        "ALTER TABLE {id}.t ALTER id TYPE bigint;
+         INSERT INTO {id}.t (id, n) SELECT i, i FROM generate_series(41, 80) AS i;",
+    )
     .await;
-    producer.put(&topic, 0, &schemas.key(2), &nameless(other, 2));
-    // The old one comes back.
-    producer.put(&topic, 0, &schemas.key(3), &schemas.insert(3, "n"));
-    pipeline.committed(0, 3).await;
-    until("health tells of what nobody has accepted", SOON, async || {
-        let health = pipeline.health().await?;
-        let reasons = health["reasons"].to_string();
-        let version = told("schema.version_changed");
-        check(reasons.contains("schema_change") && version >= 1, health.to_string())
-    })
-    .await;
-    let bind = pipeline.config["coordinator"]["bind"].as_str().unwrap();
-    let answer = http().get(format!("http://{bind}/v1/schemas")).send().await.unwrap();
-    let report: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
-    let first = &report["changes"][0];
-    assert_eq!((&first["previous_version"], &first["this_version"]), (&json!(1), &json!(2)));
-    assert_eq!(first["registry_compatible"], true, "the registry has no rule");
+    let hold = pipeline.held("wh", "schema_incompatible").await;
+    let message = hold["message"].as_str().unwrap();
+    assert!(message.contains("keys with another schema go to other partitions"), "{message}");
+    assert_eq!(delivered(&receiver, &topic).len(), 40);
     let table = format!("{}.t", pipeline.id);
     pipeline.cdc_ok(&["schema", "accept", "FILE", "--table", &table]).await;
-    until("health has nothing more to say", SOON, async || {
-        let health = pipeline.health().await?;
-        let reasons = health["reasons"].to_string();
-        check(!reasons.contains("schema_change"), reasons)
-    })
-    .await;
+    all_of(&receiver, &pipeline, "t", 80).await;
+    assert_eq!(receiver.deliveries().len(), 80);
+    let line = ["schema", "diff", "FILE", "--table", &table, "--key"];
+    let diff = pipeline.cdc_ok(&line).await;
+    assert!(diff.contains("incompatible") && diff.contains("id widened (int → long)"), "{diff}");
 }

@@ -198,7 +198,8 @@ fn listed(report: &SchemaReport) -> String {
         text.push_str("no schema is known yet");
     }
     let effect = if report.stops { "hold their sinks" } else { "hold nothing" };
-    let _ = write!(text, "\nincompatible changes {effect}: stop_on_incompatible_schema");
+    let (stops, setting) = (report.stops, "stop_on_incompatible_schema");
+    let _ = write!(text, "\nincompatible changes {effect} ({setting}: {stops})");
     text
 }
 
@@ -260,6 +261,53 @@ fn moment(at_ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cdc_shared::schema::{FieldEffect, SchemaVersion};
+
+    #[test]
+    fn the_history_reads_as_subjects_changes_and_fields() {
+        let change = |field: &str, effect| FieldChange {
+            field: field.into(),
+            effect,
+            detail: String::new(),
+        };
+        let verdict = SchemaVerdict {
+            subject: "cdc.public.t-value".into(),
+            previous: 7,
+            this: 9,
+            previous_version: Some(1),
+            this_version: Some(2),
+            compatible: false,
+            changes: vec![
+                change("name", FieldEffect::Removed),
+                change("label", FieldEffect::Added),
+            ],
+            registry_compatible: Some(true),
+            at_ms: 1_700_000_000_123,
+            accepted: None,
+        };
+        let versions =
+            [(1, 7), (2, 9)].map(|(version, id)| SchemaVersion { version, id, at_ms: 0 });
+        let subject = SchemaSubject {
+            subject: verdict.subject.clone(),
+            baseline: vec![7],
+            versions: versions.to_vec(),
+            since_ms: 0,
+        };
+        let report = SchemaReport {
+            pipeline_id: "demo".into(),
+            stops: true,
+            subjects: vec![subject],
+            changes: vec![verdict],
+            ..SchemaReport::default()
+        };
+        assert_eq!(
+            listed(&report),
+            "cdc.public.t-value: version 2, schema 9\n  \
+             2023-11-14T22:13:20Z  version 1 → 2, schema 7 → 9: INCOMPATIBLE (the registry's own \
+             rule: compatible)\n    name removed\n    label added\n\n\
+             incompatible changes hold their sinks (stop_on_incompatible_schema: true)"
+        );
+    }
 
     #[test]
     fn without_ids_the_newest_two_versions_are_compared() {

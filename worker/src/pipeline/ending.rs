@@ -36,7 +36,7 @@ impl PartitionTask {
         let ending = delivery.ending.as_ref()?;
         let offset = ending.report.offset;
         let first = self.backlog.head().map(|entry| entry.record.offset);
-        let is_stuck = ending.release == Release::Operator
+        let is_stuck = ending.needs_operator()
             && delivery.trouble.borrow().as_ref().is_some_and(|trouble| trouble.exhausted);
         if first < offset && first.is_some() && !is_stuck {
             return None;

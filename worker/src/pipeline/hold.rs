@@ -95,6 +95,15 @@ impl Hold {
         Self { report, release: Release::After(until), since, resolve: false }
     }
 
+    /// Whether only an operator ends it.
+    pub fn needs_operator(&self) -> bool {
+        match &self.release {
+            Release::Operator => true,
+            Release::Verdict(awaited) => awaited.forbidden,
+            Release::Directive | Release::After(_) => false,
+        }
+    }
+
     /// Whether what an operator wants ends this hold.
     pub fn is_released(&self, wish: &Wish<'_>) -> bool {
         let told = self.is_skipped(wish) || wish.is_rewound();

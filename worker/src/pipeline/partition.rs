@@ -247,9 +247,8 @@ impl PartitionTask {
         self.drop_queue();
         let state = match hold.release {
             Release::Directive => PartitionState::Paused,
-            Release::After(_) => PartitionState::Waiting,
-            Release::Verdict(ref awaited) if !awaited.forbidden => PartitionState::Waiting,
-            Release::Operator | Release::Verdict(_) => PartitionState::Stopped,
+            _ if hold.needs_operator() => PartitionState::Stopped,
+            _ => PartitionState::Waiting,
         };
         let is_new = self.reported.is_none_or(|(reported, _)| reported != state);
         if is_new && state == PartitionState::Stopped {

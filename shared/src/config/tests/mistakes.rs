@@ -216,6 +216,14 @@ const SINK_SETTINGS: &[(&str, &str)] = &[
     ),
     ("operations: []", "p.yaml:10: sinks[0].operations: is empty: nothing would be delivered"),
     (
+        "on_incompatible: skip",
+        "p.yaml:10: sinks[0].on_incompatible: expected one of stop, dlq, continue, found `skip`",
+    ),
+    (
+        "on_incompatible: dlq\ndlq: {enabled: false}",
+        "p.yaml:10: sinks[0].on_incompatible: dlq needs dlq.enabled: true",
+    ),
+    (
         "postgres: {database: x}",
         "p.yaml:10: sinks[0].postgres: does not belong to sink_type: webhook; remove one of the two",
     ),
