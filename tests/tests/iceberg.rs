@@ -91,13 +91,31 @@ async fn the_change_log_has_the_sources_values_and_types() {
            INSERT INTO {id}.t (id) VALUES (6), (7);"#,
     )
     .await;
-    let log = leads_to(&pipeline, &source, &select, SOON).await;
+    leads_to(&pipeline, &source, &select, SOON).await;
+
+    // Whoever shares the catalog commits too: what it added stays, and we go on behind it.
+    pipeline.foreign_commit().await;
+    postgres::run(&source, &pipeline, "UPDATE {id}.t SET small = 77 WHERE id = 1").await;
+    let mut log = until("the change behind a foreign commit", SOON, async || {
+        let log = pipeline.change_log(&[]).await?;
+        let last = log.iter().any(|row| row["small"] == 77 && row["by_hand"].is_null());
+        check(last, log.len().to_string())?;
+        Ok::<_, String>(log)
+    })
+    .await;
+    let foreign = |row: &Value| row["_cdc_op"].is_null();
+    assert_eq!(log.iter().filter(|row| foreign(row)).count(), 1);
+    log.retain(|row| !foreign(row));
+
     let deletes: BTreeSet<_> =
         log.iter().filter(|row| row["_cdc_op"] == "d").map(|row| row["id"].as_i64()).collect();
     assert_eq!(deletes, (6..=9).map(Some).collect(), "deletes have their key");
     let positions = events(&log);
     let distinct: BTreeSet<_> = positions.iter().copied().collect();
-    assert_eq!((positions.len(), distinct.len()), (50 + 2 + 20 + 2 + 1 + 4 + 2, positions.len()));
+    assert_eq!(
+        (positions.len(), distinct.len()),
+        (50 + 2 + 20 + 2 + 1 + 4 + 2 + 1, positions.len())
+    );
 }
 
 /// How long the workload runs and workers are killed.

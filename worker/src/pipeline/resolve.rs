@@ -176,11 +176,14 @@ async fn watermark(shared: &Shared, tp: &TopicPartition) -> Result<Option<Positi
 fn sink_error(error: SinkError) -> Resolved {
     match error.disposition {
         Disposition::Fatal => Resolved::Fatal(error),
-        _ => wait(
-            &error.code,
-            error.message,
-            "make the sink reachable and its position readable; this is tried again",
-        ),
+        _ => {
+            let hint = error.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            wait(
+                &error.code,
+                format!("{}{hint}", error.message),
+                "make the sink reachable and its position readable; this is tried again",
+            )
+        }
     }
 }
 
