@@ -30,9 +30,9 @@ impl Pipeline {
         (format!("sqlite:///{dir}/catalog.db"), format!("file://{dir}/warehouse"))
     }
 
-    /// PyIceberg adds a column `by_hand` to its table and a row with only that, as anybody may who
-    /// shares the catalog.
-    pub async fn foreign_commit(&self) {
+    /// PyIceberg adds a column `by_hand` to its table and a row with only that, and expires all
+    /// snapshots before it, as anybody may who shares the catalog.
+    pub async fn foreign_commits(&self) {
         let output = self.python("foreign.py", &[]).await.unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}");

@@ -90,8 +90,9 @@ async fn the_change_log_has_the_sources_values_and_types() {
     postgres::run(&source, &pipeline, CHANGES).await;
     leads_to(&pipeline, &source, &select, SOON).await;
 
-    // Whoever shares the catalog commits too: what it added stays, and we go on behind it.
-    pipeline.foreign_commit().await;
+    // Whoever shares the catalog commits too, and expires our snapshots: what it added stays, and
+    // we go on behind it.
+    pipeline.foreign_commits().await;
     postgres::run(&source, &pipeline, "UPDATE {id}.t SET small = 77 WHERE id = 1").await;
     let mut log = until("the change behind a foreign commit", SOON, async || {
         let log = pipeline.change_log(&[]).await?;

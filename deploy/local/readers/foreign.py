@@ -1,5 +1,7 @@
-"""A commit of somebody else: foreign.py CATALOG_URI WAREHOUSE NAMESPACE.TABLE adds a column and a row."""
+"""Commits of somebody else: foreign.py CATALOG_URI WAREHOUSE NAMESPACE.TABLE adds a column and a row,
+and expires every snapshot before its own."""
 
+import datetime
 import sys
 
 import pyarrow
@@ -14,7 +16,9 @@ for turn in range(10):
         if "by_hand" not in table.schema().column_names:
             with table.update_schema() as update:
                 update.add_column("by_hand", StringType())
-        table.append(pyarrow.table({"by_hand": ["added by PyIceberg"]}))
+        if "added by PyIceberg" not in table.scan(selected_fields=("by_hand",)).to_arrow()["by_hand"].to_pylist():
+            table.append(pyarrow.table({"by_hand": ["added by PyIceberg"]}))
+        table.maintenance.expire_snapshots().older_than(datetime.datetime.now()).commit()
         break
     except Exception as error:
         if turn == 9:
