@@ -1,6 +1,7 @@
 //! An Iceberg sink of a test, and its tables as other engines read them.
 
 use std::collections::BTreeSet;
+use std::process::Output;
 
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -29,19 +30,31 @@ impl Pipeline {
         (format!("sqlite:///{dir}/catalog.db"), format!("file://{dir}/warehouse"))
     }
 
+    /// PyIceberg adds a column `by_hand` to its table and a row with only that, and expires all
+    /// snapshots before it, as anybody may who shares the catalog.
+    pub async fn foreign_commits(&self) {
+        let output = self.python("foreign.py", &[]).await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+    }
+
+    async fn python(&self, script: &str, more: &[&str]) -> Result<Output, String> {
+        let (catalog, warehouse) = self.lake_addresses();
+        Command::new(format!("{}/bin/python", Stack::get().value("READERS")))
+            .arg(workspace().join("deploy/local/readers").join(script))
+            .args([&catalog, &warehouse, &format!("default.{}_t", self.id)])
+            .args(more)
+            .output()
+            .await
+            .map_err(|error| format!("{error}: run `deploy/local/stack install readers`"))
+    }
+
     /// The rows of the change log of its table as PyIceberg and DuckDB read them, which must agree.
     ///
     /// # Errors
     /// What the readers say.
     pub async fn change_log(&self, columns: &[&str]) -> Result<Vec<Value>, String> {
-        let (catalog, warehouse) = self.lake_addresses();
-        let output = Command::new(format!("{}/bin/python", Stack::get().value("READERS")))
-            .arg(workspace().join("deploy/local/readers/lake.py"))
-            .args([&catalog, &warehouse, &format!("default.{}_t", self.id)])
-            .args(columns)
-            .output()
-            .await
-            .map_err(|error| format!("{error}: run `deploy/local/stack install readers`"))?;
+        let output = self.python("lake.py", columns).await?;
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stderr).into_owned());
         }

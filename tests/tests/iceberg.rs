@@ -39,65 +39,86 @@ async fn leads_to(
     .await
 }
 
+/// A column of most types.
+const TABLE: &str = r#"CREATE TABLE {id}.t (
+        id bigint PRIMARY KEY, "My Note" text DEFAULT 'hello', price numeric(12, 2),
+        exact numeric, flag boolean, small smallint, ratio double precision, single real,
+        day date, clock time, at timestamptz(3), local timestamp, data bytea, doc jsonb,
+        tags text[], prices numeric(8, 3)[], token uuid, address inet, amount money,
+        mask bit(10), span interval, large text);
+    ALTER TABLE {id}.t ALTER large SET STORAGE EXTERNAL;
+    INSERT INTO {id}.t (id, large) SELECT n, repeat('x', 5000)
+    FROM generate_series(1, 50) AS n;"#;
+
+/// One change or another of each kind.
+const CHANGES: &str = r#"BEGIN; DELETE FROM {id}.t WHERE id = 40; ROLLBACK;
+    INSERT INTO {id}.t VALUES (100, NULL, 12.30, 1.50000000000000000000000000000000000000001,
+        true, -3, 0.1, 1.5, '2024-02-29', '23:59:59.999999', '2024-02-29 12:00:00.123+02',
+        '1999-12-31 23:59:59.999999', '\x00ff', '{"a": 1.50, "b": [null]}',
+        '{a,NULL,"b c"}', '{1.5,NULL,-99999.999}', '4d9bd6c9-9a8c-4fd5-9bb6-1f0fa5a1f0e1',
+        '10.0.0.0/8', -12.34, B'0000000101', '1 year 2 days', repeat('large ', 2000)),
+        (101, '', -9999999999.99, 'NaN', false, 32767, -1e300, 'NaN', '0044-03-15', '00:00',
+        '9999-12-31 23:59:59.999+00', '0001-01-01', '', 'null', '{}', '{}', NULL, '::1',
+        0, B'1111111111', '-3 hours', '');
+    UPDATE {id}.t SET small = id WHERE id <= 20;
+    UPDATE {id}.t SET large = 'new' WHERE id IN (3, 4);
+    UPDATE {id}.t SET "My Note" = NULL, large = repeat('y', 9000) WHERE id = 5;
+    DELETE FROM {id}.t WHERE id BETWEEN 6 AND 9;
+    INSERT INTO {id}.t (id) VALUES (6), (7);"#;
+
+/// The rows, with what has no type of its own in Iceberg as its text there.
+const ROWS: &str = r#"SELECT id, "My Note", price::text, exact::text, flag, small, ratio, single, day, clock,
+    at, local, data, doc::text, tags, prices::text[], token, address,
+    amount::numeric::text AS amount, mask::text, large, CASE WHEN span IS NOT NULL THEN
+    format('P%sY%sM%sDT%sH%sM%sS', extract(year FROM span), extract(month FROM span),
+    extract(day FROM span), extract(hour FROM span), extract(minute FROM span),
+    extract(second FROM span)::int) END AS span FROM {id}.t"#;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_change_log_has_the_sources_values_and_types() {
     let mut pipeline = Pipeline::new("lake");
-    let source = postgres::source_with(
-        &pipeline,
-        r#"CREATE TABLE {id}.t (
-               id bigint PRIMARY KEY, "My Note" text DEFAULT 'hello', price numeric(12, 2),
-               exact numeric, flag boolean, small smallint, ratio double precision, single real,
-               day date, clock time, at timestamptz(3), local timestamp, data bytea, doc jsonb,
-               tags text[], prices numeric(8, 3)[], token uuid, address inet, amount money,
-               mask bit(10), span interval, large text);
-           ALTER TABLE {id}.t ALTER large SET STORAGE EXTERNAL;
-           INSERT INTO {id}.t (id, large) SELECT n, repeat('x', 5000)
-           FROM generate_series(1, 50) AS n;"#,
-    )
-    .await;
+    let source = postgres::source_with(&pipeline, TABLE).await;
     pipeline.lake("lake");
     pipeline.cdc_ok(&["validate", "FILE", "--connect"]).await;
     pipeline.cdc_ok(&["deploy", "FILE"]).await;
     let _coordinator = pipeline.serve();
     let _worker = pipeline.worker("lake");
-    let select = format!(
-        r#"SELECT id, "My Note", price::text, exact::text, flag, small, ratio, single, day, clock,
-           at, local, data, doc::text, tags, prices::text[], token, address,
-           amount::numeric::text AS amount, mask::text, large, CASE WHEN span IS NOT NULL THEN
-           format('P%sY%sM%sDT%sH%sM%sS', extract(year FROM span), extract(month FROM span),
-           extract(day FROM span), extract(hour FROM span), extract(minute FROM span),
-           extract(second FROM span)::int) END AS span FROM {}.t"#,
-        pipeline.id
-    );
+    let select = ROWS.replace("{id}", &pipeline.id);
     postgres::run(&source, &pipeline, "SET timezone = 'UTC'").await;
     // The changes are to be read from the log of the source, not from its snapshot.
     leads_to(&pipeline, &source, &select, SOON).await;
-    postgres::run(
-        &source,
-        &pipeline,
-        r#"BEGIN; DELETE FROM {id}.t WHERE id = 40; ROLLBACK;
-           INSERT INTO {id}.t VALUES (100, NULL, 12.30, 1.50000000000000000000000000000000000000001,
-               true, -3, 0.1, 1.5, '2024-02-29', '23:59:59.999999', '2024-02-29 12:00:00.123+02',
-               '1999-12-31 23:59:59.999999', '\x00ff', '{"a": 1.50, "b": [null]}',
-               '{a,NULL,"b c"}', '{1.5,NULL,-99999.999}', '4d9bd6c9-9a8c-4fd5-9bb6-1f0fa5a1f0e1',
-               '10.0.0.0/8', -12.34, B'0000000101', '1 year 2 days', repeat('large ', 2000)),
-               (101, '', -9999999999.99, 'NaN', false, 32767, -1e300, 'NaN', '0044-03-15', '00:00',
-               '9999-12-31 23:59:59.999+00', '0001-01-01', '', 'null', '{}', '{}', NULL, '::1',
-               0, B'1111111111', '-3 hours', '');
-           UPDATE {id}.t SET small = id WHERE id <= 20;
-           UPDATE {id}.t SET large = 'new' WHERE id IN (3, 4);
-           UPDATE {id}.t SET "My Note" = NULL, large = repeat('y', 9000) WHERE id = 5;
-           DELETE FROM {id}.t WHERE id BETWEEN 6 AND 9;
-           INSERT INTO {id}.t (id) VALUES (6), (7);"#,
-    )
+    postgres::run(&source, &pipeline, CHANGES).await;
+    leads_to(&pipeline, &source, &select, SOON).await;
+
+    // Whoever shares the catalog commits too, and expires our snapshots: what it added stays, and
+    // we go on behind it.
+    pipeline.foreign_commits().await;
+    postgres::run(&source, &pipeline, "UPDATE {id}.t SET small = 77 WHERE id = 1").await;
+    let mut log = until("the change behind a foreign commit", SOON, async || {
+        let log = pipeline.change_log(&[]).await?;
+        let last = log.iter().any(|row| row["small"] == 77 && row["by_hand"].is_null());
+        check(last, log.len().to_string())?;
+        Ok::<_, String>(log)
+    })
     .await;
-    let log = leads_to(&pipeline, &source, &select, SOON).await;
+    let foreign = |row: &Value| row["_cdc_op"].is_null();
+    assert_eq!(log.iter().filter(|row| foreign(row)).count(), 1);
+    log.retain(|row| !foreign(row));
+
+    checks_events(&log);
+}
+
+/// Every event once, deletes with their key.
+fn checks_events(log: &[Value]) {
     let deletes: BTreeSet<_> =
         log.iter().filter(|row| row["_cdc_op"] == "d").map(|row| row["id"].as_i64()).collect();
     assert_eq!(deletes, (6..=9).map(Some).collect(), "deletes have their key");
-    let positions = events(&log);
+    let positions = events(log);
     let distinct: BTreeSet<_> = positions.iter().copied().collect();
-    assert_eq!((positions.len(), distinct.len()), (50 + 2 + 20 + 2 + 1 + 4 + 2, positions.len()));
+    assert_eq!(
+        (positions.len(), distinct.len()),
+        (50 + 2 + 20 + 2 + 1 + 4 + 2 + 1, positions.len())
+    );
 }
 
 /// How long the workload runs and workers are killed.

@@ -179,14 +179,15 @@ async fn watermark(shared: &Shared, tp: &TopicPartition) -> Result<Option<Positi
 }
 
 fn sink_error(error: SinkError) -> Resolved {
-    match error.disposition {
-        Disposition::Fatal => Resolved::Fatal(error),
-        _ => wait(
-            &error.code,
-            error.message,
-            "make the sink reachable and its position readable; this is tried again",
-        ),
+    if error.disposition == Disposition::Fatal {
+        return Resolved::Fatal(error);
     }
+    let hint = error.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+    wait(
+        &error.code,
+        format!("{}{hint}", error.message),
+        "make the sink reachable and its position readable; this is tried again",
+    )
 }
 
 /// Writes the start where it must stand before the first delivery: the sink's own record, or

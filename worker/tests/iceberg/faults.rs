@@ -216,3 +216,21 @@ async fn a_busy_catalog_file_is_waited_for() {
     lock.rollback().unwrap();
     assert_eq!(durable(&answer(&mut *writer).await), 1);
 }
+
+#[tokio::test]
+async fn a_warehouse_that_cannot_be_written_is_waited_for() {
+    let place = Place::new();
+    let sink = place.sink().await;
+    let mut writer = started(&sink, 0).await;
+    // Where the data files go there is a file: nobody can write into it, not even root.
+    let data = place.dir.path().join("warehouse/default/shop_t/data");
+    std::fs::write(&data, "in the way").unwrap();
+    push(&mut *writer, &table(), &creates(0..2));
+    writer.flush(position(2));
+    let early = tokio::time::timeout(Duration::from_millis(300), writer.progress()).await;
+    assert!(early.is_err(), "{early:?}");
+    assert!(sink.prove().await.is_ok(), "other tables go on");
+    std::fs::remove_file(&data).unwrap();
+    assert_eq!(durable(&answer(&mut *writer).await), 2);
+    assert_eq!(place.rows(&["id"]).await, ["0", "1"]);
+}

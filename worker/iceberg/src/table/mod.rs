@@ -239,7 +239,7 @@ impl LakeTable {
         let schema = evolve::first_schema().map_err(internal)?;
         let properties = HashMap::from([
             (DELETE_METADATA.to_owned(), "true".to_owned()),
-            ("write.metadata.previous-versions-max".to_owned(), "20".to_owned()),
+            ("write.metadata.previous-versions-max".to_owned(), "100".to_owned()),
             ("write.parquet.compression-codec".to_owned(), "zstd".to_owned()),
         ]);
         let metadata = new_metadata(schema, location.clone(), properties).map_err(internal)?;

@@ -155,7 +155,6 @@ pub(super) fn read(metadata: &TableMetadata, owner: &Owner) -> Result<Option<Sto
     };
     let stored = parse(owner, &at(), text)?;
     let Some(holder) = stored.holder else { return Ok(Some(stored)) };
-    let mut oldest = None;
     for snapshot in lineage(metadata) {
         if snapshot.snapshot_id() == holder.snapshot {
             return Ok(Some(stored));
@@ -163,13 +162,15 @@ pub(super) fn read(metadata: &TableMetadata, owner: &Owner) -> Result<Option<Sto
         if snapshot.sequence_number() < holder.sequence {
             return rolled_back(metadata, owner);
         }
-        oldest = Some(snapshot);
     }
-    // Older snapshots than these were expired, the holder among them.
-    if oldest.is_some_and(|oldest| oldest.parent_snapshot_id().is_some()) {
-        return Ok(Some(stored));
+    // The chain ends before it comes to the holder. Where that was expired its data is in what is
+    // newer; PyIceberg takes the parent off a snapshot whose parent it expires, so that the chain
+    // itself does not tell. A holder that is still there is main's no more.
+    let is_kept = metadata.snapshot_by_id(holder.snapshot).is_some();
+    if is_kept || metadata.current_snapshot().is_none() {
+        return rolled_back(metadata, owner);
     }
-    rolled_back(metadata, owner)
+    Ok(Some(stored))
 }
 
 fn rolled_back(metadata: &TableMetadata, owner: &Owner) -> Result<Option<Stored>> {
