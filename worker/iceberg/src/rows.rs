@@ -13,7 +13,7 @@ use crate::error::{LakeError, Result};
 use crate::layout::{Layout, META};
 use crate::types::Fault;
 
-/// Finished rows of one layout: its columns, then the columns of [`META`].
+/// Finished rows of one layout: its columns, then the columns that every row has.
 #[derive(Debug)]
 pub struct Segment {
     /// How they lie.
