@@ -1,8 +1,8 @@
 //! The one Kafka consumer of a worker, on a thread of its own.
 //!
-//! It never blocks on a sink: a partition that is full is waited for a moment ([`Room`]), then paused
-//! and polling goes on, so that a slow sink never costs a rebalance. It decides nothing: where a partition starts, when it holds
-//! and what may be committed come from the partition's task.
+//! It never blocks on a sink: a partition that is full is waited for a moment (`room.rs`), then
+//! paused and polling goes on, so that a slow sink never costs a rebalance. It decides nothing: where
+//! a partition starts, when it holds and what may be committed come from the partition's task.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};

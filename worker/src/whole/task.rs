@@ -1,5 +1,5 @@
 //! The one task that owns every partition of a sink with `consistency: transaction`: gathers them,
-//! finds where they begin, and runs sessions ([`super::session`]) over them.
+//! finds where they begin, and runs sessions (`session.rs`) over them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
