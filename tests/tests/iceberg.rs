@@ -128,7 +128,10 @@ const RECOVERY: Duration = Duration::from_secs(120);
 /// Transactions until it is told to stop, every fifth rolled back.
 async fn workload(table: String, mut random: fastrand::Rng, stop: Arc<AtomicBool>) {
     let source = postgres::source().await;
+    source.batch_execute("SET synchronous_commit = off").await.unwrap();
+    let mut pace = tokio::time::interval(Duration::from_millis(10));
     while !stop.load(Ordering::Relaxed) {
+        pace.tick().await;
         let (id, n) = (random.i64(0..300), random.i32(0..));
         let statement = match random.u32(..6) {
             0..=2 => format!(

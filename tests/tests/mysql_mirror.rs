@@ -357,8 +357,10 @@ async fn tables_change_in_a_running_stream(family: Family) {
             "INSERT INTO {{id}}.t (id, n, name) VALUES ({from}, {round}, 'round'), \
              ({from} + 1, 30000, NULL), ({from} + 2, 1, '')"
         );
-        let update = format!("UPDATE {{id}}.t SET n = n + 1 WHERE id % 7 = {round} % 7");
-        mirrored.on_source(&[&alter, &insert, &update]).await;
+        // Every partition has a record of every schema: one that saw `a` go and `d` come at once
+        // would ask whether they are the same column.
+        let update = "UPDATE {id}.t SET n = n + 1";
+        mirrored.on_source(&[&alter, &insert, update]).await;
     }
     mirrored
         .on_source(&["UPDATE {id}.t SET n = 18446744073709551615, mood = 'c' WHERE id = 1"])

@@ -139,7 +139,7 @@ async fn a_task_outlives_its_worker_and_can_be_called_off() {
     // A position that is never reached: the sink is paused.
     mirrored.pipeline.command(&["pause", "FILE", "--sink", "mirror"]).await;
     mirrored.on_source("INSERT INTO TABLE (id, name) VALUES (5000, 'later')").await;
-    let (code, end) = mirrored.verify(&["--timeout", "3"]).await;
+    let (code, end) = mirrored.verify(&["--timeout", "15"]).await;
     assert_eq!(code, 3, "{end:#}");
     assert!(end["message"].as_str().unwrap().contains("the sink is at"), "{end:#}");
 
