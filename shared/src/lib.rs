@@ -11,6 +11,7 @@ pub mod envelope;
 pub mod error;
 pub mod exit;
 pub mod http;
+pub mod iso;
 pub mod json;
 pub mod kafka;
 pub mod mysql;

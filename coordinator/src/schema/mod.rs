@@ -280,39 +280,27 @@ fn tell(verdict: &SchemaVerdict) {
     let SchemaVerdict { subject, previous, this, compatible, .. } = verdict;
     let (previous_version, new_version) = (verdict.previous_version, verdict.this_version);
     let (schema_id, changes) = (this, verdict.summary());
-    if *compatible {
-        tracing::info!(
-            subject,
-            previous_version,
-            new_version,
-            schema_id,
-            compatible,
-            previous_id = previous,
-            changes,
-            "schema.version_changed"
-        );
-        return;
+    // The level of an event is fixed where it stands.
+    macro_rules! event {
+        ($level:ident, $name:literal) => {
+            tracing::$level!(
+                subject,
+                previous_version,
+                new_version,
+                schema_id,
+                compatible,
+                previous_id = previous,
+                changes,
+                $name
+            )
+        };
     }
-    tracing::warn!(
-        subject,
-        previous_version,
-        new_version,
-        schema_id,
-        compatible,
-        previous_id = previous,
-        changes,
-        "schema.version_changed"
-    );
-    tracing::error!(
-        subject,
-        previous_version,
-        new_version,
-        schema_id,
-        compatible,
-        previous_id = previous,
-        changes,
-        "schema.incompatible_change_detected"
-    );
+    if *compatible {
+        event!(info, "schema.version_changed");
+    } else {
+        event!(warn, "schema.version_changed");
+        event!(error, "schema.incompatible_change_detected");
+    }
 }
 
 #[cfg(test)]

@@ -55,7 +55,8 @@ pub use sink::{
     WebhookConfig, WebhookJsonConfig,
 };
 pub use source::{
-    SignalChannel, SnapshotMode, SourceConfig, SourceSslConfig, SourceSslMode, SourceType,
+    BinaryForm, SignalChannel, SnapshotMode, SourceConfig, SourceSslConfig, SourceSslMode,
+    SourceType,
 };
 pub use tls::TlsConfig;
 

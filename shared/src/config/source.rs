@@ -209,7 +209,31 @@ pub enum SourceSslMode {
     VerifyFull,
 }
 
+/// The connector's `binary.handling.mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BinaryForm {
+    /// Bytes.
+    #[default]
+    Bytes,
+    /// Base64 text.
+    Base64,
+    /// Base64 text with the URL-safe alphabet.
+    Base64UrlSafe,
+    /// Hexadecimal text.
+    Hex,
+}
+
 impl SourceConfig {
+    /// What `connector_properties` say of `binary.handling.mode`.
+    pub fn binary_form(&self) -> BinaryForm {
+        match self.connector_properties.0.get("binary.handling.mode").map(String::as_str) {
+            Some("base64") => BinaryForm::Base64,
+            Some("base64-url-safe") => BinaryForm::Base64UrlSafe,
+            Some("hex") => BinaryForm::Hex,
+            _ => BinaryForm::Bytes,
+        }
+    }
+
     /// Whether the password is a reference that only Kafka Connect can resolve (`$${…}` in the
     /// file): then nobody but the connector can log in.
     pub fn password_is_connects(&self) -> bool {

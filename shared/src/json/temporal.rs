@@ -15,6 +15,7 @@
 
 use super::text::push_digits;
 use crate::avro::Semantic;
+use crate::iso::civil_from_days;
 
 const INFINITY: &[u8] = b"infinity";
 const MINUS_INFINITY: &[u8] = b"-infinity";
@@ -146,18 +147,10 @@ fn fraction(part: u64, unit: Unit, out: &mut Vec<u8>) {
     }
 }
 
-/// Days since 1970-01-01 in the proleptic Gregorian calendar. Years are counted from March, so
-/// that the leap day is the last of its year; 146 097 days are 400 years.
+/// Days since 1970-01-01.
 fn calendar(days: i64, out: &mut Vec<u8>) {
-    let days = days.saturating_add(719_468);
-    let era = days.div_euclid(146_097);
-    let of_era = days.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    year(era * 400 + year_of_era + i64::from(month <= 2), out);
+    let (of_year, month, day) = civil_from_days(days);
+    year(of_year, out);
     out.push(b'-');
     push_digits(month.unsigned_abs(), 2, out);
     out.push(b'-');

@@ -4,12 +4,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use cdc_shared::avro::decimal::write_decimal;
 use cdc_shared::avro::{Cell, Value};
+use cdc_shared::config::BinaryForm;
 use cdc_shared::json::temporal::write_iso;
 
 use crate::column::{ColumnBuilder, push_bytes};
 use crate::types::{
-    BinaryForm, Codec, Fault, NumberForm, Unit, day, decimal, instant, iso_day, iso_stamp,
-    iso_time, shift, time_of_day, uuid,
+    Codec, Fault, NumberForm, Unit, day, decimal, instant, iso_day, iso_stamp, iso_time, shift,
+    time_of_day, uuid,
 };
 
 /// Appends a value that is not null and has no parts.

@@ -28,6 +28,4 @@ pub use self::layout::{Layout, LayoutColumn, NoLayout};
 pub use self::preview::ColumnPreview;
 pub use self::rows::{BadValue, Rows, Segment};
 pub use self::table::{Commit, Lake, LakeTable, Offsets, Outcome, Owner, Part, SnapshotInfo};
-pub use self::types::{
-    BinaryForm, Codec, FieldType, Fit, NumberForm, TypeOptions, Unit, Unmappable,
-};
+pub use self::types::{Codec, FieldType, Fit, NumberForm, TypeOptions, Unit, Unmappable};

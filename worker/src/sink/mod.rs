@@ -151,6 +151,20 @@ pub enum Progress {
     Fatal(SinkError),
 }
 
+/// What a delivery that failed comes to. Retries are over by then: they never leave the retrier.
+impl From<SinkError> for Progress {
+    fn from(error: SinkError) -> Self {
+        match error.disposition {
+            Disposition::Reject | Disposition::RejectAndStop => {
+                Self::Rejected { offset: None, error }
+            }
+            Disposition::Moved => Self::Moved,
+            Disposition::Stop => Self::Stop(error),
+            Disposition::Retry(_) | Disposition::Fatal => Self::Fatal(error),
+        }
+    }
+}
+
 /// A record that the sink can never take, found while encoding it.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]

@@ -1,7 +1,7 @@
 //! The type of a column, and the way of its cells there: chosen once per schema.
 
 use cdc_shared::avro::{Column, Kind, NodeId, Plan, Semantic};
-use cdc_shared::config::{SourceConfig, SourceType as Source};
+use cdc_shared::config::{BinaryForm, SourceConfig, SourceType as Source};
 use iceberg::spec::PrimitiveType;
 
 use super::declared::{Known, known};
@@ -9,20 +9,6 @@ use super::field::FieldType;
 
 /// Most digits of Iceberg's decimals.
 const MOST_DIGITS: u32 = 38;
-
-/// The connector's `binary.handling.mode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BinaryForm {
-    /// Bytes.
-    #[default]
-    Bytes,
-    /// Base64 text.
-    Base64,
-    /// Base64 text with the URL-safe alphabet.
-    Base64UrlSafe,
-    /// Hexadecimal text.
-    Hex,
-}
 
 /// What the choice of a type depends on beside the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,14 +22,7 @@ pub struct TypeOptions {
 impl TypeOptions {
     /// For a source as it is configured.
     pub fn new(source: &SourceConfig) -> Self {
-        let mode = source.connector_properties.0.get("binary.handling.mode");
-        let binary = match mode.map(String::as_str) {
-            Some("base64") => BinaryForm::Base64,
-            Some("base64-url-safe") => BinaryForm::Base64UrlSafe,
-            Some("hex") => BinaryForm::Hex,
-            _ => BinaryForm::Bytes,
-        };
-        Self { source: source.source_type, binary }
+        Self { source: source.source_type, binary: source.binary_form() }
     }
 }
 

@@ -11,7 +11,7 @@ mod field;
 mod value;
 
 pub(crate) use self::choose::choose;
-pub use self::choose::{BinaryForm, Codec, NumberForm, TypeOptions, Unit, Unmappable};
+pub use self::choose::{Codec, NumberForm, TypeOptions, Unit, Unmappable};
 pub use self::field::{FieldType, Fit};
 pub(crate) use self::value::{
     Fault, day, decimal, instant, iso_day, iso_stamp, iso_time, shift, time_of_day, uuid,

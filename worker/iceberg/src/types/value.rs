@@ -1,5 +1,7 @@
 //! Values: from what the connector sends to Iceberg's numbers.
 
+use cdc_shared::iso::{IsoFault, IsoReader};
+
 use super::choose::Unit;
 
 /// Why a value is none of its column's.
@@ -144,18 +146,9 @@ pub(crate) fn uuid(text: &str) -> Result<[u8; 16], Fault> {
     uuid::Uuid::try_parse(text).map(uuid::Uuid::into_bytes).map_err(|_| Fault::MALFORMED)
 }
 
-/// Days since 1970-01-01. Years are counted from March, so that the leap day is the last of its
-/// year; 146 097 days are 400 years.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
-}
-
 /// `2024-02-29`, with `Z` or an offset behind it, which say nothing for a date.
 pub(crate) fn iso_day(text: &str) -> Result<i32, Fault> {
-    let mut reader = Reader::new(text)?;
+    let mut reader = finite(text)?;
     let days = reader.date()?;
     reader.offset()?;
     reader.end()?;
@@ -164,8 +157,8 @@ pub(crate) fn iso_day(text: &str) -> Result<i32, Fault> {
 
 /// `13:05:09.5`, with `Z` behind it.
 pub(crate) fn iso_time(text: &str) -> Result<i64, Fault> {
-    let mut reader = Reader::new(text)?;
-    let micros = reader.clock()?;
+    let mut reader = finite(text)?;
+    let micros = clock(&mut reader)?;
     reader.offset()?;
     reader.end()?;
     time_of_day(micros, Unit::Micros)
@@ -173,12 +166,12 @@ pub(crate) fn iso_time(text: &str) -> Result<i64, Fault> {
 
 /// `2024-02-29T13:05:09.5`; with a zone it is the instant.
 pub(crate) fn iso_stamp(text: &str, zoned: bool) -> Result<i64, Fault> {
-    let mut reader = Reader::new(text)?;
+    let mut reader = finite(text)?;
     let days = reader.date()?;
     if !reader.take(b'T') && !reader.take(b' ') {
         return Err(Fault::MALFORMED);
     }
-    let clock = reader.clock()?;
+    let clock = clock(&mut reader)?;
     let offset = reader.offset()?;
     reader.end()?;
     let offset = if zoned { offset.ok_or(Fault::MALFORMED)? } else { 0 };
@@ -195,104 +188,28 @@ pub(crate) fn iso_stamp(text: &str, zoned: bool) -> Result<i64, Fault> {
     }
 }
 
-/// Reads fixed forms off the front of a text.
-struct Reader<'t>(&'t [u8]);
-
-impl<'t> Reader<'t> {
-    fn new(text: &'t str) -> Result<Self, Fault> {
-        match text {
-            "infinity" | "-infinity" => Err(Fault::INFINITE),
-            text => Ok(Self(text.as_bytes())),
-        }
+/// A reader of a text that is no infinity.
+fn finite(text: &str) -> Result<IsoReader<'_>, Fault> {
+    match text {
+        "infinity" | "-infinity" => Err(Fault::INFINITE),
+        text => Ok(IsoReader::new(text)),
     }
+}
 
-    fn take(&mut self, byte: u8) -> bool {
-        match self.0.split_first() {
-            Some((first, rest)) if *first == byte => {
-                self.0 = rest;
-                true
-            }
-            _ => false,
-        }
+/// A time of a day, whose last hour may be called 24.
+fn clock(reader: &mut IsoReader<'_>) -> Result<i64, Fault> {
+    match reader.clock()? {
+        micros if micros < DAY_MICROS + DAY_MICROS / 24 => Ok(micros),
+        _ => Err(Fault::MALFORMED),
     }
+}
 
-    fn end(&self) -> Result<(), Fault> {
-        if self.0.is_empty() { Ok(()) } else { Err(Fault::MALFORMED) }
-    }
-
-    /// Digits at the front as a number: at least `least`, at most `most`.
-    fn digits(&mut self, least: usize, most: usize) -> Result<i64, Fault> {
-        let count = self.0.iter().take(most).take_while(|byte| byte.is_ascii_digit()).count();
-        if count < least {
-            return Err(Fault::MALFORMED);
+impl From<IsoFault> for Fault {
+    fn from(fault: IsoFault) -> Self {
+        match fault {
+            IsoFault::Malformed => Self::MALFORMED,
+            IsoFault::OutOfRange => Self::OUT_OF_RANGE,
+            IsoFault::FinerThanMicros => Self::FINER,
         }
-        let (digits, rest) = self.0.split_at(count);
-        self.0 = rest;
-        Ok(digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0')))
-    }
-
-    /// Days since 1970. Java writes years before 0 and beyond 9999 with a sign; year 0 is 1 BC.
-    fn date(&mut self) -> Result<i64, Fault> {
-        let negative = self.take(b'-');
-        if !negative {
-            self.take(b'+');
-        }
-        let year = self.digits(4, 9)?;
-        let mut parts = [0, 0];
-        for part in &mut parts {
-            if !self.take(b'-') {
-                return Err(Fault::MALFORMED);
-            }
-            *part = self.digits(2, 2)?;
-        }
-        let [month, day] = parts;
-        if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-            return Err(Fault::MALFORMED);
-        }
-        Ok(days_from_civil(if negative { -year } else { year }, month, day))
-    }
-
-    /// Microseconds of `13:05`, `13:05:09`, `13:05:09.5`.
-    fn clock(&mut self) -> Result<i64, Fault> {
-        let hours = self.digits(2, 2)?;
-        if !self.take(b':') {
-            return Err(Fault::MALFORMED);
-        }
-        let minutes = self.digits(2, 2)?;
-        let seconds = if self.take(b':') { self.digits(2, 2)? } else { 0 };
-        if hours > 24 || minutes > 59 || seconds > 60 {
-            return Err(Fault::MALFORMED);
-        }
-        let mut fraction = 0;
-        if self.take(b'.') {
-            let mut unit = 100_000;
-            while let Some(digit @ b'0'..=b'9') = self.0.first() {
-                if unit == 0 && *digit != b'0' {
-                    return Err(Fault::FINER);
-                }
-                fraction += i64::from(digit - b'0') * unit;
-                unit /= 10;
-                self.0 = self.0.get(1..).unwrap_or_default();
-            }
-        }
-        Ok(((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + fraction)
-    }
-
-    /// Seconds east of UTC, of `Z` or `±HH[[:]MM[[:]SS]]`; `None` if nothing is there.
-    fn offset(&mut self) -> Result<Option<i64>, Fault> {
-        if self.take(b'Z') {
-            return Ok(Some(0));
-        }
-        let negative = self.take(b'-');
-        if !negative && !self.take(b'+') {
-            return Ok(None);
-        }
-        let mut seconds = self.digits(2, 2)? * 3600;
-        for unit in [60, 1] {
-            if self.take(b':') || self.0.first().is_some_and(u8::is_ascii_digit) {
-                seconds += self.digits(2, 2)? * unit;
-            }
-        }
-        Ok(Some(if negative { -seconds } else { seconds }))
     }
 }

@@ -15,7 +15,7 @@ use super::committer::{Answer, Committer, Member, Submission};
 use super::error;
 use crate::change::Change;
 use crate::sink::retry::TroubleReporter;
-use crate::sink::{Disposition, PartitionWriter, Progress, Rejection, SinkError};
+use crate::sink::{PartitionWriter, Progress, Rejection, SinkError};
 
 /// See the module.
 #[derive(Debug)]
@@ -147,15 +147,7 @@ impl AppendWriter {
             }
             // Abandoned by us it is not listened to; if it is, the table knows more.
             Ok(Outcome::Moved | Outcome::Abandoned | Outcome::Refused(_)) => Progress::Moved,
-            Err(error) => match error.disposition {
-                Disposition::Reject | Disposition::RejectAndStop => {
-                    Progress::Rejected { offset: None, error }
-                }
-                Disposition::Moved => Progress::Moved,
-                Disposition::Stop => Progress::Stop(error),
-                // Retries never leave the committer.
-                Disposition::Retry(_) | Disposition::Fatal => Progress::Fatal(error),
-            },
+            Err(error) => error.into(),
         }
     }
 

@@ -6,7 +6,7 @@ use cdc_shared::offset::Position;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::sink::retry::TroubleReporter;
-use crate::sink::{Disposition, Progress, SinkError};
+use crate::sink::{Progress, SinkError};
 
 /// A flush under way. Dropping it abandons it; the compare-and-set makes that safe.
 #[derive(Debug)]
@@ -77,14 +77,6 @@ pub(super) fn answer(
             Progress::Durable(next)
         }
         Ok(Outcome::Moved) => Progress::Moved,
-        Err(error) => match error.disposition {
-            Disposition::Reject | Disposition::RejectAndStop => {
-                Progress::Rejected { offset: None, error }
-            }
-            Disposition::Moved => Progress::Moved,
-            Disposition::Stop => Progress::Stop(error),
-            // Retries never leave the retrier.
-            Disposition::Retry(_) | Disposition::Fatal => Progress::Fatal(error),
-        },
+        Err(error) => error.into(),
     }
 }

@@ -2,10 +2,10 @@
 //! and its meaning.
 
 use cdc_shared::avro::{Kind, NodeId, Plan, Semantic};
-use cdc_shared::config::SourceType as Source;
+use cdc_shared::config::{BinaryForm, SourceType as Source};
 
 use super::inferred::value_node;
-use super::options::{BinaryForm, TypeOptions};
+use super::options::TypeOptions;
 use super::pg_type::{Digits, PgType};
 use super::temporal::Unit;
 

@@ -5,10 +5,10 @@ use std::io::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use cdc_shared::avro::{Cell, Value};
+use cdc_shared::config::BinaryForm;
 
 use super::codec::{Clock, Codec, NumberForm};
 use super::fault::Fault;
-use super::options::BinaryForm;
 use super::temporal::{self, Interval};
 use super::{array, geometry, iso, numeric};
 use crate::sink::postgres::batch::has_nul_escape;

@@ -1,5 +1,7 @@
 //! What can be wrong with one value.
 
+use cdc_shared::iso::IsoFault;
+
 /// Why a value has no place in its column. Never the value itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fault {
@@ -34,4 +36,14 @@ impl Fault {
         code: "unexpected_value",
         what: "the record holds a value of another kind than its schema says",
     };
+}
+
+impl From<IsoFault> for Fault {
+    fn from(fault: IsoFault) -> Self {
+        match fault {
+            IsoFault::Malformed => Self::MALFORMED,
+            IsoFault::OutOfRange => Self::OUT_OF_RANGE,
+            IsoFault::FinerThanMicros => Self::FINER_THAN_MICROS,
+        }
+    }
 }

@@ -1,9 +1,10 @@
 //! Dates, times, timestamps and intervals that come as ISO 8601 text.
 
+use cdc_shared::iso::IsoReader;
+
 use super::fault::Fault;
 use super::temporal::{
-    DAY_MICROS, EPOCH_MICROS, Interval, LEAST, MOST, Unit, civil_from_days, date, days_from_civil,
-    in_range, time,
+    DAY_MICROS, EPOCH_MICROS, Interval, LEAST, MOST, Unit, date, in_range, time,
 };
 
 /// Java's dates of the JDBC driver's infinities lie beyond these: in the year 292278994, and in 292275055 BC, which is
@@ -18,7 +19,7 @@ pub(super) fn parse_date(text: &str) -> Result<i32, Fault> {
         "-infinity" => return Ok(i32::MIN),
         _ => {}
     }
-    let mut reader = Reader(text.as_bytes());
+    let mut reader = IsoReader::new(text);
     let days = reader.date()?;
     reader.offset()?;
     reader.end()?;
@@ -37,7 +38,7 @@ pub(super) fn parse_time(text: &str) -> Result<i64, Fault> {
 
 /// Microseconds since midnight and seconds *west* of UTC, as PostgreSQL keeps them.
 pub(super) fn parse_timetz(text: &str) -> Result<(i64, i32), Fault> {
-    let mut reader = Reader(text.as_bytes());
+    let mut reader = IsoReader::new(text);
     let micros = reader.clock()?;
     let offset = reader.offset()?.unwrap_or(0);
     reader.end()?;
@@ -51,7 +52,7 @@ pub(super) fn parse_timestamp(text: &str, zoned: bool) -> Result<i64, Fault> {
         "-infinity" => return Ok(i64::MIN),
         _ => {}
     }
-    let mut reader = Reader(text.as_bytes());
+    let mut reader = IsoReader::new(text);
     let days = reader.date()?;
     if !reader.take(b'T') && !reader.take(b' ') {
         return Err(Fault::MALFORMED);
@@ -75,20 +76,19 @@ pub(super) fn parse_timestamp(text: &str, zoned: bool) -> Result<i64, Fault> {
 
 /// ISO 8601 with a sign on each part: `P1Y2M-3DT-4H5M6.5S`.
 pub(super) fn parse_interval(text: &str) -> Result<Interval, Fault> {
-    let mut reader = Reader(text.as_bytes());
+    let mut reader = IsoReader::new(text);
     if !reader.take(b'P') {
         return Err(Fault::MALFORMED);
     }
     let (mut months, mut days, mut micros) = (0_i64, 0_i64, 0_i64);
     let mut in_time = false;
-    while !reader.0.is_empty() {
+    while !reader.is_empty() {
         if !in_time && reader.take(b'T') {
             in_time = true;
             continue;
         }
         let (whole, fraction) = reader.signed_decimal()?;
-        let Some((unit, rest)) = reader.0.split_first() else { return Err(Fault::MALFORMED) };
-        reader.0 = rest;
+        let unit = reader.any().ok_or(Fault::MALFORMED)?;
         let (sum, factor) = match (in_time, unit) {
             (false, b'Y') => (&mut months, 12),
             (false, b'M') => (&mut months, 1),
@@ -99,7 +99,7 @@ pub(super) fn parse_interval(text: &str) -> Result<Interval, Fault> {
             (true, b'S') => (&mut micros, 1_000_000),
             _ => return Err(Fault::MALFORMED),
         };
-        if fraction != 0 && *unit != b'S' {
+        if fraction != 0 && unit != b'S' {
             return Err(Fault::MALFORMED);
         }
         let part = whole.checked_mul(factor).and_then(|part| part.checked_add(fraction));
@@ -110,120 +110,6 @@ pub(super) fn parse_interval(text: &str) -> Result<Interval, Fault> {
         days: i32::try_from(days).map_err(|_| Fault::OUT_OF_RANGE)?,
         months: i32::try_from(months).map_err(|_| Fault::OUT_OF_RANGE)?,
     })
-}
-
-/// Reads fixed forms off the front of a text.
-struct Reader<'t>(&'t [u8]);
-
-impl Reader<'_> {
-    fn take(&mut self, byte: u8) -> bool {
-        match self.0.split_first() {
-            Some((first, rest)) if *first == byte => {
-                self.0 = rest;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn end(&self) -> Result<(), Fault> {
-        if self.0.is_empty() { Ok(()) } else { Err(Fault::MALFORMED) }
-    }
-
-    /// Digits at the front as a number: at least `least`, at most `most`.
-    fn digits(&mut self, least: usize, most: usize) -> Result<i64, Fault> {
-        let count = self.0.iter().take(most).take_while(|byte| byte.is_ascii_digit()).count();
-        if count < least {
-            return Err(Fault::MALFORMED);
-        }
-        let (digits, rest) = self.0.split_at(count);
-        self.0 = rest;
-        digits
-            .iter()
-            .try_fold(0_i64, |number, digit| {
-                number.checked_mul(10)?.checked_add(i64::from(digit - b'0'))
-            })
-            .ok_or(Fault::OUT_OF_RANGE)
-    }
-
-    /// Days since 1970-01-01. Year 0 is 1 BC.
-    fn date(&mut self) -> Result<i64, Fault> {
-        let negative = self.take(b'-');
-        if !negative {
-            self.take(b'+');
-        }
-        let year = self.digits(4, 10)?;
-        let year = if negative { -year } else { year };
-        let mut part = |most| {
-            let number = if self.take(b'-') { self.digits(2, 2)? } else { 0 };
-            if (1..=most).contains(&number) { Ok(number) } else { Err(Fault::MALFORMED) }
-        };
-        let (month, day) = (part(12)?, part(31)?);
-        let days = days_from_civil(year, month, day);
-        // The 31st of a shorter month would be another day.
-        if civil_from_days(days) == (year, month, day) { Ok(days) } else { Err(Fault::MALFORMED) }
-    }
-
-    /// Microseconds of `HH:MM[:SS[.fraction]]`.
-    fn clock(&mut self) -> Result<i64, Fault> {
-        let hours = self.digits(2, 2)?;
-        let minutes = self.part_of_sixty()?.ok_or(Fault::MALFORMED)?;
-        let seconds = self.part_of_sixty()?.unwrap_or(0);
-        let fraction = if self.take(b'.') { self.fraction()? } else { 0 };
-        Ok((hours * 3600 + minutes * 60 + seconds) * 1_000_000 + fraction)
-    }
-
-    /// `:MM`, if it is there.
-    fn part_of_sixty(&mut self) -> Result<Option<i64>, Fault> {
-        if !self.take(b':') {
-            return Ok(None);
-        }
-        let number = self.digits(2, 2)?;
-        if number < 60 { Ok(Some(number)) } else { Err(Fault::MALFORMED) }
-    }
-
-    /// Microseconds of the digits behind a point; zeros beyond the sixth are none.
-    fn fraction(&mut self) -> Result<i64, Fault> {
-        let count = self.0.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let kept = self.digits(1, 6)? * 10_i64.pow(6 - count.min(6) as u32);
-        while let Some((digit @ b'0'..=b'9', rest)) = self.0.split_first() {
-            if *digit != b'0' {
-                return Err(Fault::FINER_THAN_MICROS);
-            }
-            self.0 = rest;
-        }
-        Ok(kept)
-    }
-
-    /// Seconds east of UTC, of `Z` or `±HH[[:]MM[[:]SS]]`; `None` if nothing is there.
-    fn offset(&mut self) -> Result<Option<i32>, Fault> {
-        if self.take(b'Z') {
-            return Ok(Some(0));
-        }
-        let negative = self.take(b'-');
-        if !negative && !self.take(b'+') {
-            return Ok(None);
-        }
-        let mut seconds = self.digits(2, 2)? * 3600;
-        for unit in [60, 1] {
-            if self.take(b':') || self.0.first().is_some_and(u8::is_ascii_digit) {
-                seconds += self.digits(2, 2)? * unit;
-            }
-        }
-        let seconds = i32::try_from(seconds).map_err(|_| Fault::MALFORMED)?;
-        Ok(Some(if negative { -seconds } else { seconds }))
-    }
-
-    /// Whole number, and microseconds of its fraction with the same sign.
-    fn signed_decimal(&mut self) -> Result<(i64, i64), Fault> {
-        let negative = self.take(b'-');
-        if !negative {
-            self.take(b'+');
-        }
-        let whole = self.digits(1, 19)?;
-        let fraction = if self.take(b'.') { self.fraction()? } else { 0 };
-        Ok(if negative { (-whole, -fraction) } else { (whole, fraction) })
-    }
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub use self::default::{NotConstant, SourceDefault, default_sql};
 pub use self::enums::EnumType;
 use self::fault::Fault;
 pub use self::fit::{Fit, fit};
-pub use self::options::{BinaryForm, EnumHandling, TargetTypes, TypeOptions};
+pub use self::options::{EnumHandling, TargetTypes, TypeOptions};
 use self::pg_type::PgType;
 use self::temporal::Unit;
 pub use self::wire::Wire;

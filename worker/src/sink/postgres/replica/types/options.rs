@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cdc_shared::config::{SourceConfig, SourceType as Source};
+use cdc_shared::config::{BinaryForm, SourceConfig, SourceType as Source};
 
 use super::pg_type::PgType;
 
@@ -22,20 +22,6 @@ pub enum EnumHandling {
     },
 }
 
-/// The connector's `binary.handling.mode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BinaryForm {
-    /// Bytes.
-    #[default]
-    Bytes,
-    /// Base64 text.
-    Base64,
-    /// Base64 text with the URL-safe alphabet.
-    Base64UrlSafe,
-    /// Hexadecimal text.
-    Hex,
-}
-
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TypeOptions {
@@ -52,14 +38,7 @@ pub struct TypeOptions {
 impl TypeOptions {
     /// For a source as it is configured, and what [`TargetTypes::QUERY`] found.
     pub fn new(source: &SourceConfig, enums: EnumHandling, target: TargetTypes) -> Self {
-        let mode = source.connector_properties.0.get("binary.handling.mode");
-        let binary = match mode.map(String::as_str) {
-            Some("base64") => BinaryForm::Base64,
-            Some("base64-url-safe") => BinaryForm::Base64UrlSafe,
-            Some("hex") => BinaryForm::Hex,
-            _ => BinaryForm::Bytes,
-        };
-        Self { source: source.source_type, enums, binary, target }
+        Self { source: source.source_type, enums, binary: source.binary_form(), target }
     }
 }
 

@@ -4,6 +4,8 @@
 //! PostgreSQL counts from 2000-01-01, Debezium from 1970-01-01. Both use the proleptic Gregorian
 //! calendar.
 
+use cdc_shared::iso::civil_from_days;
+
 use super::fault::Fault;
 
 /// Days from 1970-01-01 to 2000-01-01.
@@ -107,29 +109,6 @@ pub(super) struct Interval {
     pub(super) months: i32,
 }
 
-/// Days since 1970-01-01. Years are counted from March, so that the leap day is the last of its
-/// year; 146 097 days are 400 years.
-pub(super) fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let of_era = year.rem_euclid(400);
-    let from_march = (month + 9) % 12;
-    let of_year = (153 * from_march + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
-}
-
-pub(super) fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let of_era = days.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
-}
-
 const INFINITY: &[u8] = b"infinity";
 const MINUS_INFINITY: &[u8] = b"-infinity";
 
@@ -223,6 +202,8 @@ fn push_number(number: u64, least: usize, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    use cdc_shared::iso::days_from_civil;
 
     use super::*;
 
