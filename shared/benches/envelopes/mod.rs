@@ -28,7 +28,7 @@ pub(crate) fn envelope(op: &str, n: usize, random: &mut fastrand::Rng) -> Value 
 fn row(n: usize, random: &mut fastrand::Rng) -> Value {
     let cents = random.i32(0..10_000_000).to_be_bytes().to_vec();
     let note: String = (0..random.usize(8..40)).map(|_| random.alphabetic()).collect();
-    let updated = format!("2025-11-23T12:{:02}:{:02}.{:06}Z", n / 60 % 60, n % 60, n);
+    let updated = format!("2025-11-23T12:{:02}:{:02}.{:06}Z", n / 60 % 60, n % 60, n % 1_000_000);
     record(vec![
         ("id", (n as i64).into()),
         ("customer_id", random.i32(0..1_000_000).into()),

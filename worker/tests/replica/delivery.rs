@@ -77,7 +77,7 @@ async fn of_two_live_copies_one_writes_each_batch() {
     let cluster = Cluster::shared();
     let (database, admin) = cluster.database().await;
     let config = settings(cluster.port, &database);
-    let sinks = [sink(&config), sink(&config)];
+    let sinks = [sink(&config, &[]), sink(&config, &[])];
     for sink in &sinks {
         sink.prove().await.unwrap();
     }
@@ -117,7 +117,7 @@ async fn a_lost_request_or_answer_costs_nothing_and_doubles_nothing() {
     let cluster = Cluster::shared();
     let (database, admin) = cluster.database().await;
     let proxy = Proxy::start(cluster.port).await;
-    let sink = sink(&settings(proxy.port, &database));
+    let sink = sink(&settings(proxy.port, &database), &[]);
     sink.prove().await.unwrap();
     let mut writer = started(&sink, 0).await;
     let mut next = 0;
@@ -148,7 +148,7 @@ async fn a_lost_request_or_answer_costs_nothing_and_doubles_nothing() {
 async fn a_killed_server_costs_nothing() {
     let cluster = Cluster::start(&[]);
     let (database, _) = cluster.database().await;
-    let sink = sink(&settings(cluster.port, &database));
+    let sink = sink(&settings(cluster.port, &database), &[]);
     sink.prove().await.unwrap();
     let mut writer = started(&sink, 0).await;
     let first = [event(0, "c", &row(1, "a", "one"))];
@@ -167,7 +167,7 @@ async fn a_lock_held_on_a_row_is_reported_and_outlasted() {
     let cluster = Cluster::shared();
     let (database, admin) = cluster.database().await;
     let config = PostgresSinkConfig { lock_timeout_ms: 50, ..settings(cluster.port, &database) };
-    let sink = sink(&config);
+    let sink = sink(&config, &[]);
     sink.prove().await.unwrap();
     assert!(sink.replace_position(&partition(0), None, &position(0)).await.unwrap());
     let (mut writer, mut trouble) = writer_of(&sink, 0, position(0));

@@ -30,7 +30,7 @@ async fn troubled(change: impl FnOnce(&mut PostgresSinkConfig)) -> Troubled {
     if config.username == "limited" {
         config.username = format!("limited_{database}");
     }
-    let sink = sink(&config);
+    let sink = sink(&config, &[]);
     within("the proof", sink.prove()).await.unwrap();
     assert!(sink.replace_position(&partition(0), None, &position(0)).await.unwrap());
     let (mut writer, trouble) = writer_of(&sink, 0, position(0));
@@ -141,7 +141,7 @@ async fn a_session_that_is_ended_in_the_middle_of_a_write_is_replaced() {
 async fn a_server_that_becomes_read_only_is_awaited_and_named() {
     let cluster: &'static Cluster = Box::leak(Box::new(Cluster::start(&[])));
     let (database, admin) = cluster.database().await;
-    let sink = sink(&settings(cluster.port, &database));
+    let sink = sink(&settings(cluster.port, &database), &[]);
     within("the proof", sink.prove()).await.unwrap();
     assert!(sink.replace_position(&partition(0), None, &position(0)).await.unwrap());
     let (mut writer, trouble) = writer_of(&sink, 0, position(0));

@@ -61,6 +61,7 @@ pub(crate) struct Table {
     columns: Vec<Col>,
     key: usize,
     value_schema: ValueSchema,
+    text: String,
     key_plan: Plan,
     key_id: i32,
 }
@@ -99,7 +100,8 @@ impl Table {
                 {"name": "source", "type": source},
                 {"name": "op", "type": "string"}]});
         let no_references: [(&str, &str); 0] = [];
-        let plan = Plan::compile(id, &envelope.to_string(), &no_references).unwrap();
+        let text = envelope.to_string();
+        let plan = Plan::compile(id, &text, &no_references).unwrap();
         let fields: Vec<_> = columns[..key]
             .iter()
             .map(|column| json!({"name": column.name, "type": column.ty["type"]}))
@@ -109,9 +111,16 @@ impl Table {
             columns: columns.to_vec(),
             key,
             value_schema: ValueSchema::of(plan.into()),
+            text,
             key_plan: Plan::compile(key_id, &key_schema.to_string(), &no_references).unwrap(),
             key_id,
         }
+    }
+
+    /// Id and text of the values' schema.
+    pub(crate) fn registered(&self) -> (i32, String) {
+        let envelope = self.value_schema.envelope().unwrap();
+        (envelope.plan().schema_id(), self.text.clone())
     }
 
     fn value(&self, event: &Event, name: &str) -> Vec<u8> {

@@ -85,6 +85,46 @@ async fn what_may_be_a_rename_is_for_a_person_to_say() {
     assert_eq!(mirrored(&admin).await, ["(1,a2,one)", "(2,b,two)"]);
 }
 
+/// A partition with few changes meets only the first and the last of several schemas.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_went_and_came_one_by_one_is_no_rename() {
+    let (first, mut columns) = (table(), plain());
+    columns.remove(1);
+    let without = Table::new("t", 3, 1, 1, &columns);
+    columns.insert(1, col("title", "string", "VARCHAR", Some(40)));
+    let titled = Table::new("t", 4, 1, 1, &columns);
+    let (sink, admin) = proven_beside(&[&first, &without, &titled], |_| {}).await;
+    let mut writer = started(&sink, 0).await;
+    let old = [event(0, "c", &row(1, "a", "one")), event(1, "c", &row(2, "b", "two"))];
+    assert_eq!(durable(&deliver(&mut *writer, &first, behind(2, 2), &old).await), 2);
+    let new = [event(2, "u", &row(1, "t", "one"))];
+    assert_eq!(durable(&deliver(&mut *writer, &titled, behind(3, 4), &new).await), 3);
+    assert_eq!(mirrored(&admin).await, ["(1,a,one,t)", "(2,b,two,)"]);
+}
+
+/// Nor are its old values the new column's of the same name, in whatever partition it is met first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_went_and_came_back_unseen_does_not_keep_its_values() {
+    let (first, mut columns) = (table(), plain());
+    columns.remove(1);
+    let without = Table::new("t", 3, 1, 1, &columns);
+    columns.push(col("name", "string", "VARCHAR", Some(40)));
+    let back = Table::new("t", 4, 1, 1, &columns);
+    let (sink, admin) = proven_beside(&[&first, &without, &back], |_| {}).await;
+    let mut writer = started(&sink, 0).await;
+    let old = [event(0, "c", &row(1, "a", "one")), event(1, "c", &row(2, "b", "two"))];
+    assert_eq!(durable(&deliver(&mut *writer, &first, behind(2, 2), &old).await), 2);
+    let new = [event(2, "u", &[V::N(1), V::T("one"), V::T("new")])];
+    let (code, words) = stopped(deliver(&mut *writer, &back, behind(3, 4), &new).await);
+    assert_eq!(code, "column_returned");
+    let drop_it = r#"ALTER TABLE "shop"."t" DROP COLUMN "name""#;
+    assert!(words.contains(drop_it), "{words}");
+    admin.batch_execute(drop_it).await.unwrap();
+    writer.reset(behind(2, 2));
+    assert_eq!(durable(&deliver(&mut *writer, &back, behind(3, 4), &new).await), 3);
+    assert_eq!(mirrored(&admin).await, ["(1,one,new)", "(2,two,)"]);
+}
+
 /// The partition that lags has rows under the old name when the column is renamed already.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rename_that_comes_before_a_lagging_partition_loses_nothing() {

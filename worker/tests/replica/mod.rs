@@ -22,6 +22,7 @@ use tokio_postgres::Client;
 
 use self::event::{Col, Event, Table, V, col, event};
 use crate::support::postgres::{Cluster, PASSWORD};
+use crate::support::registry::registry;
 use crate::support::within;
 
 const TOPIC: &str = "cdc.shop.t";
@@ -37,18 +38,28 @@ fn settings(port: u16, database: &str) -> PostgresSinkConfig {
     }
 }
 
-fn sink(config: &PostgresSinkConfig) -> PostgresReplica {
-    let pipeline = PipelineConfig { pipeline_id: "demo".to_owned(), ..PipelineConfig::default() };
+fn sink(config: &PostgresSinkConfig, versions: &[&Table]) -> PostgresReplica {
+    let mut pipeline = PipelineConfig { pipeline_id: "demo".to_owned(), ..Default::default() };
+    let versions = versions.iter().map(|table| table.registered()).collect();
+    pipeline.kafka.schema_registry_url = registry(versions);
     PostgresReplica::new(&pipeline, "mirror", config).unwrap()
 }
 
-/// A proven sink on a database of its own.
+/// A proven sink on a database of its own, and a registry that knows of no schema.
 async fn proven(change: impl FnOnce(&mut PostgresSinkConfig)) -> (PostgresReplica, Client) {
+    proven_beside(&[], change).await
+}
+
+/// The same with a registry that knows these versions of the topic's schema.
+async fn proven_beside(
+    versions: &[&Table],
+    change: impl FnOnce(&mut PostgresSinkConfig),
+) -> (PostgresReplica, Client) {
     let cluster = Cluster::shared();
     let (database, admin) = cluster.database().await;
     let mut config = settings(cluster.port, &database);
     change(&mut config);
-    let sink = sink(&config);
+    let sink = sink(&config, versions);
     within("the proof", sink.prove()).await.unwrap();
     (sink, admin)
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod postgres;
 pub(crate) mod proxy;
+pub(crate) mod registry;
 
 use std::future::Future;
 use std::time::Duration;

@@ -215,11 +215,13 @@ fn returned(
     recorded: Option<&Recorded>,
     previous: Option<i32>,
 ) -> Result<(), Obstacle> {
-    let dropped = recorded.and_then(|recorded| recorded.dropped.get(&column.name));
-    let (Some(dropped), Some(previous)) = (dropped, previous) else { return Ok(()) };
-    // A partition that lags behind the drop comes here with an older schema than the one that
-    // lacked the column.
-    if previous < *dropped || previous == layout.schema_id {
+    let Some(dropped) = recorded.and_then(|recorded| recorded.dropped.get(&column.name)) else {
+        return Ok(());
+    };
+    // Rows of a partition that lags behind the drop: older than the schema that lacked the column,
+    // and so were those before. Newer ones come after the drop, whatever this partition has met.
+    let lags = previous.is_none_or(|previous| previous < *dropped);
+    if layout.schema_id < *dropped && (lags || previous == Some(layout.schema_id)) {
         return Ok(());
     }
     Err(Obstacle {

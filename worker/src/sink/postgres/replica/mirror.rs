@@ -9,6 +9,7 @@ use deadpool_postgres::{Object, Transaction};
 use tokio::sync::watch;
 
 use super::evolve::{self, Evolution, Obstacle, Recorded};
+use super::history::{Between, History};
 use super::layout::{Layout, LayoutOptions};
 use super::record;
 use super::statement::Accepted;
@@ -32,6 +33,8 @@ pub(super) struct Mirrors {
     pub(super) truncate: TruncateHandling,
     /// Whether missing schemas are created.
     create_schema: bool,
+    /// What the topics' schemas were meanwhile.
+    history: History,
     /// Told when what keys leave that change was saved, for the partitions that wait for it.
     pub(super) saves: watch::Sender<()>,
     /// Mirrors that are ready, by topic and schemas.
@@ -45,6 +48,8 @@ type Ready = (Arc<str>, i32, i32);
 enum Prepared {
     Found(Box<Found>),
     Obstacle(Obstacle),
+    /// The mirror was left in this older schema; what came between must be known.
+    Jumps(i32),
     /// It is gone, or was replaced.
     Gone,
     Replaced(u32),
@@ -56,12 +61,14 @@ impl Mirrors {
         options: Options,
         layouts: LayoutOptions,
         config: &PostgresSinkConfig,
+        history: History,
     ) -> Result<Self, SinkError> {
         Ok(Self {
             database: Database::new(options, config)?,
             layouts: RwLock::new(Arc::new(layouts)),
             truncate: config.truncate,
             create_schema: config.create_schema,
+            history,
             saves: watch::Sender::new(()),
             ready: Mutex::default(),
         })
@@ -133,25 +140,23 @@ impl Mirrors {
         layout: &Layout,
         previous: Option<i32>,
     ) -> Result<Found, SinkError> {
-        let options = &self.database.options;
-        let doing = format!("bringing table {} up to its source {}", layout.target, layout.source);
-        let prepared = connection.run(&doing, async |client: &mut Object| {
-            let transaction = client.transaction().await?;
-            let lock = "SELECT pg_catalog.pg_advisory_xact_lock($1)";
-            transaction.execute(lock, &[&CREATE_LOCK]).await?;
-            let prepared = self.prepare_in(&transaction, tp, layout, previous).await?;
-            if matches!(prepared, Prepared::Found(_)) {
-                transaction.commit().await?;
-            } else {
-                transaction.rollback().await?;
+        let mut between = None;
+        let prepared = loop {
+            match self.attempt(connection, tp, layout, previous, between.as_ref()).await? {
+                Prepared::Jumps(older) => {
+                    let newer = layout.schema_id;
+                    between = Some(self.history.between(&tp.topic, older, newer).await?);
+                }
+                prepared => break prepared,
             }
-            Ok(prepared)
-        });
+        };
+        let options = &self.database.options;
         let stop = |code: &str, why: &str, cure: String| {
             Err(error::refused(&options.place, code, why, cure))
         };
-        match prepared.await.map_err(|why| with_statement(why, layout))? {
+        match prepared {
             Prepared::Found(found) => Ok(*found),
+            Prepared::Jumps(_) => Err(error::internal(&options.place, "a jump was not resolved")),
             Prepared::Obstacle(Obstacle { code, why, cure }) => stop(code, &why, cure),
             Prepared::Gone => Err(lost(options, &layout.target, &evolve::create(layout))),
             Prepared::Replaced(oid) => {
@@ -172,12 +177,37 @@ impl Mirrors {
         }
     }
 
+    async fn attempt(
+        &self,
+        connection: &mut Connection<'_>,
+        tp: &TopicPartition,
+        layout: &Layout,
+        previous: Option<i32>,
+        between: Option<&Between>,
+    ) -> Result<Prepared, SinkError> {
+        let doing = format!("bringing table {} up to its source {}", layout.target, layout.source);
+        let prepared = connection.run(&doing, async |client: &mut Object| {
+            let transaction = client.transaction().await?;
+            let lock = "SELECT pg_catalog.pg_advisory_xact_lock($1)";
+            transaction.execute(lock, &[&CREATE_LOCK]).await?;
+            let prepared = self.prepare_in(&transaction, tp, layout, previous, between).await?;
+            if matches!(prepared, Prepared::Found(_)) {
+                transaction.commit().await?;
+            } else {
+                transaction.rollback().await?;
+            }
+            Ok(prepared)
+        });
+        prepared.await.map_err(|why| with_statement(why, layout))
+    }
+
     async fn prepare_in(
         &self,
         transaction: &Transaction<'_>,
         tp: &TopicPartition,
         layout: &Layout,
         previous: Option<i32>,
+        between: Option<&Between>,
     ) -> Result<Prepared, tokio_postgres::Error> {
         let (options, target) = (&self.database.options, &layout.target);
         let recorded = record::read(transaction, options, tp, target).await?;
@@ -203,10 +233,21 @@ impl Mirrors {
             (None, None) => {
                 (self.creation(transaction, layout).await?, evolve::first_record(layout))
             }
-            (Some(found), _) => match evolve::evolve(layout, found, recorded.as_ref(), previous) {
-                Ok(Evolution { statements, record }) => (statements, record),
-                Err(obstacle) => return Ok(Prepared::Obstacle(obstacle)),
-            },
+            (Some(found), _) => {
+                let met = match (&recorded, between) {
+                    (Some(met), Some(between)) if between.older == met.schema_id => {
+                        Some(between.replay(met))
+                    }
+                    (Some(met), _) if met.schema_id < layout.schema_id => {
+                        return Ok(Prepared::Jumps(met.schema_id));
+                    }
+                    _ => recorded.clone(),
+                };
+                match evolve::evolve(layout, found, met.as_ref(), previous) {
+                    Ok(Evolution { statements, record }) => (statements, record),
+                    Err(obstacle) => return Ok(Prepared::Obstacle(obstacle)),
+                }
+            }
         };
         let enums = missing_labels(transaction, layout).await?;
         // A schema that is made comes first, the table that needs the types last.

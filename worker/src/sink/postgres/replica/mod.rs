@@ -20,6 +20,7 @@
 
 mod deliver;
 mod evolve;
+mod history;
 mod layout;
 mod mirror;
 mod moved;
@@ -43,6 +44,7 @@ use cdc_shared::config::{
 use cdc_shared::envelope::Placeholder;
 use cdc_shared::offset::{Position, TopicPartition};
 
+use self::history::History;
 use self::layout::LayoutOptions;
 use self::mirror::Mirrors;
 use self::naming::{NamePattern, SourceTable};
@@ -105,8 +107,11 @@ impl PostgresReplica {
             types: TypeOptions::new(&pipeline.source, EnumHandling::Text, TargetTypes::default()),
             creates_enums: config.enums == ConfigEnums::Create,
         };
+        let history = History::new(pipeline).map_err(|why| {
+            error::configuration(&place(config), &format!("schema registry: {why}"))
+        })?;
         Ok(Self {
-            mirrors: Arc::new(Mirrors::new(options, layouts, config)?),
+            mirrors: Arc::new(Mirrors::new(options, layouts, config, history)?),
             placeholder: Arc::new(Placeholder::new(&pipeline.source.unavailable_placeholder)),
             whole: config.consistency == Consistency::Transaction,
             proven: AtomicBool::new(false),
