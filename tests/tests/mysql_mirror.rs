@@ -357,10 +357,8 @@ async fn tables_change_in_a_running_stream(family: Family) {
             "INSERT INTO {{id}}.t (id, n, name) VALUES ({from}, {round}, 'round'), \
              ({from} + 1, 30000, NULL), ({from} + 2, 1, '')"
         );
-        // Every partition has a record of every schema: one that saw `a` go and `d` come at once
-        // would ask whether they are the same column.
-        let update = "UPDATE {id}.t SET n = n + 1";
-        mirrored.on_source(&[&alter, &insert, update]).await;
+        // A partition without one of these jumps over the schema.
+        mirrored.on_source(&[&alter, &insert]).await;
     }
     mirrored
         .on_source(&["UPDATE {id}.t SET n = 18446744073709551615, mood = 'c' WHERE id = 1"])

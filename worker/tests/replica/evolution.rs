@@ -93,13 +93,15 @@ async fn what_went_and_came_one_by_one_is_no_rename() {
     let without = Table::new("t", 3, 1, 1, &columns);
     columns.insert(1, col("title", "string", "VARCHAR", Some(40)));
     let titled = Table::new("t", 4, 1, 1, &columns);
-    let (sink, admin) = proven_beside(&[&first, &without, &titled], |_| {}).await;
+    columns.push(col("size", "long", "INT8", None));
+    let sized = Table::new("t", 5, 1, 1, &columns);
+    let (sink, admin) = proven_beside(&[&first, &without, &titled, &sized], |_| {}).await;
     let mut writer = started(&sink, 0).await;
     let old = [event(0, "c", &row(1, "a", "one")), event(1, "c", &row(2, "b", "two"))];
     assert_eq!(durable(&deliver(&mut *writer, &first, behind(2, 2), &old).await), 2);
-    let new = [event(2, "u", &row(1, "t", "one"))];
-    assert_eq!(durable(&deliver(&mut *writer, &titled, behind(3, 4), &new).await), 3);
-    assert_eq!(mirrored(&admin).await, ["(1,a,one,t)", "(2,b,two,)"]);
+    let new = [event(2, "u", &[V::N(1), V::T("t"), V::T("one"), V::N(7)])];
+    assert_eq!(durable(&deliver(&mut *writer, &sized, behind(3, 5), &new).await), 3);
+    assert_eq!(mirrored(&admin).await, ["(1,a,one,t,7)", "(2,b,two,,)"]);
 }
 
 /// Nor are its old values the new column's of the same name, in whatever partition it is met first.

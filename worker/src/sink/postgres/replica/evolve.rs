@@ -21,6 +21,21 @@ pub(super) struct Recorded {
     pub(super) dropped: BTreeMap<String, i32>,
 }
 
+/// What is known of a mirror that is there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Met {
+    /// The record, as it would be had each schema up to the layout's been met.
+    pub(super) recorded: Recorded,
+    /// Columns that the sink has filled and the source has not dropped.
+    pub(super) filled: Vec<String>,
+}
+
+impl From<Recorded> for Met {
+    fn from(recorded: Recorded) -> Self {
+        Self { filled: recorded.columns.clone(), recorded }
+    }
+}
+
 /// What stands in the way of a layout.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Obstacle {
@@ -79,13 +94,14 @@ pub(super) fn first_record(layout: &Layout) -> Recorded {
 pub(super) fn evolve(
     layout: &Layout,
     found: &Found,
-    recorded: Option<&Recorded>,
+    met: Option<&Met>,
     previous: Option<i32>,
 ) -> Result<Evolution, Obstacle> {
+    let recorded = met.map(|met| &met.recorded);
     table::judge_kind(&layout.target, found)?;
     judge_key(layout, found)?;
     let statements =
-        [columns(layout, found, recorded, previous)?, extras(layout, found, recorded)?].concat();
+        [columns(layout, found, met, previous)?, extras(layout, found, recorded)?].concat();
     Ok(Evolution { statements, record: next_record(layout, recorded, previous) })
 }
 
@@ -108,13 +124,14 @@ fn judge_key(layout: &Layout, found: &Found) -> Result<(), Obstacle> {
 fn columns(
     layout: &Layout,
     found: &Found,
-    recorded: Option<&Recorded>,
+    met: Option<&Met>,
     previous: Option<i32>,
 ) -> Result<Vec<String>, Obstacle> {
+    let recorded = met.map(|met| &met.recorded);
     let mut statements = Vec::new();
     for (at, column) in layout.columns.iter().enumerate() {
         match table::column_of(found, &column.name) {
-            None => statements.push(added(layout, column, found, recorded)?),
+            None => statements.push(added(layout, column, found, met)?),
             Some(there) => {
                 returned(layout, column, recorded, previous)?;
                 statements.extend(changed(layout, column, there, layout.key.contains(&at))?);
@@ -129,11 +146,11 @@ fn added(
     layout: &Layout,
     column: &LayoutColumn,
     found: &Found,
-    recorded: Option<&Recorded>,
+    met: Option<&Met>,
 ) -> Result<String, Obstacle> {
     let (table, name) = (&layout.target, quote(&column.name));
     let add = format!("ALTER TABLE {table} ADD COLUMN {name} {}", column.ty.sql);
-    let gone = recorded.and_then(|recorded| {
+    let gone = met.and_then(|Met { recorded, .. }| {
         let gone = |name: &&String| {
             !layout.names().any(|n| n == name.as_str()) && table::column_of(found, name).is_some()
         };
@@ -155,7 +172,7 @@ fn added(
     }
     // What the sink itself had there was taken away by hand: as a rule renamed, for newer rows,
     // while this partition still has older ones. Added anew it would swallow their values.
-    if recorded.is_some_and(|recorded| recorded.columns.contains(&column.name)) {
+    if met.is_some_and(|met| met.filled.contains(&column.name)) {
         return Err(Obstacle {
             code: "column_missing",
             why: format!(

@@ -9,7 +9,7 @@ use cdc_shared::registry::{Registry, RegistryError};
 use cdc_shared::schema::value_subject;
 use cdc_shared::tls::TlsError;
 
-use super::evolve::Recorded;
+use super::evolve::{Met, Recorded};
 use crate::sink::{Disposition, SinkError};
 
 /// The registry, as the memory of a topic's schemas.
@@ -91,8 +91,8 @@ impl Between {
     /// The record of a mirror as it would be had a partition met each of these schemas. Ends before
     /// the first in which columns both went and came: that may be a rename, which is for a person
     /// to say.
-    pub(super) fn replay(&self, recorded: &Recorded) -> Recorded {
-        let mut replayed = recorded.clone();
+    pub(super) fn replay(&self, left: &Recorded) -> Met {
+        let mut replayed = left.clone();
         for (id, columns) in &self.schemas {
             let went: Vec<_> =
                 replayed.columns.iter().filter(|column| !columns.contains(column)).collect();
@@ -104,7 +104,9 @@ impl Between {
             replayed.dropped.extend(went);
             replayed.columns.clone_from(columns);
         }
-        replayed
+        let mut filled = left.columns.clone();
+        filled.retain(|column| !replayed.dropped.contains_key(column));
+        Met { recorded: replayed, filled }
     }
 }
 
@@ -122,7 +124,10 @@ mod tests {
             .iter()
             .map(|(id, columns)| (*id, columns.iter().map(|&name| name.to_owned()).collect()))
             .collect();
-        let replayed = Between { older: 5, schemas }.replay(&recorded(before));
+        let met = Between { older: 5, schemas }.replay(&recorded(before));
+        let replayed = met.recorded;
+        let filled = before.iter().filter(|name| !replayed.dropped.contains_key(**name));
+        assert!(met.filled.iter().eq(filled));
         assert_eq!((replayed.oid, replayed.schema_id), (Some(1), 5));
         (replayed.columns, replayed.dropped)
     }

@@ -8,7 +8,7 @@ use cdc_shared::offset::TopicPartition;
 use deadpool_postgres::{Object, Transaction};
 use tokio::sync::watch;
 
-use super::evolve::{self, Evolution, Obstacle, Recorded};
+use super::evolve::{self, Evolution, Met, Obstacle, Recorded};
 use super::history::{Between, History};
 use super::layout::{Layout, LayoutOptions};
 use super::record;
@@ -234,14 +234,14 @@ impl Mirrors {
                 (self.creation(transaction, layout).await?, evolve::first_record(layout))
             }
             (Some(found), _) => {
-                let met = match (&recorded, between) {
-                    (Some(met), Some(between)) if between.older == met.schema_id => {
-                        Some(between.replay(met))
+                let met = match (recorded.clone(), between) {
+                    (Some(left), Some(between)) if between.older == left.schema_id => {
+                        Some(between.replay(&left))
                     }
-                    (Some(met), _) if met.schema_id < layout.schema_id => {
-                        return Ok(Prepared::Jumps(met.schema_id));
+                    (Some(left), _) if left.schema_id < layout.schema_id => {
+                        return Ok(Prepared::Jumps(left.schema_id));
                     }
-                    _ => recorded.clone(),
+                    (left, _) => left.map(Met::from),
                 };
                 match evolve::evolve(layout, found, met.as_ref(), previous) {
                     Ok(Evolution { statements, record }) => (statements, record),
