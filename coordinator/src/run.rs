@@ -9,9 +9,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cdc_shared::config::{PipelineConfig, WatermarkStore as StoreKind};
+use cdc_shared::config::{CoordinatorConfig, PipelineConfig, WatermarkStore as StoreKind};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::control::{ControlLog, Reader};
@@ -19,7 +19,7 @@ use crate::error::CoordinatorError;
 use crate::fleet::Fleet;
 use crate::group::{GroupTicker, Members};
 use crate::health::Probes;
-use crate::http::{self, check_bind};
+use crate::http::{self, Access, Certificates, check_bind};
 use crate::kafka::Cluster;
 use crate::leader;
 use crate::metrics::Metrics;
@@ -34,6 +34,9 @@ use crate::watermark::{MemoryStore, RedisStore, WatermarkStore};
 pub struct ServeOptions {
     /// Told the address once the coordinator listens (its leading may take seconds more).
     pub listening: Option<oneshot::Sender<SocketAddr>>,
+    /// Its section of a configuration that was read again: tokens and certificates take effect,
+    /// everything else waits for a restart.
+    pub reloaded: Option<mpsc::Receiver<CoordinatorConfig>>,
 }
 
 /// Runs the coordinator until `stop` is cancelled.
@@ -51,7 +54,10 @@ pub async fn run(
     let store = open_store(&config).await?;
     let cluster = Cluster::new(&config.kafka, &config.group_id)?;
     let reader = Reader::start(&config.kafka, &config.group_id, &config.control_topic())?;
+    let certificates = config.coordinator.server_tls.as_ref().map(Certificates::new).transpose()?;
     let coordinator = Arc::new(Coordinator {
+        access: Arc::new(Access::new(&config.coordinator.tokens)),
+        certificates: certificates.map(Arc::new),
         control: ControlLog::new(&reader),
         fleet: Fleet::new(config.heartbeat_interval()),
         store,
@@ -68,6 +74,14 @@ pub async fn run(
     });
     if let (Some(listening), Ok(address)) = (options.listening, listener.local_addr()) {
         let _ = listening.send(address);
+    }
+    if let Some(mut reloaded) = options.reloaded {
+        let (coordinator, place) = (Arc::clone(&coordinator), listener.local_addr());
+        tokio::spawn(async move {
+            while let Some(config) = reloaded.recv().await {
+                reload(&coordinator, &config, place.as_ref().ok());
+            }
+        });
     }
     let served = serve(coordinator, &reader, listener, &stop).await;
     // Its thread ends within one poll; joining it is blocking work.
@@ -115,6 +129,24 @@ async fn serve(
 
 /// Longest wait for requests that are under way at the end.
 const HTTP_GRACE: Duration = Duration::from_secs(3);
+
+/// Takes the tokens and certificates of a configuration that was read again, or none of it.
+fn reload(coordinator: &Coordinator, config: &CoordinatorConfig, place: Option<&SocketAddr>) {
+    let open = place.map_or(&[][..], std::slice::from_ref);
+    let checked = check_bind(open, &config.tokens).map_err(|error| error.to_string());
+    let taken = checked.and_then(|()| match (&coordinator.certificates, &config.server_tls) {
+        (Some(certificates), Some(files)) => certificates.replace(files).map_err(|e| e.to_string()),
+        (None, None) => Ok(()),
+        _ => Err("server_tls comes or goes with a restart only".to_owned()),
+    });
+    match taken {
+        Ok(()) => {
+            coordinator.access.replace(&config.tokens);
+            tracing::info!("coordinator.reloaded");
+        }
+        Err(error) => tracing::error!(error, "coordinator.reload_failed"),
+    }
+}
 
 async fn listen(config: &PipelineConfig) -> Result<TcpListener, CoordinatorError> {
     let bind = config.coordinator.bind.as_str();

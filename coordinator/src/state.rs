@@ -10,6 +10,7 @@ use crate::control::ControlLog;
 use crate::fleet::Fleet;
 use crate::group::{self, GroupTicker, Members};
 use crate::health::Probes;
+use crate::http::{Access, Certificates};
 use crate::kafka::Cluster;
 use crate::metrics::Metrics;
 use crate::monitor::LagMonitor;
@@ -21,6 +22,10 @@ use crate::watermark::WatermarkStore;
 pub struct Coordinator {
     /// Settings.
     pub config: Arc<PipelineConfig>,
+    /// Who may call.
+    pub(crate) access: Arc<Access>,
+    /// By which certificates it answers, where it does so by TLS.
+    pub(crate) certificates: Option<Arc<Certificates>>,
     /// The control topic.
     pub control: Arc<ControlLog>,
     /// Live workers.

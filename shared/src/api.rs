@@ -22,6 +22,8 @@ pub const HEALTH_PATH: &str = "/v1/health";
 pub const TASKS_PATH: &str = "/v1/tasks";
 /// Path of the schemas and their changes (GET).
 pub const SCHEMAS_PATH: &str = "/v1/schemas";
+/// Path of the audit trail (GET).
+pub const AUDIT_PATH: &str = "/v1/audit";
 /// Path of the status report (GET).
 pub const STATUS_PATH: &str = "/v1/status";
 

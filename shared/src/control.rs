@@ -10,6 +10,7 @@ use std::ops::Bound;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{Directive, DirectiveState, TopicShape};
+use crate::audit::{AuditEntry, AuditedChange};
 use crate::offset::{Incarnation, NextOffset, TopicId, TopicPartition};
 use crate::schema::{Answer, SchemaQuestion, SchemaSubject, SchemaVerdict, Steps};
 use crate::task::Task;
@@ -141,6 +142,9 @@ pub enum ControlRecord {
         at_ms: i64,
         /// What was done.
         action: String,
+        /// The records that it changed. Older versions did not tell.
+        #[serde(default)]
+        changes: Vec<AuditedChange>,
     },
 }
 
@@ -218,6 +222,25 @@ impl ControlState {
     /// Every live record.
     pub fn records(&self) -> impl Iterator<Item = &ControlRecord> {
         self.records.values().map(|(_, record)| record)
+    }
+
+    /// The record of a key.
+    pub fn record(&self, key: &str) -> Option<&ControlRecord> {
+        self.records.get(key).map(|(_, record)| record)
+    }
+
+    /// What commands have changed, newest first.
+    pub fn audit(&self) -> impl Iterator<Item = AuditEntry> {
+        let trail = (Bound::Included("audit/"), Bound::Excluded("audit0"));
+        self.records.range::<str, _>(trail).rev().filter_map(|(_, (_, record))| match record {
+            ControlRecord::Audit { by, at_ms, action, changes } => Some(AuditEntry {
+                by: by.clone(),
+                at_ms: *at_ms,
+                action: action.clone(),
+                changes: changes.clone(),
+            }),
+            _ => None,
+        })
     }
 
     /// The stricter of the sink's directive and the topic's.

@@ -2,6 +2,7 @@
 //! in [`api`] over HTTP and in [`control`] over the control topic, and never depend on each other.
 
 pub mod api;
+pub mod audit;
 pub mod avro;
 pub mod backoff;
 pub mod clock;

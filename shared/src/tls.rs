@@ -1,4 +1,5 @@
-//! TLS towards the services we call, by rustls with one crypto provider (ring).
+//! TLS towards the services we call and for those who call us, by rustls with one crypto provider
+//! (ring).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,10 +9,10 @@ use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
-use crate::config::TlsConfig;
+use crate::config::{ServerTlsConfig, TlsConfig};
 
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +80,29 @@ pub fn client_config(tls: &TlsConfig, verify: Verify) -> Result<ClientConfig, Tl
             .map_err(|error| TlsError::Setup(error.to_string())),
         _ => Ok(builder.with_no_client_auth()),
     }
+}
+
+/// A server configuration: our certificate, and whose callers must show one.
+///
+/// # Errors
+/// When a file is unreadable or holds nothing usable, or certificate and key do not belong together.
+pub fn server_config(tls: &ServerTlsConfig) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let setup = |error: &dyn std::fmt::Display| TlsError::Setup(error.to_string());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| setup(&error))?;
+    let builder = match &tls.client_ca_file {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let roots = Arc::new(roots(Some(path))?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
+            builder.with_client_cert_verifier(verifier.map_err(|error| setup(&error))?)
+        }
+    };
+    builder
+        .with_single_cert(certificates("certificate", &tls.cert_file)?, private_key(&tls.key_file)?)
+        .map_err(|error| setup(&error))
 }
 
 fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {

@@ -61,6 +61,11 @@ impl Process {
         let _ = kill_process(self.pid(), Signal::CONT);
     }
 
+    /// SIGHUP: read the configuration again.
+    pub fn hang_up(&self) {
+        let _ = kill_process(self.pid(), Signal::HUP);
+    }
+
     /// SIGTERM, and waits for its end.
     pub async fn drain(&mut self) -> ExitStatus {
         let _ = kill_process(self.pid(), Signal::TERM);

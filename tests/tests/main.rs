@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here is the test's")]
 
+mod access;
 mod away;
 mod bad_input;
 mod between;

@@ -52,6 +52,9 @@ pub(super) enum Command {
     /// Run the coordinator.
     #[command(after_help = "Example:\n  cdc serve pipeline.yaml")]
     Serve(ServeArgs),
+    /// Show the commands that changed something: who, when, from what to what.
+    #[command(after_help = "Example:\n  cdc audit pipeline.yaml --json")]
+    Audit(StatusArgs),
     /// Show every sink, worker and partition as the coordinator knows them.
     #[command(after_help = "Example:\n  cdc status pipeline.yaml --json")]
     Status(StatusArgs),

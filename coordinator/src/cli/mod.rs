@@ -1,6 +1,7 @@
 //! The command line: one tree, two names (`cdc-coordinator`, and `cdc` for a person's fingers).
 
 pub(crate) mod args;
+mod audit;
 mod client;
 mod failure;
 mod health;
@@ -90,6 +91,7 @@ async fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Rewind(args) => operate::rewind(&args).await?,
         Command::Sink(args) => operate::sink(&args).await?,
         Command::Schema(args) => schema::run(&args).await?,
+        Command::Audit(args) => audit::run(&args).await?,
         Command::Verify(args) => return task::verify(&args).await,
         Command::Resync(args) => return task::resync(&args).await,
         Command::Task(args) => return task::task(&args).await,
@@ -125,7 +127,7 @@ async fn snapshot(args: &args::SnapshotArgs) -> Result<(), Failure> {
 async fn serve(target: &Target) -> Result<(), Failure> {
     let config = Arc::new(load(target)?);
     supervise::log_by(&config)?;
-    supervise::serve(config).await
+    supervise::serve(config, target).await
 }
 
 /// The result on standard output, as JSON when asked.

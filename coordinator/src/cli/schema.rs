@@ -253,7 +253,8 @@ fn told(changes: &[FieldChange], indent: &str, text: &mut String) {
     }
 }
 
-fn moment(at_ms: i64) -> String {
+/// A moment to the second, as text.
+pub(super) fn moment(at_ms: i64) -> String {
     let at = jiff::Timestamp::from_millisecond(at_ms / 1000 * 1000);
     at.map_or_else(|_| at_ms.to_string(), |at| at.to_string())
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cdc_shared::api::{Command, CommandRequest, Directive, DirectiveState, RewindTarget};
+use cdc_shared::audit::AuditedChange;
 use cdc_shared::control::{ControlRecord, ControlState};
 use cdc_shared::offset::{Incarnation, NextOffset, TopicId, TopicPartition};
 use cdc_shared::schema::Acceptance;
@@ -174,9 +175,21 @@ pub fn decide(
             by: request.by.clone(),
             at_ms: known.now_ms,
             action: effect.message.clone(),
+            changes: effect.changes.iter().map(|change| audited(change, control)).collect(),
         }));
     }
     Ok(effect)
+}
+
+fn audited(change: &Change, control: &ControlState) -> AuditedChange {
+    let told = |record: &ControlRecord| serde_json::to_value(record).ok();
+    let key = change.key();
+    let before = control.record(&key).and_then(told);
+    let after = match change {
+        Change::Put(record) => told(record),
+        Change::Remove(_) => None,
+    };
+    AuditedChange { key, before, after }
 }
 
 fn scope(sink: &str, topic: Option<&str>) -> String {

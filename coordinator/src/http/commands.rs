@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use axum::{Extension, Json};
 use cdc_shared::api::{Command, CommandReply, CommandRequest};
 use cdc_shared::clock::unix_ms;
 use cdc_shared::offset::{Incarnation, Position, TopicPartition};
 
+use super::access::Caller;
 use super::checks;
 use super::error::ApiError;
 use crate::control::commands::{Known, TopicNow, decide};
@@ -20,10 +21,12 @@ use crate::state::Coordinator;
 
 pub(super) async fn carry_out(
     State(coordinator): State<Arc<Coordinator>>,
+    Extension(caller): Extension<Caller>,
     body: Result<Json<CommandRequest>, JsonRejection>,
 ) -> Result<Json<CommandReply>, ApiError> {
     let Json(mut request) = body?;
     checks::command(&request).map_err(ApiError::invalid)?;
+    request.by = caller.signed(&request.by);
     if !coordinator.leads() {
         return Err(ApiError::not_leader());
     }

@@ -1,8 +1,11 @@
 //! Status codes of failures live here and only here.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use cdc_shared::api::ErrorBody;
 
@@ -16,12 +19,13 @@ use crate::watermark::StoreError;
 pub(crate) struct ApiError {
     status: StatusCode,
     body: ErrorBody,
+    retry_after: Option<Duration>,
 }
 
 impl ApiError {
     fn new(status: StatusCode, code: &str, message: String, hint: Option<&str>) -> Self {
         let (code, hint) = (code.to_owned(), hint.map(ToOwned::to_owned));
-        Self { status, body: ErrorBody { code, message, hint } }
+        Self { status, body: ErrorBody { code, message, hint }, retry_after: None }
     }
 
     pub(crate) fn not_found() -> Self {
@@ -44,6 +48,25 @@ impl ApiError {
             "unauthorized",
             format!("this needs the {role} token"),
             Some("send it as Authorization: Bearer …; it is set in coordinator.tokens"),
+        )
+    }
+
+    pub(crate) fn too_many_failures(wait: Duration) -> Self {
+        let refusal = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_failures",
+            "too many wrong tokens have come from this address".to_owned(),
+            Some("correct the token, and wait: a try comes back every second"),
+        );
+        Self { retry_after: Some(wait), ..refusal }
+    }
+
+    pub(crate) fn timeout(limit: Duration) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "timeout",
+            format!("this took longer than {limit:?} and was given up"),
+            Some("try again: commands may be repeated"),
         )
     }
 
@@ -131,6 +154,11 @@ impl From<Refusal> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body)).into_response()
+        let mut response = (self.status, Json(self.body)).into_response();
+        if let Some(wait) = self.retry_after {
+            let seconds = HeaderValue::from(wait.as_secs().saturating_add(1));
+            response.headers_mut().insert(RETRY_AFTER, seconds);
+        }
+        response
     }
 }

@@ -6,11 +6,12 @@ mod fleet;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use cdc_shared::config::{PipelineConfig, Sections, WatermarkStore};
+use cdc_shared::config::{CoordinatorConfig, PipelineConfig, Sections, WatermarkStore};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::args::RunArgs;
+use crate::cli::args::{RunArgs, Target};
 use crate::cli::{Exit, Failure, load, progress, say};
 use crate::deploy::{self, DeployOptions};
 use crate::{CoordinatorError, ServeOptions};
@@ -22,7 +23,7 @@ pub(crate) fn log_by(config: &PipelineConfig) -> Result<(), Failure> {
 }
 
 /// The coordinator, until SIGTERM or Ctrl-C.
-pub(crate) async fn serve(config: Arc<PipelineConfig>) -> Result<(), Failure> {
+pub(crate) async fn serve(config: Arc<PipelineConfig>, target: &Target) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     let mut signals = Signals::new()?;
     let asked = stop.clone();
@@ -32,11 +33,40 @@ pub(crate) async fn serve(config: Arc<PipelineConfig>) -> Result<(), Failure> {
         signals.next().await;
         std::process::exit(130);
     });
-    coordinator(config, stop).await
+    let options = ServeOptions { reloaded: Some(reloads(target)?), ..ServeOptions::default() };
+    coordinator(config, options, stop).await
 }
 
-async fn coordinator(config: Arc<PipelineConfig>, stop: CancellationToken) -> Result<(), Failure> {
-    crate::run(config, ServeOptions::default(), stop).await.map_err(|e| coordinator_failed(&e))
+async fn coordinator(
+    config: Arc<PipelineConfig>,
+    options: ServeOptions,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    crate::run(config, options, stop).await.map_err(|e| coordinator_failed(&e))
+}
+
+/// Reads the configuration again at each SIGHUP. One that is wrong changes nothing.
+fn reloads(target: &Target) -> Result<mpsc::Receiver<CoordinatorConfig>, Failure> {
+    let mut hangup = signal(SignalKind::hangup()).map_err(|error| no_signal(&error))?;
+    let (sender, receiver) = mpsc::channel(1);
+    let target = target.clone();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match load::load(&target) {
+                Ok(config) => {
+                    if sender.send(config.coordinator).await.is_err() {
+                        break;
+                    }
+                }
+                Err(error) => tracing::error!(%error, "coordinator.reload_failed"),
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+fn no_signal(error: &std::io::Error) -> Failure {
+    Failure::new(Exit::Software, format!("signals: {error}"))
 }
 
 fn coordinator_failed(error: &CoordinatorError) -> Failure {
@@ -66,7 +96,8 @@ pub(crate) async fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let program = fleet::worker_program()?;
     let fleet = fleet::Fleet::new(&config, &args.target, &program);
     let stop = CancellationToken::new();
-    let coordinator = tokio::spawn(coordinator(Arc::clone(&config), stop.clone()));
+    let options = ServeOptions { reloaded: Some(reloads(&args.target)?), ..Default::default() };
+    let coordinator = tokio::spawn(coordinator(Arc::clone(&config), options, stop.clone()));
     fleet::supervise(fleet, coordinator, stop, Signals::new()?).await
 }
 
@@ -78,10 +109,9 @@ pub(crate) struct Signals {
 
 impl Signals {
     pub(crate) fn new() -> Result<Self, Failure> {
-        let wrong = |e: std::io::Error| Failure::new(Exit::Software, format!("signals: {e}"));
         Ok(Self {
-            term: signal(SignalKind::terminate()).map_err(wrong)?,
-            interrupt: signal(SignalKind::interrupt()).map_err(wrong)?,
+            term: signal(SignalKind::terminate()).map_err(|error| no_signal(&error))?,
+            interrupt: signal(SignalKind::interrupt()).map_err(|error| no_signal(&error))?,
         })
     }
 

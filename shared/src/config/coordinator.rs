@@ -1,5 +1,7 @@
 //! The coordinator, the workers' own addresses, Redis, and the dead letter queue.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,8 @@ pub struct CoordinatorConfig {
     pub tokens: TokenConfig,
     /// Certificates for an `https` address in `url`.
     pub tls: TlsConfig,
+    /// Answer by TLS, with these certificates.
+    pub server_tls: Option<ServerTlsConfig>,
     /// How often a worker reports, in seconds.
     #[schemars(range(min = 0.05, max = 300.0))]
     pub heartbeat_interval_seconds: f64,
@@ -32,6 +36,7 @@ impl Default for CoordinatorConfig {
             url: None,
             tokens: TokenConfig::default(),
             tls: TlsConfig::default(),
+            server_tls: None,
             heartbeat_interval_seconds: 2.0,
             watermark_store: WatermarkStore::Redis,
         }
@@ -45,12 +50,26 @@ impl CoordinatorConfig {
         if let Some(url) = &self.url {
             return url.trim_end_matches('/').to_owned();
         }
+        let scheme = if self.server_tls.is_some() { "https" } else { "http" };
         match self.bind.rsplit_once(':') {
-            Some(("0.0.0.0" | "", port)) => format!("http://127.0.0.1:{port}"),
-            Some(("[::]", port)) => format!("http://[::1]:{port}"),
-            _ => format!("http://{}", self.bind),
+            Some(("0.0.0.0" | "", port)) => format!("{scheme}://127.0.0.1:{port}"),
+            Some(("[::]", port)) => format!("{scheme}://[::1]:{port}"),
+            _ => format!("{scheme}://{}", self.bind),
         }
     }
+}
+
+/// Certificates by which a server of ours answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerTlsConfig {
+    /// PEM file with the certificate chain.
+    pub cert_file: PathBuf,
+    /// PEM file with the private key of `cert_file`.
+    pub key_file: PathBuf,
+    /// PEM file with authorities: callers must then show a certificate of one of them.
+    #[serde(default)]
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// One token per role; an absent one leaves the role to callers on loopback.
@@ -63,6 +82,57 @@ pub struct TokenConfig {
     pub operator: Option<Secret>,
     /// For status, health and metrics.
     pub reader: Option<Secret>,
+    /// Further tokens, each with the name that the audit trail tells.
+    pub named: Vec<NamedToken>,
+}
+
+impl TokenConfig {
+    /// Whether any role has a token.
+    pub fn any(&self) -> bool {
+        let roles = [&self.worker, &self.operator, &self.reader].into_iter().flatten();
+        roles.chain(self.named.iter().map(|named| &named.token)).any(|token| !token.is_empty())
+    }
+}
+
+/// The token of one person or program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NamedToken {
+    /// Whose it is.
+    #[schemars(length(min = 1, max = 100))]
+    pub name: String,
+    /// What it opens.
+    pub role: Role,
+    /// The token.
+    pub token: Secret,
+}
+
+/// What a caller of the coordinator may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Report progress of a sink.
+    Worker,
+    /// Change something, and look.
+    Operator,
+    /// Look.
+    Reader,
+}
+
+impl Role {
+    /// As in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::Operator => "operator",
+            Self::Reader => "reader",
+        }
+    }
+
+    /// Whether a token of this role opens what demands `wanted`.
+    pub fn opens(self, wanted: Self) -> bool {
+        self == wanted || (self == Self::Operator && wanted == Self::Reader)
+    }
 }
 
 /// Where the coordinator keeps watermarks. Both are rebuilt from the workers' reports.
@@ -196,5 +266,12 @@ mod tests {
         assert_eq!(url("0.0.0.0:9", None), "http://127.0.0.1:9");
         assert_eq!(url("[::]:9", None), "http://[::1]:9");
         assert_eq!(url("0.0.0.0:9", Some("https://c.example/")), "https://c.example");
+        let server_tls = Some(ServerTlsConfig {
+            cert_file: "c".into(),
+            key_file: "k".into(),
+            client_ca_file: None,
+        });
+        let config = CoordinatorConfig { server_tls, ..CoordinatorConfig::default() };
+        assert_eq!(config.base_url(), "https://127.0.0.1:8090");
     }
 }

@@ -28,6 +28,8 @@ const NOT_FOR_WORKERS: &[&str] = &[
     "redis",
     "coordinator.tokens.operator",
     "coordinator.tokens.reader",
+    "coordinator.tokens.named",
+    "coordinator.server_tls",
     "coordinator.watermark_store",
 ];
 
@@ -43,7 +45,9 @@ const FOR_CLIENTS: &[&str] = &[
     "coordinator.url",
     "coordinator.bind",
     "coordinator.tls",
-    "coordinator.tokens",
+    "coordinator.tokens.worker",
+    "coordinator.tokens.operator",
+    "coordinator.tokens.reader",
     "log_level",
     "log_format",
 ];
@@ -147,6 +151,8 @@ mod tests {
             ("redis.password", false, true, false),
             ("coordinator.tokens.worker", true, true, true),
             ("coordinator.tokens.operator", false, true, true),
+            ("coordinator.tokens.named[0].token", false, true, false),
+            ("coordinator.server_tls.key_file", false, true, false),
             ("sinks[0].webhook.auth_token", false, false, false),
             ("sinks[0].sink_id", true, true, true),
             ("sinks[0].tables[1]", false, true, false),

@@ -3,7 +3,7 @@
 use reqwest::Url;
 
 use super::Findings;
-use crate::config::{PipelineConfig, Secret, TlsConfig};
+use crate::config::{NamedToken, PipelineConfig, Secret, TlsConfig};
 
 pub(super) fn check(config: &PipelineConfig, findings: &mut Findings<'_>) {
     kafka(config, findings);
@@ -117,14 +117,10 @@ fn bind(config: &PipelineConfig, findings: &mut Findings<'_>) {
     findings.check(path, host_and_port(bind));
     let host = bind.rsplit_once(':').map_or(bind.as_str(), |(host, _)| host);
     let tokens = &config.coordinator.tokens;
-    let has_token = [&tokens.worker, &tokens.operator, &tokens.reader]
-        .into_iter()
-        .flatten()
-        .any(|token| !token.is_empty());
     if findings.uses(path)
         && findings.uses("coordinator.tokens.operator")
         && !is_loopback(host)
-        && !has_token
+        && !tokens.any()
     {
         let message = format!("`{bind}` can be reached from elsewhere: set coordinator.tokens");
         findings.error(path, message);
@@ -134,6 +130,28 @@ fn bind(config: &PipelineConfig, findings: &mut Findings<'_>) {
     {
         if token.as_ref().is_some_and(Secret::is_empty) {
             findings.error(&format!("coordinator.tokens.{role}"), "must not be empty");
+        }
+    }
+    named_tokens(&tokens.named, findings);
+}
+
+/// A name stands for one caller, and a token for one name.
+fn named_tokens(named: &[NamedToken], findings: &mut Findings<'_>) {
+    for (at, NamedToken { name, token, .. }) in named.iter().enumerate() {
+        let path = format!("coordinator.tokens.named[{at}]");
+        if !findings.uses(&format!("{path}.token")) {
+            continue;
+        }
+        let before = &named[..at];
+        if name.is_empty() || name.chars().any(char::is_control) {
+            findings.error(&format!("{path}.name"), "must be one line that is not empty");
+        } else if before.iter().any(|other| other.name == *name) {
+            findings.error(&format!("{path}.name"), format!("`{name}` has a token already"));
+        }
+        if token.is_empty() {
+            findings.error(&format!("{path}.token"), "must not be empty");
+        } else if before.iter().any(|other| other.token == *token) {
+            findings.error(&format!("{path}.token"), "is another's: nobody could tell them apart");
         }
     }
 }
