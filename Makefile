@@ -38,7 +38,7 @@ test-unit: packages ## Tests that start what they need themselves
 	$(CARGO) test --workspace --lib --bins --test main
 
 test-integration: ## Tests on the stack: Kafka, Connect, the whole platform
-	$(STACK) install mysql mariadb readers
+	$(STACK) install mysql mariadb readers browser
 	$(STACK) up all
 	$(STACK) test-transform
 	$(CARGO) build --workspace --bins
@@ -52,8 +52,8 @@ lint: packages ## Formats, clippy, documentation, scripts, YAML, the JSON Schema
 fmt: ## Format the code
 	cargo fmt --all
 
-schema: packages ## Write config/pipeline.schema.json anew
-	UPDATE_SCHEMA=1 $(CARGO) test --workspace --lib schema_for_editors
+schema: packages ## Write config/pipeline.schema.json and docs/openapi.json anew
+	UPDATE_SCHEMA=1 $(CARGO) test --workspace --lib -- schema_for_editors openapi_document_is_current
 
 ##@ Local stack (PostgreSQL, Kafka, schema registry, Connect, Redis; no containers)
 .PHONY: up down clean

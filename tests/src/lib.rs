@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "support of tests: a failure here is a test's failure")]
 
 pub mod acl;
+pub mod browser;
 pub mod judge;
 pub mod kafka;
 pub mod lake;

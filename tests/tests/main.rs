@@ -8,6 +8,7 @@ mod away;
 mod bad_input;
 mod between;
 mod between_replica;
+mod console;
 mod control;
 mod crash;
 mod groups;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cdc_shared::api::TopicShape;
 use cdc_shared::control::{ControlRecord, ControlState};
 use cdc_shared::offset::{Incarnation, NextOffset, Position, TopicId, TopicPartition};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Members, Observation};
@@ -72,7 +73,7 @@ pub fn commit_counts(
 }
 
 /// A partition for which P waits.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct GroupHold {
     /// Topic.
     pub topic: String,

@@ -114,6 +114,9 @@ fn sink(
         workers: live.iter().map(|worker| worker_health(worker)).collect(),
         lag_records: lag.and_then(|lag| lag.total_lag),
         lag_seconds: lag.and_then(|lag| lag.seconds),
+        pace: lag.and_then(|lag| lag.pace),
+        catch_up_seconds: lag.and_then(|lag| lag.catch_up_seconds),
+        lag_level: lag.map(|lag| lag.level).unwrap_or_default(),
         last_flush_ms: reports(&of_sink).filter_map(|report| report.last_flush_ms).max(),
         last_error: of_sink
             .iter()

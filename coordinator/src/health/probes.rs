@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cdc_shared::config::{PipelineConfig, SourceType};
 use cdc_shared::registry::Registry;
@@ -16,6 +16,7 @@ use super::report::{
 use crate::connect::{Connect, ConnectorStatus, TaskStatus, first_lines};
 use crate::error::CoordinatorError;
 use crate::kafka::{Cluster, ask};
+use crate::monitor::Restarts;
 use crate::source::{self, Slot};
 use crate::state::Coordinator;
 use crate::watermark::WatermarkStore;
@@ -46,6 +47,7 @@ pub struct Probes {
     registry: Registry,
     facts: watch::Sender<Arc<ProbeFacts>>,
     control_trouble: Mutex<Option<String>>,
+    restarts: Mutex<Restarts>,
 }
 
 impl Probes {
@@ -59,6 +61,7 @@ impl Probes {
             registry: Registry::new(&config.kafka)?,
             facts: watch::Sender::default(),
             control_trouble: Mutex::new(None),
+            restarts: Mutex::default(),
         })
     }
 
@@ -115,11 +118,41 @@ impl Probes {
         };
         facts.source = connector_health(&name, connector.as_ref().map(Option::as_ref));
         facts.connect = service(&connector);
+        facts.source.restarts = self.restart(coordinator, &name, &connector).await;
         match slot {
             Ok(slot) => facts.source.slot = slot,
             Err(error) => facts.source.error = Some(error),
         }
         facts
+    }
+}
+
+impl Probes {
+    /// Starts a connector again that has failed, when it is time; how often that was done.
+    async fn restart(
+        &self,
+        coordinator: &Coordinator,
+        name: &str,
+        status: &Result<Option<ConnectorStatus>, String>,
+    ) -> usize {
+        let Ok(status) = status else { return self.restarts().made() };
+        let failed = status.as_ref().is_some_and(ConnectorStatus::has_failed);
+        let most = if coordinator.leads() { coordinator.config.connector.auto_restart } else { 0 };
+        let due = self.restarts().due(failed, most, Instant::now());
+        if due {
+            let restarted = limited(async {
+                self.connect.restart_failed(name).await.map_err(|failure| failure.message)
+            });
+            match restarted.await {
+                Ok(()) => tracing::warn!(connector = name, "connector.restarted"),
+                Err(error) => tracing::warn!(connector = name, error, "connector.restart_failed"),
+            }
+        }
+        self.restarts().made()
+    }
+
+    fn restarts(&self) -> std::sync::MutexGuard<'_, Restarts> {
+        self.restarts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,14 +4,17 @@
 use cdc_shared::api::{Counters, DirectiveState, ErrorReport, PartitionState, WorkerState};
 use cdc_shared::offset::{Incarnation, TopicId};
 use cdc_shared::schema::{OpenQuestion, SchemaVerdict};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::SinkStatus;
 use crate::group::plan::GroupHold;
-use crate::monitor::PartitionLag;
+use crate::monitor::{LagLevel, Pace, PartitionLag};
 
 /// One word for everything.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Nothing to do.
@@ -37,7 +40,9 @@ impl Verdict {
 }
 
 /// How bad one finding is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Cannot be told.
@@ -60,7 +65,7 @@ impl Severity {
 }
 
 /// One finding.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Reason {
     /// How bad.
     pub severity: Severity,
@@ -74,7 +79,7 @@ pub struct Reason {
 }
 
 /// Whether a service answers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ServiceState {
     /// Not asked yet.
@@ -89,7 +94,7 @@ pub enum ServiceState {
 }
 
 /// One service around.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceHealth {
     /// Whether it answers.
     pub state: ServiceState,
@@ -102,7 +107,7 @@ pub struct ServiceHealth {
 }
 
 /// The connector.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ConnectorHealth {
     /// Its name.
     pub name: String,
@@ -114,7 +119,7 @@ pub struct ConnectorHealth {
 }
 
 /// One task of the connector.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TaskHealth {
     /// Its number.
     pub id: i32,
@@ -126,7 +131,7 @@ pub struct TaskHealth {
 }
 
 /// The replication slot.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SlotHealth {
     /// Its name.
     pub name: String,
@@ -141,7 +146,7 @@ pub struct SlotHealth {
 }
 
 /// The source and its connector.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SourceHealth {
     /// The connector.
     pub connector: ConnectorHealth,
@@ -153,10 +158,13 @@ pub struct SourceHealth {
     /// Why the source database could not be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Times that the coordinator has started the connector again within the last hour.
+    #[serde(default)]
+    pub restarts: usize,
 }
 
 /// One worker.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerHealth {
     /// Its id.
     pub id: String,
@@ -177,7 +185,7 @@ pub struct WorkerHealth {
 }
 
 /// A partition that does not move.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct HoldHealth {
     /// Topic.
     pub topic: String,
@@ -196,7 +204,7 @@ pub struct HoldHealth {
 }
 
 /// What an operator has said of one topic.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TableDirectiveHealth {
     /// Topic.
     pub topic: String,
@@ -207,7 +215,7 @@ pub struct TableDirectiveHealth {
 }
 
 /// One sink.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SinkHealth {
     /// Its id.
     pub sink_id: String,
@@ -223,6 +231,15 @@ pub struct SinkHealth {
     pub lag_records: Option<i64>,
     /// Age of the first record that is not yet durable.
     pub lag_seconds: Option<f64>,
+    /// How fast it delivers and its topics grow; absent before the second look.
+    #[serde(default)]
+    pub pace: Option<Pace>,
+    /// Seconds until it has caught up at this pace; absent when it never does.
+    #[serde(default)]
+    pub catch_up_seconds: Option<f64>,
+    /// By the thresholds of `lag`.
+    #[serde(default)]
+    pub lag_level: LagLevel,
     /// When it last took something, Unix ms.
     pub last_flush_ms: Option<i64>,
     /// The latest trouble.
@@ -240,7 +257,7 @@ pub struct SinkHealth {
 }
 
 /// The pipeline's group.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct GroupHealth {
     /// Its name.
     pub group_id: String,
@@ -254,7 +271,7 @@ pub struct GroupHealth {
 }
 
 /// The coordinator that answers.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct LeaderHealth {
     /// Whether it leads.
     pub leader: bool,
@@ -268,7 +285,7 @@ pub struct LeaderHealth {
 }
 
 /// The answer of `GET /v1/health`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct HealthReport {
     /// Grows when a field changes its meaning.
     pub schema_version: u32,
@@ -304,7 +321,7 @@ pub struct HealthReport {
 }
 
 /// Changes of schema that somebody should look at.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SchemaHealth {
     /// Incompatible ones that nobody has accepted.
     pub unaccepted: Vec<SchemaVerdict>,
@@ -316,7 +333,7 @@ pub struct SchemaHealth {
 }
 
 /// One partition of one sink, in `GET /v1/status`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PartitionStatus {
     /// Sink.
     pub sink_id: String,
@@ -347,7 +364,7 @@ pub struct PartitionStatus {
 }
 
 /// The answer of `GET /v1/status`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StatusReport {
     /// The same facts as health.
     #[serde(flatten)]

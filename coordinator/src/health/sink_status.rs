@@ -1,12 +1,13 @@
 //! One word for a sink, from what its workers say.
 
 use cdc_shared::api::{DirectiveState, PartitionState, WorkerState};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::Worker;
 
 /// State of a sink.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SinkStatus {
     /// Delivers, or has caught up.

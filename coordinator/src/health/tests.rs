@@ -11,6 +11,7 @@ use cdc_shared::offset::{Incarnation, NextOffset, Position, SchemaIds, TopicId};
 use super::*;
 use crate::fleet::Worker;
 use crate::group::plan::GroupHold;
+use crate::monitor::{LagLevel, Pace};
 
 /// A heartbeat of `sink` that reports `(topic, partition, next offset)`.
 pub(crate) fn heartbeat(sink: &str, worker: &str, at: &[(&str, i32, i64)]) -> Heartbeat {
@@ -64,6 +65,9 @@ fn sink(id: &str, status: SinkStatus) -> SinkHealth {
         workers: Vec::new(),
         lag_records: Some(0),
         lag_seconds: Some(0.0),
+        pace: None,
+        catch_up_seconds: None,
+        lag_level: LagLevel::Ok,
         last_flush_ms: None,
         last_error: None,
         directive: DirectiveState::Run,
@@ -97,6 +101,7 @@ pub(crate) fn fine() -> HealthReport {
                 trace: None,
             },
             tasks: vec![TaskHealth { id: 0, state: "RUNNING".into(), trace: None }],
+            restarts: 0,
             slot: Some(SlotHealth {
                 name: "cdc_slot".into(),
                 exists: true,
@@ -249,4 +254,44 @@ fn the_report_has_the_shape_that_is_promised() {
     assert_eq!(json["consumer_lag"][0]["lag"], 823);
     assert_eq!(json["consumer_lag"][0]["offset"], 4177);
     assert_eq!(serde_json::from_value::<HealthReport>(json).unwrap(), report);
+}
+
+#[test]
+fn a_lag_beyond_its_threshold_tells_when_it_ends() {
+    let mut report = fine();
+    let behind = |pace, catch_up_seconds, lag_level| SinkHealth {
+        lag_records: Some(5000),
+        lag_seconds: Some(400.0),
+        pace,
+        catch_up_seconds,
+        lag_level,
+        ..sink("wh", SinkStatus::Running)
+    };
+    let pace =
+        |out, incoming| Some(Pace { records_per_second: out, incoming_per_second: incoming });
+    report.sinks = vec![
+        behind(pace(200.0, 100.0), Some(50.0), LagLevel::Warning),
+        behind(pace(10.0, 100.0), None, LagLevel::Critical),
+        behind(None, None, LagLevel::Ok),
+    ];
+    let reasons = judge(&report);
+    let told: Vec<_> =
+        reasons.iter().map(|r| (r.severity, r.code.as_str(), r.message.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            (
+                Severity::Critical,
+                "lag_critical",
+                "sink wh is 5000 records and 400 s behind; it delivers 10 records/s while 100 \
+                 come, and never catches up so"
+            ),
+            (
+                Severity::Degraded,
+                "lag_warning",
+                "sink wh is 5000 records and 400 s behind; at 200 records/s it has caught up in \
+                 50 s"
+            ),
+        ]
+    );
 }

@@ -11,6 +11,7 @@ use super::report::{
     SlotHealth, TaskHealth, Verdict,
 };
 use crate::group::plan::GroupHold;
+use crate::monitor::LagLevel;
 
 /// WAL kept for the slot from which on somebody should look.
 const RETAINED_BYTES: i64 = 5 * 1024 * 1024 * 1024;
@@ -273,6 +274,7 @@ fn sink(sink: &SinkHealth, reasons: &mut Vec<Reason>) {
         // Of the first two, their holds say it.
         SinkStatus::Held | SinkStatus::Waiting | SinkStatus::Running | SinkStatus::Disabled => {}
     }
+    lag(sink, reasons);
     for table in &sink.tables {
         let (topic, why) = (&table.topic, &table.reason);
         let message = format!("sink {id}: {topic} is paused by an operator: {why}");
@@ -290,6 +292,32 @@ fn sink(sink: &SinkHealth, reasons: &mut Vec<Reason>) {
         };
         add(reasons, Severity::Degraded, "sink_parked", message, Some(&way_out));
     }
+}
+
+fn lag(sink: &SinkHealth, reasons: &mut Vec<Reason>) {
+    let (severity, code) = match sink.lag_level {
+        LagLevel::Ok => return,
+        LagLevel::Warning => (Severity::Degraded, "lag_warning"),
+        LagLevel::Critical => (Severity::Critical, "lag_critical"),
+    };
+    let id = &sink.sink_id;
+    let age = sink.lag_seconds.map(|s| format!(" and {s:.0} s")).unwrap_or_default();
+    let pace = match (sink.pace, sink.catch_up_seconds) {
+        (Some(pace), Some(seconds)) => format!(
+            "; at {:.0} records/s it has caught up in {seconds:.0} s",
+            pace.records_per_second
+        ),
+        (Some(pace), None) => format!(
+            "; it delivers {:.0} records/s while {:.0} come, and never catches up so",
+            pace.records_per_second, pace.incoming_per_second
+        ),
+        (None, _) => String::new(),
+    };
+    let records = sink.lag_records.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
+    let message = format!("sink {id} is {records} records{age} behind{pace}");
+    let way_out = "see what holds or slows it; more workers share its partitions; lag.warning and \
+                   lag.critical are the thresholds";
+    add(reasons, severity, code, message, Some(way_out));
 }
 
 /// For whom P waits, one finding for each sink.

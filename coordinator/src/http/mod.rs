@@ -3,39 +3,51 @@
 mod access;
 mod checks;
 mod commands;
+mod console;
 mod error;
 mod heartbeat;
+mod limit;
+mod listen;
+mod openapi;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use cdc_shared::api::{
-    COMMAND_PATH, HEALTH_PATH, HEARTBEAT_PATH, SCHEMAS_PATH, STATUS_PATH, TASKS_PATH,
+    AUDIT_PATH, COMMAND_PATH, HEALTH_PATH, HEARTBEAT_PATH, SCHEMAS_PATH, STATUS_PATH, TASKS_PATH,
     WATERMARKS_PATH, WatermarkEntry, Watermarks,
 };
+use cdc_shared::audit::AuditTrail;
+use cdc_shared::config::Role;
 use cdc_shared::schema::SchemaReport;
 use cdc_shared::task::Tasks;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::access::{Access, Role};
 use self::error::ApiError;
+use self::listen::{Peer, TlsListener};
 use crate::error::CoordinatorError;
 use crate::health::{HealthReport, StatusReport, health, status};
 use crate::metrics;
 use crate::state::Coordinator;
 use crate::task;
 
-pub(crate) use self::access::check_bind;
+pub(crate) use self::access::{Access, check_bind};
+pub(crate) use self::listen::Certificates;
 
 /// Largest request: a heartbeat with some ten thousand partitions.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
+/// Commands of the audit trail that one answer holds.
+const MOST_ENTRIES: usize = 500;
+/// Longest time for a request, its body included: more than a write of the control topic takes.
+const LONGEST: Duration = Duration::from_secs(60);
 
 type Shared = State<Arc<Coordinator>>;
 
@@ -48,23 +60,36 @@ pub(crate) async fn serve(
     listener: TcpListener,
     stop: CancellationToken,
 ) -> Result<(), CoordinatorError> {
-    let router = router(coordinator);
-    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
-        .map_err(CoordinatorError::Serve)
+    let certificates = coordinator.certificates.clone();
+    let router = router(coordinator).into_make_service_with_connect_info::<Peer>();
+    let stop = stop.cancelled_owned();
+    let served = match certificates {
+        None => axum::serve(listener, router).with_graceful_shutdown(stop).await,
+        Some(certificates) => {
+            let listener = TlsListener::new(listener, certificates);
+            axum::serve(listener, router).with_graceful_shutdown(stop).await
+        }
+    };
+    served.map_err(CoordinatorError::Serve)
+}
+
+/// Gives a request up that takes too long, slow bodies included.
+async fn in_time(request: Request, next: Next) -> Response {
+    let answer = tokio::time::timeout(LONGEST, next.run(request)).await;
+    answer.unwrap_or_else(|_| ApiError::timeout(LONGEST).into_response())
 }
 
 fn router(coordinator: Arc<Coordinator>) -> Router {
-    let access = |role| {
-        let access = Access::new(&coordinator.config.coordinator.tokens, role);
-        middleware::from_fn_with_state(Arc::new(access), access::require)
+    let access = |role: Role| {
+        let state = (Arc::clone(&coordinator.access), role);
+        middleware::from_fn_with_state(state, access::require)
     };
     let reader = Router::new()
         .route(HEALTH_PATH, get(get_health))
         .route(STATUS_PATH, get(get_status))
         .route(TASKS_PATH, get(get_tasks))
         .route(SCHEMAS_PATH, get(get_schemas))
+        .route(AUDIT_PATH, get(get_audit))
         .route("/metrics", get(get_metrics))
         .route_layer(access(Role::Reader));
     let worker = Router::new()
@@ -77,12 +102,15 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
     Router::new()
         .route("/livez", get(async || "ok"))
         .route("/readyz", get(get_ready))
+        .route(openapi::OPENAPI_PATH, get(async || Json(openapi::document())))
+        .merge(console::routes())
         .merge(reader)
         .merge(worker)
         .merge(operator)
         .fallback(async || ApiError::not_found())
         .method_not_allowed_fallback(async || ApiError::wrong_method())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn(in_time))
         .with_state(coordinator)
 }
 
@@ -96,6 +124,11 @@ async fn get_status(State(coordinator): Shared) -> Json<StatusReport> {
 
 async fn get_schemas(State(coordinator): Shared) -> Json<SchemaReport> {
     Json(coordinator.schemas.report(&coordinator))
+}
+
+async fn get_audit(State(coordinator): Shared) -> Json<AuditTrail> {
+    let entries = coordinator.control.state().audit().take(MOST_ENTRIES).collect();
+    Json(AuditTrail { pipeline_id: coordinator.config.pipeline_id.clone(), entries })
 }
 
 async fn get_tasks(State(coordinator): Shared) -> Json<Tasks> {

@@ -1,5 +1,6 @@
 //! The interface by HTTP: who may call what, and what is refused.
 
+use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
@@ -73,6 +74,8 @@ async fn running(tokens: TokenConfig) -> Running {
     let config = Arc::new(config);
     let reader = Reader::start(&config.kafka, "cdc-demo", "cdc-demo.control").unwrap();
     let coordinator = Arc::new(Coordinator {
+        access: Arc::new(Access::new(&config.coordinator.tokens)),
+        certificates: None,
         control: ControlLog::new(&reader),
         fleet: Fleet::new(config.heartbeat_interval()),
         store: Arc::new(MemoryStore::default()),
@@ -121,6 +124,7 @@ async fn every_path_demands_its_role() {
         worker: Some("worker".into()),
         operator: Some("operator".into()),
         reader: Some("reader".into()),
+        named: Vec::new(),
     };
     let running = running(tokens).await;
     let watermarks = WATERMARKS_PATH.replace("{sink}", "wh");
@@ -144,6 +148,32 @@ async fn every_path_demands_its_role() {
     let lower = running.client.get(format!("http://{}{HEALTH_PATH}", running.address));
     let lower = lower.header("authorization", "bearer reader");
     assert_eq!(Running::told(lower).await.0, 200, "the scheme's case does not matter");
+}
+
+#[tokio::test]
+async fn an_address_that_guesses_is_made_to_wait() {
+    let tokens = TokenConfig { reader: Some("reader".into()), ..TokenConfig::default() };
+    let running = running(tokens).await;
+    let ask = async |token: &str| {
+        let url = format!("http://{}{HEALTH_PATH}", running.address);
+        let answer = running.client.get(url).bearer_auth(token).send().await.unwrap();
+        let wait =
+            answer.headers().get("retry-after").map(|wait| wait.to_str().unwrap().to_owned());
+        (answer.status().as_u16(), wait)
+    };
+    let mut refused = 0;
+    let wait = loop {
+        let (status, wait) = ask("guess").await;
+        if status == 429 {
+            break wait;
+        }
+        assert_eq!(status, 401);
+        refused += 1;
+        assert!(refused < 1000, "never made to wait");
+    };
+    assert!(refused >= 60, "{refused}");
+    assert!(matches!(wait.as_deref(), Some("1" | "2")), "{wait:?}");
+    assert_eq!(ask("reader").await.0, 429, "a guess that is right tells nothing either");
 }
 
 #[tokio::test]

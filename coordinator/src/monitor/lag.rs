@@ -10,13 +10,16 @@ use std::time::{Duration, Instant};
 
 use cdc_shared::avro::{CellBuf, frame};
 use cdc_shared::clock::unix_ms;
-use cdc_shared::config::{KafkaConfig, seconds};
+use cdc_shared::config::{KafkaConfig, LagConfig, seconds};
 use cdc_shared::offset::TopicPartition;
 use cdc_shared::registry::{Registry, RegistryError, Schema};
 use cdc_shared::tls::TlsError;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::alarm::{Alarm, LagLevel};
+use super::pace::{Look, Pace, Track};
 use crate::fleet::Worker;
 use crate::group::{GroupView, Observation};
 use crate::kafka::{NextRecord, ask};
@@ -27,7 +30,7 @@ const READS: usize = 16;
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Lag of one partition.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PartitionLag {
     /// Topic.
     pub topic: String,
@@ -48,6 +51,15 @@ pub struct SinkLag {
     pub total_lag: Option<i64>,
     /// Age of the oldest record that is not yet durable; 0 when there is none.
     pub seconds: Option<f64>,
+    /// How fast it delivers; absent before the second look.
+    #[serde(default)]
+    pub pace: Option<Pace>,
+    /// Seconds until it has caught up at this pace; absent when it never does.
+    #[serde(default)]
+    pub catch_up_seconds: Option<f64>,
+    /// By the thresholds of `lag`.
+    #[serde(default)]
+    pub level: LagLevel,
     /// Each partition.
     pub partitions: Vec<PartitionLag>,
 }
@@ -80,6 +92,14 @@ type FoundRecords = BTreeMap<TopicPartition, Vec<Found>>;
 pub struct LagMonitor {
     registry: Registry,
     found: Mutex<Arc<FoundRecords>>,
+    trends: Mutex<BTreeMap<String, Trend>>,
+}
+
+/// What the looks at a sink tell together.
+#[derive(Debug, Default)]
+struct Trend {
+    track: Track,
+    alarm: Alarm,
 }
 
 impl LagMonitor {
@@ -88,7 +108,8 @@ impl LagMonitor {
     /// # Errors
     /// When the registry's TLS files cannot be used.
     pub fn new(kafka: &KafkaConfig) -> Result<Self, TlsError> {
-        Ok(Self { registry: Registry::new(kafka)?, found: Mutex::default() })
+        let registry = Registry::new(kafka)?;
+        Ok(Self { registry, found: Mutex::default(), trends: Mutex::default() })
     }
 
     /// The lag by the latest look.
@@ -98,7 +119,7 @@ impl LagMonitor {
         let sinks = seen
             .watermarks
             .keys()
-            .map(|sink| sink_lag(sink, view, seen, workers, &found, now_ms))
+            .map(|sink| self.with_trend(sink_lag(sink, view, seen, workers, &found, now_ms)))
             .collect();
         let pipeline = seen
             .partitions()
@@ -125,7 +146,30 @@ impl LagMonitor {
             let workers = coordinator.fleet.workers(Instant::now());
             let view = coordinator.group.view();
             self.read_next_records(coordinator, &view, &workers).await;
+            self.follow(&view, &workers, &coordinator.config.lag);
             tell(&coordinator.config.group_id, &self.report(&view, &workers, unix_ms()));
+        }
+    }
+
+    fn with_trend(&self, lag: SinkLag) -> SinkLag {
+        let trends = self.trends.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(trend) = trends.get(&lag.sink_id) else { return lag };
+        let pace = trend.track.pace();
+        let catch_up_seconds =
+            pace.zip(lag.total_lag).and_then(|(pace, records)| pace.catch_up_seconds(records));
+        SinkLag { pace, catch_up_seconds, level: trend.alarm.level(), ..lag }
+    }
+
+    /// Adds a look to each sink's trend, and forgets sinks that are gone.
+    fn follow(&self, view: &GroupView, workers: &[Worker], config: &LagConfig) {
+        let Some(seen) = &view.seen else { return };
+        let lags = self.report(view, workers, unix_ms()).sinks;
+        let mut trends = self.trends.lock().unwrap_or_else(PoisonError::into_inner);
+        trends.retain(|sink, _| seen.watermarks.contains_key(sink));
+        for lag in lags {
+            let trend = trends.entry(lag.sink_id.clone()).or_default();
+            trend.track.add(seen.begun, look(&lag.sink_id, view, seen));
+            trend.alarm.look(config, lag.total_lag, lag.seconds);
         }
     }
 
@@ -265,6 +309,22 @@ fn sink_lag(
     lag
 }
 
+/// Sums over the sink's partitions whose position and end are known.
+fn look(sink: &str, view: &GroupView, seen: &Observation) -> Look {
+    let mut look = Look { done: 0, end: 0, partitions: 0 };
+    let of_sink = |tp: &TopicPartition| {
+        view.members.iter().any(|(of, topic)| of == sink && **topic == *tp.topic)
+    };
+    for tp in seen.partitions().into_iter().filter(of_sink) {
+        if let (Some(position), Some(end)) = (seen.position(sink, &tp), seen.ends.get(&tp)) {
+            look.done += position.next.get();
+            look.end += end;
+            look.partitions += 1;
+        }
+    }
+    look
+}
+
 fn found_at<'a>(found: &'a FoundRecords, tp: &TopicPartition, position: i64) -> Option<&'a Found> {
     found.get(tp)?.iter().find(|found| found.position == position)
 }
@@ -291,6 +351,8 @@ fn tell(group: &str, report: &LagReport) {
             sink = sink.sink_id,
             total_lag = sink.total_lag,
             lag_seconds = sink.seconds,
+            records_per_second = sink.pace.map(|pace| pace.records_per_second),
+            catch_up_seconds = sink.catch_up_seconds,
             partitions = %json(&sink.partitions),
             "lag of a sink"
         );

@@ -26,6 +26,7 @@ PACKAGES_MYSQL=(libaio1:libaio.so.1 libnuma1:libnuma.so.1 mariadb-client-core:ma
 # The core package: without the service that mariadb-server would start on the machine.
 PACKAGES_MARIADB=(mariadb-server-core:mariadbd mariadb-client-core:mariadb)
 PACKAGES_READERS=(python3-venv:ensurepip)
+PACKAGES_BROWSER=(chromium:chromium)
 
 install_all() {
   local extra began packages=() steps=()
@@ -46,7 +47,8 @@ install_all() {
         packages+=("${PACKAGES_READERS[@]}")
         steps+=(readers)
         ;;
-      *) fail 64 "'$extra' cannot be installed: choose from ${OPTIONAL[*]} jdbc readers" ;;
+      browser) packages+=("${PACKAGES_BROWSER[@]}") ;;
+      *) fail 64 "'$extra' cannot be installed: choose from ${OPTIONAL[*]} jdbc readers browser" ;;
     esac
   done
   install_packages "${packages[@]}"

@@ -35,6 +35,10 @@ pub struct ConnectorConfig {
     /// How long `deploy` waits for the connector's task to run, in seconds.
     #[schemars(range(min = 1.0, max = 3600.0))]
     pub task_start_timeout_seconds: f64,
+    /// How often in an hour the coordinator starts the connector or its task again after a failure,
+    /// each time after a longer wait; 0: never.
+    #[schemars(range(max = 100))]
+    pub auto_restart: u32,
     /// Longest time for one request, in seconds.
     #[schemars(range(min = 0.1, max = 600.0))]
     pub timeout_seconds: f64,
@@ -54,6 +58,7 @@ impl Default for ConnectorConfig {
             bearer_token: None,
             tls: TlsConfig::default(),
             task_start_timeout_seconds: 60.0,
+            auto_restart: 3,
             timeout_seconds: 30.0,
         }
     }

@@ -33,8 +33,8 @@ use std::time::Duration;
 
 pub use connector::{ConnectorConfig, Converter};
 pub use coordinator::{
-    BreakerConfig, CoordinatorConfig, DlqConfig, RedisConfig, TokenConfig, WatermarkStore,
-    WorkerConfig,
+    BreakerConfig, CoordinatorConfig, DlqConfig, NamedToken, RedisConfig, Role, ServerTlsConfig,
+    TokenConfig, WatermarkStore, WorkerConfig,
 };
 pub use environment::names as variable_names;
 pub use error::{ConfigError, ConfigErrors, Place};
@@ -43,7 +43,7 @@ pub use kafka::{
     SaslMechanism, SecurityProtocol, TopicConfig,
 };
 pub use load::{LoadOptions, Loaded, Sections, Variables, load, load_platform, process_variables};
-pub use pipeline::{LogFormat, PipelineConfig};
+pub use pipeline::{LagConfig, LagThreshold, LogFormat, PipelineConfig};
 pub use properties::{Properties, is_sensitive};
 pub use retry::{OnExhausted, RetryConfig};
 pub use schema::editor_schema;

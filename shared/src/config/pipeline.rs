@@ -58,6 +58,8 @@ pub struct PipelineConfig {
     /// How often lag is measured and logged, in seconds.
     #[schemars(range(min = 0.1, max = 86400.0))]
     pub lag_monitor_interval_seconds: f64,
+    /// From when on a sink's lag shows in health.
+    pub lag: LagConfig,
     /// Hold what follows an incompatible change of schema until it is accepted, instead of logging
     /// it and going on. Each sink has its own `on_incompatible`.
     pub stop_on_incompatible_schema: bool,
@@ -69,6 +71,35 @@ pub struct PipelineConfig {
     pub log_level: String,
     /// How log lines look.
     pub log_format: LogFormat,
+}
+
+/// Thresholds of a sink's lag. One is passed when two looks in a row
+/// (`lag_monitor_interval_seconds`) are beyond it, and left when two are below 80 % of it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LagConfig {
+    /// Beyond it health is degraded.
+    pub warning: LagThreshold,
+    /// Beyond it health is critical.
+    pub critical: LagThreshold,
+}
+
+impl Default for LagConfig {
+    fn default() -> Self {
+        let seconds = |seconds| LagThreshold { records: None, seconds: Some(seconds) };
+        Self { warning: seconds(300.0), critical: seconds(1800.0) }
+    }
+}
+
+/// A lag that is passed by either of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LagThreshold {
+    /// Records; absent: any number.
+    pub records: Option<u64>,
+    /// Age of the oldest record that is not delivered, in seconds; absent: any age.
+    #[schemars(range(min = 0.0))]
+    pub seconds: Option<f64>,
 }
 
 impl Default for PipelineConfig {
@@ -91,6 +122,7 @@ impl Default for PipelineConfig {
             partition_concurrency: 0,
             schema_monitor_interval_seconds: 30.0,
             lag_monitor_interval_seconds: 15.0,
+            lag: LagConfig::default(),
             stop_on_incompatible_schema: false,
             drain_seconds: 25.0,
             log_level: "INFO".to_owned(),

@@ -6,10 +6,10 @@ mod source;
 
 use std::collections::BTreeSet;
 
-use super::PipelineConfig;
 use super::error::ConfigError;
 use super::sections::{Usage, covers};
 use super::tree::Node;
+use super::{LagConfig, PipelineConfig};
 
 /// Collects what the rules find, with the place of each setting.
 pub(super) struct Findings<'a> {
@@ -74,6 +74,7 @@ pub(super) fn check(config: &PipelineConfig, findings: &mut Findings<'_>) {
     connections::check(config, findings);
     sinks::check(config, findings);
     log_level(&config.log_level, findings);
+    lag(&config.lag, findings);
     for (path, retry) in retries(config) {
         if retry.max_wait_seconds < retry.initial_wait_seconds {
             let message = format!(
@@ -94,6 +95,21 @@ fn retries(config: &PipelineConfig) -> impl Iterator<Item = (String, &super::Ret
     let own = config.sinks.is_empty().then(|| ("retry".to_owned(), &config.retry));
     own.into_iter()
         .chain(of_sinks.map(|(index, sink)| (format!("sinks[{index}].retry"), &sink.retry)))
+}
+
+/// What is critical is worth a warning before.
+fn lag(lag: &LagConfig, findings: &mut Findings<'_>) {
+    let LagConfig { warning, critical } = lag;
+    let below = |critical: Option<f64>, warning: Option<f64>| {
+        critical.zip(warning).is_some_and(|(critical, warning)| critical < warning)
+    };
+    if below(critical.seconds, warning.seconds) {
+        findings.error("lag.critical.seconds", "must not be less than lag.warning.seconds");
+    }
+    let number = |records: Option<u64>| records.map(|n| n as f64);
+    if below(number(critical.records), number(warning.records)) {
+        findings.error("lag.critical.records", "must not be less than lag.warning.records");
+    }
 }
 
 fn log_level(level: &str, findings: &mut Findings<'_>) {

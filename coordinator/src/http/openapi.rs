@@ -1,0 +1,181 @@
+//! The interface as an `OpenAPI` document, made from the types that the handlers take and give.
+
+use cdc_shared::api::{
+    AUDIT_PATH, COMMAND_PATH, CommandReply, CommandRequest, ErrorBody, HEALTH_PATH, HEARTBEAT_PATH,
+    Heartbeat, HeartbeatReply, SCHEMAS_PATH, STATUS_PATH, TASKS_PATH, WATERMARKS_PATH, Watermarks,
+};
+use cdc_shared::audit::AuditTrail;
+use cdc_shared::config::Role;
+use cdc_shared::schema::SchemaReport;
+use cdc_shared::task::Tasks;
+use schemars::generate::{SchemaGenerator, SchemaSettings};
+use schemars::{JsonSchema, Schema};
+use serde_json::{Map, Value, json};
+
+use crate::health::{HealthReport, StatusReport};
+
+/// Path of the document (GET, without a token: it tells nothing of the pipeline).
+pub(super) const OPENAPI_PATH: &str = "/v1/openapi.json";
+
+type Type = fn(&mut SchemaGenerator) -> Schema;
+
+/// One thing to ask for.
+struct Operation {
+    method: &'static str,
+    path: &'static str,
+    role: Role,
+    summary: &'static str,
+    body: Option<Type>,
+    answer: Type,
+}
+
+fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+fn look(path: &'static str, summary: &'static str, answer: Type) -> Operation {
+    Operation { method: "get", path, role: Role::Reader, summary, body: None, answer }
+}
+
+fn operations() -> Vec<Operation> {
+    vec![
+        look(HEALTH_PATH, "What is wrong, how bad it is, and the way out", schema::<HealthReport>),
+        look(STATUS_PATH, "The same with each partition", schema::<StatusReport>),
+        look(TASKS_PATH, "What workers do beside delivering", schema::<Tasks>),
+        look(SCHEMAS_PATH, "Schemas and every change of them", schema::<SchemaReport>),
+        look(AUDIT_PATH, "The newest commands, newest first", schema::<AuditTrail>),
+        Operation {
+            method: "post",
+            path: COMMAND_PATH,
+            role: Role::Operator,
+            summary: "Changes something; may be repeated",
+            body: Some(schema::<CommandRequest>),
+            answer: schema::<CommandReply>,
+        },
+        Operation {
+            method: "post",
+            path: HEARTBEAT_PATH,
+            role: Role::Worker,
+            summary: "A worker tells how it is, and is told what it is to do",
+            body: Some(schema::<Heartbeat>),
+            answer: schema::<HeartbeatReply>,
+        },
+        Operation {
+            role: Role::Worker,
+            ..look(WATERMARKS_PATH, "The watermarks of a sink", schema::<Watermarks>)
+        },
+    ]
+}
+
+/// The document.
+pub(super) fn document() -> Value {
+    let mut generator = SchemaSettings::openapi3().into_generator();
+    let mut paths: Map<String, Value> = Map::new();
+    let failure = generator.subschema_for::<ErrorBody>();
+    for operation in operations() {
+        let described = describe(&operation, &failure, &mut generator);
+        let path = paths.entry(operation.path).or_insert_with(|| json!({}));
+        path[operation.method] = described;
+    }
+    json!({
+        "openapi": "3.0.3",
+        "info": {
+            "title": "CDC Platform: the coordinator",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Fields may be added within /v1; none is removed or changes its meaning. \
+                            Every failure has the shape of ErrorBody, with a stable code.",
+        },
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": generator.take_definitions(true),
+        },
+    })
+}
+
+fn describe(operation: &Operation, failure: &Schema, generator: &mut SchemaGenerator) -> Value {
+    let content = |schema: &Schema| json!({"application/json": {"schema": schema}});
+    let mut described = json!({
+        "summary": operation.summary,
+        "description": format!("Needs the role {}.", operation.role.name()),
+        "operationId": operation_id(operation),
+        "security": [{"token": []}, {}],
+        "responses": {
+            "200": {"description": "done", "content": content(&(operation.answer)(generator))},
+            "default": {"description": "refused or failed", "content": content(failure)},
+        },
+    });
+    if let Some(body) = operation.body {
+        described["requestBody"] = json!({"required": true, "content": content(&body(generator))});
+    }
+    let named = operation.path.split('/').filter_map(|part| part.strip_prefix('{'));
+    let parameters: Vec<Value> = named
+        .map(|part| {
+            let name = part.trim_end_matches('}');
+            json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}})
+        })
+        .collect();
+    if !parameters.is_empty() {
+        described["parameters"] = json!(parameters);
+    }
+    described
+}
+
+/// `get_health`, `post_commands`, `get_sinks_watermarks`.
+fn operation_id(operation: &Operation) -> String {
+    let parts = operation.path.split('/').skip(2).filter(|part| !part.starts_with('{'));
+    std::iter::once(operation.method).chain(parts).collect::<Vec<_>>().join("_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
+
+    #[test]
+    fn openapi_document_is_current() {
+        let mut text = serde_json::to_string_pretty(&document()).unwrap();
+        text.push('\n');
+        if cdc_shared::config::process_variables().contains_key("UPDATE_SCHEMA") {
+            std::fs::write(FILE, &text).unwrap();
+        }
+        let stored = std::fs::read_to_string(FILE).unwrap_or_default();
+        assert!(stored == text, "docs/openapi.json is not what the code says: make schema");
+    }
+
+    /// Every path that worker, command line and coordinator share is in the document.
+    #[test]
+    fn every_shared_path_is_described() {
+        let api = include_str!("../../../shared/src/api.rs");
+        let paths: Vec<&str> = api.split('"').filter(|text| text.starts_with("/v1/")).collect();
+        assert!(paths.len() > 6, "{paths:?}");
+        let document = document();
+        for path in paths {
+            assert!(document["paths"].get(path).is_some(), "{path} is not described");
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        fn references(value: &Value, found: &mut Vec<String>) {
+            match value {
+                Value::Object(fields) => {
+                    if let Some(Value::String(reference)) = fields.get("$ref") {
+                        found.push(reference.clone());
+                    }
+                    fields.values().for_each(|value| references(value, found));
+                }
+                Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+                _ => {}
+            }
+        }
+        let (document, mut found) = (document(), Vec::new());
+        references(&document, &mut found);
+        assert!(found.len() > 20);
+        for reference in found {
+            let pointer = reference.strip_prefix('#').unwrap();
+            assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+        }
+    }
+}
