@@ -24,6 +24,7 @@ use crate::sink::open::{json_options, open};
 use crate::sink::{Disposition, Sink, SinkError};
 use crate::source::consumer::{self, SourceOptions};
 use crate::source::control::{ControlFollower, ControlView};
+use crate::source::letters::LetterReader;
 use crate::source::probe::Probe;
 use crate::status::{SharedStatus, Status};
 use crate::task::{ConfigFiles, TaskRunner};
@@ -143,6 +144,7 @@ impl Worker {
             give_up: self.sink_config.retry.on_exhausted == OnExhausted::Dlq,
             filter: Filter::of(&self.sink_config),
             dlq: Dlq::new(&self.config.kafka, &self.config.dlq, &sink_id, retry),
+            letters: LetterReader::new(kafka, &group),
             breaker: self.config.dlq.breaker,
             registry: Registry::new(kafka).map_err(|error| setting(&error))?,
             probe,

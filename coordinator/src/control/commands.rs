@@ -7,7 +7,8 @@ use cdc_shared::control::{ControlRecord, ControlState};
 use cdc_shared::offset::{Incarnation, NextOffset, TopicId, TopicPartition};
 use cdc_shared::schema::Acceptance;
 
-use super::{Change, tasks};
+use super::{Change, letters, tasks};
+use crate::dlq::index::Chosen;
 use crate::schema;
 
 /// A topic that a command names, as it is now.
@@ -20,7 +21,7 @@ pub struct TopicNow {
 }
 
 /// What is known when a command arrives, beside the control topic.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Known {
     /// Sinks and the topics each of them has or had to do with.
     pub sinks: BTreeMap<String, Vec<String>>,
@@ -32,6 +33,10 @@ pub struct Known {
     pub incarnations: BTreeMap<i32, Incarnation>,
     /// Sinks with live workers, and the topics that these have to do with.
     pub live: BTreeMap<String, BTreeSet<String>>,
+    /// The dead letters that a command means, whatever their state.
+    pub letters: Vec<Chosen>,
+    /// Sinks that take no dead letters again, with why.
+    pub no_replay: BTreeMap<String, String>,
     /// Unix ms.
     pub now_ms: i64,
 }
@@ -75,7 +80,15 @@ impl Known {
         let (sink, places): (_, Vec<&mut String>) = match &mut command {
             Command::Stop { sink, .. } | Command::CancelTask { sink, .. } => (&*sink, Vec::new()),
             Command::StartTask { sink, kind } => {
-                (&*sink, kind.options_mut().topics.iter_mut().collect())
+                let topics = kind.comparison_mut().map(|options| &mut options.topics);
+                (&*sink, topics.into_iter().flatten().collect())
+            }
+            Command::Replay { filter, .. } | Command::DropLetters { filter, .. } => {
+                let Some(sink) = &filter.sink else {
+                    let hint = "its letters are meant";
+                    return refuse("invalid", "no sink is named".to_owned(), hint);
+                };
+                (&*sink, filter.topic.iter_mut().collect())
             }
             Command::Pause { sink, topic, .. }
             | Command::Resume { sink, topic }
@@ -133,7 +146,7 @@ fn unknown<'a>(
     Refusal { code, message: format!("no {what} {name:?}"), hint: Some(hint) }
 }
 
-fn refuse<T>(code: &'static str, message: String, hint: &str) -> Result<T, Refusal> {
+pub(super) fn refuse<T>(code: &'static str, message: String, hint: &str) -> Result<T, Refusal> {
     Err(Refusal { code, message, hint: Some(hint.to_owned()) })
 }
 
@@ -167,6 +180,12 @@ pub fn decide(
             schema::accept(control, topic, *id, &Acceptance { by, at_ms, reason })?
         }
         Command::StartTask { sink, kind } => tasks::post(request, known, control, sink, kind)?,
+        Command::Replay { filter, dry_run, rate } => {
+            letters::replay(request, known, control, filter, (*dry_run, *rate))?
+        }
+        Command::DropLetters { filter, reason } => {
+            letters::drop_letters(request, known, control, filter, reason)?
+        }
         Command::CancelTask { sink, id } => tasks::cancel(request, known, control, sink, id)?,
     };
     if !effect.changes.is_empty() {
@@ -414,7 +433,8 @@ fn remove(
                 | ControlRecord::Started { sink, topic, .. } => (sink, Some(topic.as_str())),
                 ControlRecord::Directive { sink, topic, .. }
                 | ControlRecord::Resume { sink, topic, .. } => (sink, topic.as_deref()),
-                ControlRecord::Skip { sink, tp, .. } => (sink, Some(tp.topic.as_ref())),
+                ControlRecord::Skip { sink, tp, .. }
+                | ControlRecord::DeadLetters { sink, tp, .. } => (sink, Some(tp.topic.as_ref())),
                 ControlRecord::Task { task } => (&task.sink, None),
                 ControlRecord::Rewind { .. }
                 | ControlRecord::GroupStart { .. }

@@ -3,6 +3,7 @@
 mod access;
 mod checks;
 mod commands;
+mod dlq;
 mod error;
 mod heartbeat;
 
@@ -16,8 +17,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use cdc_shared::api::{
-    COMMAND_PATH, HEALTH_PATH, HEARTBEAT_PATH, SCHEMAS_PATH, STATUS_PATH, TASKS_PATH,
-    WATERMARKS_PATH, WatermarkEntry, Watermarks,
+    COMMAND_PATH, DLQ_PATH, HEALTH_PATH, HEARTBEAT_PATH, LETTER_PATH, SCHEMAS_PATH, STATUS_PATH,
+    TASKS_PATH, WATERMARKS_PATH, WatermarkEntry, Watermarks,
 };
 use cdc_shared::schema::SchemaReport;
 use cdc_shared::task::Tasks;
@@ -65,6 +66,8 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route(STATUS_PATH, get(get_status))
         .route(TASKS_PATH, get(get_tasks))
         .route(SCHEMAS_PATH, get(get_schemas))
+        .route(DLQ_PATH, get(dlq::list))
+        .route(LETTER_PATH, get(dlq::show))
         .route("/metrics", get(get_metrics))
         .route_layer(access(Role::Reader));
     let worker = Router::new()
