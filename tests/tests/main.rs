@@ -9,6 +9,7 @@ mod between;
 mod between_replica;
 mod control;
 mod crash;
+mod dlq;
 mod groups;
 mod happy;
 mod holds;

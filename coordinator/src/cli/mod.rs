@@ -2,6 +2,7 @@
 
 pub(crate) mod args;
 mod client;
+mod dlq;
 mod failure;
 mod health;
 pub(crate) mod load;
@@ -90,6 +91,7 @@ async fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Rewind(args) => operate::rewind(&args).await?,
         Command::Sink(args) => operate::sink(&args).await?,
         Command::Schema(args) => schema::run(&args).await?,
+        Command::Dlq(args) => return dlq::run(&args).await,
         Command::Verify(args) => return task::verify(&args).await,
         Command::Resync(args) => return task::resync(&args).await,
         Command::Task(args) => return task::task(&args).await,
