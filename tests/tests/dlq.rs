@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use cdc_tests::judge::outcome;
 use cdc_tests::kafka;
-use cdc_tests::pipeline::Pipeline;
+use cdc_tests::pipeline::{Pipeline, run_cdc};
 use cdc_tests::postgres;
 use cdc_tests::process::{Process, binary};
 use cdc_tests::receiver::Receiver;
@@ -38,16 +38,16 @@ fn state(letters: &[(i64, i64)], state: &str) -> Vec<(i64, i64, String)> {
 
 /// `cdc dlq replay --json` to its end, once the coordinator knows a live worker: exit code, and the
 /// task's end or the reply where none was posted.
-async fn replay(pipeline: &mut Pipeline, sink: &str, more: &[&str]) -> (i32, Value) {
+async fn replay(pipeline: &Pipeline, sink: &str, more: &[&str]) -> (i32, Value) {
     let line = [&["dlq", "replay", "FILE", "--sink", sink, "--json"], more].concat();
-    for _ in 0..100 {
-        let output = pipeline.cdc(&line).await;
-        if !matches!(output.status.code(), Some(69 | 75)) {
-            return outcome(&output);
-        }
-        tokio::time::sleep(cdc_tests::wait::LOOK).await;
-    }
-    panic!("the coordinator never took the replay");
+    let mut arguments: Vec<String> = line.iter().map(|&word| word.to_owned()).collect();
+    arguments[2] = pipeline.file().display().to_string();
+    let output = until("the coordinator takes the replay", SOON, async || {
+        let output = run_cdc(&arguments).await;
+        let not_yet = matches!(output.status.code(), Some(69 | 75));
+        if not_yet { Err(String::from_utf8_lossy(&output.stderr).into_owned()) } else { Ok(output) }
+    });
+    outcome(&output.await)
 }
 
 /// The same in the background.
@@ -125,12 +125,12 @@ async fn letters_of_a_webhook_are_shown_and_sent_again_once_with_their_own_ids()
     assert!(metrics.contains(line), "{metrics}");
 
     // The cause lasts: they stay open.
-    let (code, end) = replay(&mut pipeline, "wh", &[]).await;
+    let (code, end) = replay(&pipeline, "wh", &[]).await;
     assert_eq!((code, &end["letters"]["failed"]), (1, &json!(3)), "{end:#}");
     assert!(end["letters"]["failures"][0].as_str().unwrap().contains("http_400"), "{end:#}");
     assert_eq!(states(&list(&mut pipeline, &[]).await), state(&rejected, "open"));
     let before = receiver.deliveries().len();
-    let (code, end) = replay(&mut pipeline, "wh", &["--dry-run"]).await;
+    let (code, end) = replay(&pipeline, "wh", &["--dry-run"]).await;
     assert_eq!((code, &end["letters"]["replayed"]), (0, &json!(3)), "{end:#}");
     assert_eq!(receiver.deliveries().len(), before, "a dry run sends nothing");
 
@@ -156,7 +156,7 @@ async fn letters_of_a_webhook_are_shown_and_sent_again_once_with_their_own_ids()
     drop(coordinator);
     let _coordinator = pipeline.serve();
     let before = receiver.deliveries().len();
-    let (code, reply) = replay(&mut pipeline, "wh", &[]).await;
+    let (code, reply) = replay(&pipeline, "wh", &[]).await;
     assert_eq!(code, 0);
     let message = reply["message"].as_str().unwrap();
     assert!(message.contains("3 replayed already by replay-"), "{message}");
@@ -216,10 +216,10 @@ async fn what_is_dropped_is_told_with_its_reason_and_can_still_be_sent() {
     assert_eq!(kafka::events(&format!("{topic}.dlq"), 1).len(), 2, "nothing is deleted");
 
     receiver.answer(|_| 204);
-    let (code, end) = replay(&mut pipeline, "wh", &["--rate", "5"]).await;
+    let (code, end) = replay(&pipeline, "wh", &["--rate", "5"]).await;
     assert_eq!((code, &end["letters"]["replayed"]), (0, &json!(1)), "{end:#}");
     assert_eq!(receiver.acknowledged(), offsets(0, 1..4));
-    let (code, end) = replay(&mut pipeline, "wh", &["--dropped"]).await;
+    let (code, end) = replay(&pipeline, "wh", &["--dropped"]).await;
     assert_eq!((code, &end["letters"]["replayed"]), (0, &json!(1)), "{end:#}");
     assert_eq!(receiver.acknowledged(), offsets(0, 0..4));
     // A sink that is taken back delivers them itself, and what it rejects anew is open again.
@@ -263,7 +263,7 @@ async fn rows_of_an_events_table_come_once_however_often_they_are_replayed() {
     let status = watched.ended("the other worker writes them", SOON).await;
     assert_eq!(status.code(), Some(0), "{}", watched.output());
     pipeline.has_rows(&offsets(0, 0..6), SOON).await;
-    let (_, reply) = replay(&mut pipeline, "ev", &[]).await;
+    let (_, reply) = replay(&pipeline, "ev", &[]).await;
     assert!(reply["message"].as_str().unwrap().contains("2 replayed already"), "{reply}");
     fill(&topic, schemas, 0, 6..7);
     pipeline.has_rows(&offsets(0, 0..7), SOON).await;
@@ -299,14 +299,25 @@ async fn a_mirror_takes_only_letters_that_nothing_newer_has_settled() {
     };
     on(&target, "ALTER TABLE {t} ADD CONSTRAINT odd CHECK (name NOT LIKE 'odd%')").await;
 
-    // Of these stand: 1 (twice, the later one counts), 5 (new), and what 2, 3 and 4 had is settled
-    // by a row, a delete, and a delete and a row.
-    on(&source, "UPDATE {t} SET name = 'odd ' || id WHERE id <= 4").await;
-    on(&source, "UPDATE {t} SET name = 'odd one' WHERE id = 1").await;
-    on(&source, "INSERT INTO {t} VALUES (50, 'odd new')").await;
-    on(&source, "UPDATE {t} SET name = 'fine' WHERE id = 2").await;
-    on(&source, "DELETE FROM {t} WHERE id = 3").await;
-    on(&source, "DELETE FROM {t} WHERE id = 4; INSERT INTO {t} VALUES (4, 'back')").await;
+    // Of these stand: 1 (twice, the later one counts), 50 (new), and what 2, 3 and 4 had is settled
+    // by a row, a delete, and a delete and a row. One after the other: a batch is folded by key.
+    let mut expected = 0;
+    for (sql, more) in [
+        ("UPDATE {t} SET name = 'odd ' || id WHERE id <= 4", 4),
+        ("UPDATE {t} SET name = 'odd one' WHERE id = 1", 1),
+        ("INSERT INTO {t} VALUES (50, 'odd new')", 1),
+        ("UPDATE {t} SET name = 'fine' WHERE id = 2", 0),
+        ("DELETE FROM {t} WHERE id = 3", 0),
+        ("DELETE FROM {t} WHERE id = 4; INSERT INTO {t} VALUES (4, 'back')", 0),
+    ] {
+        on(&source, sql).await;
+        expected += more;
+        until("the rejected ones are dead letters", SOON, async || {
+            let open = list(&mut pipeline, &["--sink", "mirror", "--state", "open"]).await;
+            check(open["letters"].as_array().unwrap().len() == expected, open)
+        })
+        .await;
+    }
     until("the mirror has all that it can take", SOON, async || {
         let query = format!("SELECT name FROM {table} WHERE id = 4");
         let row = target.query_opt(&query, &[]).await.unwrap();
@@ -318,14 +329,14 @@ async fn a_mirror_takes_only_letters_that_nothing_newer_has_settled() {
     assert_eq!(open["letters"].as_array().unwrap().len(), 6, "{open:#}");
     assert_eq!(open["letters"][0]["error_type"], "sqlstate_23514", "{open:#}");
 
-    let (code, end) = replay(&mut pipeline, "mirror", &["--dry-run"]).await;
+    let (code, end) = replay(&pipeline, "mirror", &["--dry-run"]).await;
     let counts = |end: &Value| {
         let letters = &end["letters"];
         ["replayed", "superseded", "failed"].map(|name| letters[name].as_u64().unwrap())
     };
     assert_eq!((code, counts(&end)), (0, [3, 3, 0]), "{end:#}");
     // The cause lasts.
-    let (code, end) = replay(&mut pipeline, "mirror", &["--key", "50"]).await;
+    let (code, end) = replay(&pipeline, "mirror", &["--key", "50"]).await;
     assert_eq!((code, counts(&end)), (1, [0, 0, 1]), "{end:#}");
 
     on(&target, "ALTER TABLE {t} DROP CONSTRAINT odd").await;
@@ -351,7 +362,7 @@ async fn a_mirror_takes_only_letters_that_nothing_newer_has_settled() {
     };
     assert_eq!(of("replayed"), BTreeSet::from([1, 50]), "{found:#}");
     assert_eq!(of("superseded"), BTreeSet::from([2, 3, 4]), "{found:#}");
-    let (_, reply) = replay(&mut pipeline, "mirror", &[]).await;
+    let (_, reply) = replay(&pipeline, "mirror", &[]).await;
     let message = reply["message"].as_str().unwrap();
     assert!(
         message.contains("3 replayed already") && message.contains("3 superseded already"),
