@@ -57,14 +57,16 @@ fn start_replay(pipeline: &Pipeline, sink: &str) -> Process {
     Process::start(&binary("cdc"), &arguments, pipeline.dir().join("replay.log"))
 }
 
+/// The records that the webhook of the next test refuses.
+const REJECTED: [(i64, i64); 3] = [(0, 1), (0, 3), (1, 2)];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn letters_of_a_webhook_are_shown_and_sent_again_once_with_their_own_ids() {
     let receiver = Receiver::start().await;
-    receiver.answer(
-        |delivery| {
-            if [(0, 1), (0, 3), (1, 2)].contains(&delivery.event()) { 400 } else { 204 }
-        },
-    );
+    receiver.answer(|delivery| {
+        let event = (i64::from(delivery.partition), delivery.offset);
+        if REJECTED.contains(&event) { 400 } else { 204 }
+    });
     let mut pipeline = Pipeline::new("letters");
     pipeline.webhook("wh", &receiver.url());
     let (schemas, topic) = (pipeline.topics(2).await, pipeline.topic());
@@ -76,59 +78,14 @@ async fn letters_of_a_webhook_are_shown_and_sent_again_once_with_their_own_ids()
     let mut first = pipeline.worker("wh");
     pipeline.committed(0, 5).await;
     pipeline.committed(1, 5).await;
-
-    let rejected = [(0, 1), (0, 3), (1, 2)];
-    let found = list(&mut pipeline, &[]).await;
-    assert_eq!(states(&found), state(&rejected, "open"), "{found:#}");
-    assert_eq!(found["counts"][0]["error_type"], "http_400");
-    assert_eq!(found["counts"][0]["open"], 3);
-    for (filter, value, expected) in [
-        ("--key", r#"{"id":12}"#, &rejected[2..]),
-        ("--key", "1", &rejected[..1]),
-        ("--error-type", "http_422", &[][..]),
-        ("--partition", "0", &rejected[..2]),
-        ("--since", "1h", &rejected[..]),
-        ("--until", "1h", &[][..]),
-        ("--state", "dropped", &[][..]),
-    ] {
-        let found = list(&mut pipeline, &["--sink", "wh", filter, value]).await;
-        assert_eq!(states(&found), state(expected, "open"), "{filter} {value}");
-    }
-    let place = ["--sink", "wh", "--topic", &topic, "--partition", "1", "--offset", "2"];
-    let shown = pipeline.cdc_ok(&[&["dlq", "show", "FILE", "--json"], &place[..]].concat()).await;
-    let shown: Value = serde_json::from_str(&shown).unwrap();
-    assert_eq!(shown["key_datum"]["json"], json!({"id": 12}));
-    assert_eq!(shown["value_datum"]["json"]["after"], json!({"id": 12, "name": "row"}));
-    let headers = shown["headers"].as_array().unwrap();
-    assert!(headers.contains(&json!({"name": "dlq.error_type", "value": "http_400"})), "{shown:#}");
-
-    // By the API the same, and in short.
-    let bind = pipeline.config["coordinator"]["bind"].as_str().unwrap().to_owned();
-    let get = async |path: &str| -> Value {
-        let answer = http().get(format!("http://{bind}{path}")).send().await.unwrap();
-        serde_json::from_str(&answer.text().await.unwrap()).unwrap()
-    };
-    let short = get("/v1/dlq?sink=wh&limit=1").await;
-    assert_eq!((short["letters"].as_array().unwrap().len(), &short["left_off"]), (1, &json!(2)));
-    assert_eq!(get(&format!("/v1/dlq/wh/{topic}/1/2")).await, shown);
-    assert_eq!(get(&format!("/v1/dlq/wh/{topic}/1/3")).await["code"], "unknown_letter");
-    assert_eq!(get("/v1/dlq?sinks=wh").await["code"], "invalid");
-    until("health sees the queue grow", SOON, async || {
-        let health = pipeline.health().await?;
-        let reasons = health["reasons"].as_array().cloned().unwrap_or_default();
-        check(reasons.iter().any(|reason| reason["code"] == "dlq_grows"), health.to_string())
-    })
-    .await;
-    let metrics = http().get(format!("http://{bind}/metrics")).send().await.unwrap();
-    let metrics = metrics.text().await.unwrap();
-    let line = r#"sink="wh",error_type="http_400",state="open"} 3"#;
-    assert!(metrics.contains(line), "{metrics}");
+    is_listed(&mut pipeline).await;
+    is_shown(&mut pipeline).await;
 
     // The cause lasts: they stay open.
     let (code, end) = replay(&pipeline, "wh", &[]).await;
     assert_eq!((code, &end["letters"]["failed"]), (1, &json!(3)), "{end:#}");
     assert!(end["letters"]["failures"][0].as_str().unwrap().contains("http_400"), "{end:#}");
-    assert_eq!(states(&list(&mut pipeline, &[]).await), state(&rejected, "open"));
+    assert_eq!(states(&list(&mut pipeline, &[]).await), state(&REJECTED, "open"));
     let before = receiver.deliveries().len();
     let (code, end) = replay(&pipeline, "wh", &["--dry-run"]).await;
     assert_eq!((code, &end["letters"]["replayed"]), (0, &json!(3)), "{end:#}");
@@ -150,7 +107,7 @@ async fn letters_of_a_webhook_are_shown_and_sent_again_once_with_their_own_ids()
     assert!(watched.output().contains("3 dead letters replayed"), "{}", watched.output());
     receiver.has(&offsets(0, 0..5).union(&offsets(1, 0..5)).copied().collect()).await;
     receiver.check_promise();
-    assert_eq!(states(&list(&mut pipeline, &[]).await), state(&rejected, "replayed"));
+    assert_eq!(states(&list(&mut pipeline, &[]).await), state(&REJECTED, "replayed"));
 
     // Twice is once, also for another coordinator.
     drop(coordinator);
@@ -161,6 +118,60 @@ async fn letters_of_a_webhook_are_shown_and_sent_again_once_with_their_own_ids()
     let message = reply["message"].as_str().unwrap();
     assert!(message.contains("3 replayed already by replay-"), "{message}");
     assert_eq!(receiver.deliveries().len(), before);
+}
+
+/// By every filter, in health and in the metrics.
+async fn is_listed(pipeline: &mut Pipeline) {
+    let found = list(pipeline, &[]).await;
+    assert_eq!(states(&found), state(&REJECTED, "open"), "{found:#}");
+    assert_eq!(found["counts"][0]["error_type"], "http_400");
+    assert_eq!(found["counts"][0]["open"], 3);
+    for (filter, value, expected) in [
+        ("--key", r#"{"id":12}"#, &REJECTED[2..]),
+        ("--key", "1", &REJECTED[..1]),
+        ("--error-type", "http_422", &[][..]),
+        ("--partition", "0", &REJECTED[..2]),
+        ("--since", "1h", &REJECTED[..]),
+        ("--until", "1h", &[][..]),
+        ("--state", "dropped", &[][..]),
+    ] {
+        let found = list(pipeline, &["--sink", "wh", filter, value]).await;
+        assert_eq!(states(&found), state(expected, "open"), "{filter} {value}");
+    }
+    until("health sees the queue grow", SOON, async || {
+        let health = pipeline.health().await?;
+        let reasons = health["reasons"].as_array().cloned().unwrap_or_default();
+        check(reasons.iter().any(|reason| reason["code"] == "dlq_grows"), health.to_string())
+    })
+    .await;
+    let metrics = get(pipeline, "/metrics").await;
+    let line = r#"sink="wh",error_type="http_400",state="open"} 3"#;
+    assert!(metrics.contains(line), "{metrics}");
+}
+
+/// By the command and by the API.
+async fn is_shown(pipeline: &mut Pipeline) {
+    let topic = pipeline.topic();
+    let line = ["dlq", "show", "FILE", "--json", "--sink", "wh", "--topic", &topic];
+    let line = [&line[..], &["--partition", "1", "--offset", "2"]].concat();
+    let shown: Value = serde_json::from_str(&pipeline.cdc_ok(&line).await).unwrap();
+    assert_eq!(shown["key_datum"]["json"], json!({"id": 12}));
+    assert_eq!(shown["value_datum"]["json"]["after"], json!({"id": 12, "name": "row"}));
+    let headers = shown["headers"].as_array().unwrap();
+    assert!(headers.contains(&json!({"name": "dlq.error_type", "value": "http_400"})), "{shown:#}");
+    let json =
+        async |path: &str| -> Value { serde_json::from_str(&get(pipeline, path).await).unwrap() };
+    let short = json("/v1/dlq?sink=wh&limit=1").await;
+    assert_eq!((short["letters"].as_array().unwrap().len(), &short["left_off"]), (1, &json!(2)));
+    assert_eq!(json(&format!("/v1/dlq/wh/{topic}/1/2")).await, shown);
+    assert_eq!(json(&format!("/v1/dlq/wh/{topic}/1/3")).await["code"], "unknown_letter");
+    assert_eq!(json("/v1/dlq?sinks=wh").await["code"], "invalid");
+}
+
+async fn get(pipeline: &Pipeline, path: &str) -> String {
+    let bind = pipeline.config["coordinator"]["bind"].as_str().unwrap();
+    let answer = http().get(format!("http://{bind}{path}")).send().await.unwrap();
+    answer.text().await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -279,6 +290,30 @@ async fn waits_for_lock(target: &tokio_postgres::Client, table: &str) {
     .await;
 }
 
+/// Changes of the source that the mirror's constraint refuses, and some that it takes.
+async fn reject(pipeline: &mut Pipeline, source: &tokio_postgres::Client) {
+    let table = format!("{}.t", pipeline.id);
+    // Of these stand: 1 (twice, the later one counts), 50 (new), and what 2, 3 and 4 had is settled
+    // by a row, a delete, and a delete and a row. One after the other: a batch is folded by key.
+    let mut expected = 0;
+    for (sql, more) in [
+        ("UPDATE {t} SET name = 'odd ' || id WHERE id <= 4", 4),
+        ("UPDATE {t} SET name = 'odd one' WHERE id = 1", 1),
+        ("INSERT INTO {t} VALUES (50, 'odd new')", 1),
+        ("UPDATE {t} SET name = 'fine' WHERE id = 2", 0),
+        ("DELETE FROM {t} WHERE id = 3", 0),
+        ("DELETE FROM {t} WHERE id = 4; INSERT INTO {t} VALUES (4, 'back')", 0),
+    ] {
+        source.batch_execute(&sql.replace("{t}", &table)).await.unwrap();
+        expected += more;
+        until("the rejected ones are dead letters", SOON, async || {
+            let open = list(pipeline, &["--sink", "mirror", "--state", "open"]).await;
+            check(open["letters"].as_array().unwrap().len() == expected, open)
+        })
+        .await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mirror_takes_only_letters_that_nothing_newer_has_settled() {
     let mut pipeline = Pipeline::new("lettermirror");
@@ -299,25 +334,7 @@ async fn a_mirror_takes_only_letters_that_nothing_newer_has_settled() {
     };
     on(&target, "ALTER TABLE {t} ADD CONSTRAINT odd CHECK (name NOT LIKE 'odd%')").await;
 
-    // Of these stand: 1 (twice, the later one counts), 50 (new), and what 2, 3 and 4 had is settled
-    // by a row, a delete, and a delete and a row. One after the other: a batch is folded by key.
-    let mut expected = 0;
-    for (sql, more) in [
-        ("UPDATE {t} SET name = 'odd ' || id WHERE id <= 4", 4),
-        ("UPDATE {t} SET name = 'odd one' WHERE id = 1", 1),
-        ("INSERT INTO {t} VALUES (50, 'odd new')", 1),
-        ("UPDATE {t} SET name = 'fine' WHERE id = 2", 0),
-        ("DELETE FROM {t} WHERE id = 3", 0),
-        ("DELETE FROM {t} WHERE id = 4; INSERT INTO {t} VALUES (4, 'back')", 0),
-    ] {
-        on(&source, sql).await;
-        expected += more;
-        until("the rejected ones are dead letters", SOON, async || {
-            let open = list(&mut pipeline, &["--sink", "mirror", "--state", "open"]).await;
-            check(open["letters"].as_array().unwrap().len() == expected, open)
-        })
-        .await;
-    }
+    reject(&mut pipeline, &source).await;
     until("the mirror has all that it can take", SOON, async || {
         let query = format!("SELECT name FROM {table} WHERE id = 4");
         let row = target.query_opt(&query, &[]).await.unwrap();
@@ -354,7 +371,12 @@ async fn a_mirror_takes_only_letters_that_nothing_newer_has_settled() {
     let (code, end) = cdc_tests::judge::verify(&mut pipeline, &["--show-values"]).await;
     assert_eq!(code, 0, "{end:#}");
 
-    let found = list(&mut pipeline, &["--sink", "mirror"]).await;
+    is_told(&mut pipeline).await;
+}
+
+/// What was replayed and what was superseded.
+async fn is_told(pipeline: &mut Pipeline) {
+    let found = list(pipeline, &["--sink", "mirror"]).await;
     let letters = found["letters"].as_array().unwrap();
     let of = |state: &str| {
         let keys = letters.iter().filter(|letter| letter["state"] == state);
@@ -362,7 +384,7 @@ async fn a_mirror_takes_only_letters_that_nothing_newer_has_settled() {
     };
     assert_eq!(of("replayed"), BTreeSet::from([1, 50]), "{found:#}");
     assert_eq!(of("superseded"), BTreeSet::from([2, 3, 4]), "{found:#}");
-    let (_, reply) = replay(&pipeline, "mirror", &[]).await;
+    let (_, reply) = replay(pipeline, "mirror", &[]).await;
     let message = reply["message"].as_str().unwrap();
     assert!(
         message.contains("3 replayed already") && message.contains("3 superseded already"),

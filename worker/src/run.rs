@@ -161,9 +161,7 @@ impl Worker {
         let supervisor = self.whole(Supervisor::new(shared, source_events, fatal_events))?;
         let outcome = self.supervise(supervisor, stops, drain).await;
         if outcome.is_ok() {
-            // The thread ends after its last commit.
-            let joined = tokio::task::spawn_blocking(move || thread.join());
-            let _ = tokio::time::timeout(Duration::from_secs(5), joined).await;
+            join(thread).await;
         }
         self.last.cancel();
         let _ = reporter.await;
@@ -294,6 +292,12 @@ impl Worker {
             () = now.cancelled() => Err(Failure::Interrupted),
         }
     }
+}
+
+/// The thread ends after its last commit.
+async fn join(thread: std::thread::JoinHandle<()>) {
+    let joined = tokio::task::spawn_blocking(move || thread.join());
+    let _ = tokio::time::timeout(Duration::from_secs(5), joined).await;
 }
 
 fn ended(ended: Ended, sink_id: String) -> Result<(), Failure> {

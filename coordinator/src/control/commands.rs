@@ -88,7 +88,7 @@ impl Known {
                     let hint = "its letters are meant";
                     return refuse("invalid", "no sink is named".to_owned(), hint);
                 };
-                (&*sink, filter.topic.iter_mut().collect())
+                (sink, filter.topic.iter_mut().collect())
             }
             Command::Pause { sink, topic, .. }
             | Command::Resume { sink, topic }

@@ -10,6 +10,7 @@ fn known() -> Known {
         incarnations: [(1, Incarnation(4))].into(),
         live: BTreeMap::new(),
         now_ms: 7,
+        ..Known::default()
     }
 }
 

@@ -313,7 +313,7 @@ fn settled_by(task: &Task, fate: Fate, now_ms: i64) -> Settled {
 
 fn failed(found: &mut Progress, tp: &TopicPartition, offset: i64, reports: &[&ReplayReport]) {
     let told = reports.iter().flat_map(|report| &report.failed);
-    let Some(failed) = told.filter(|failed| failed.offset == offset).last() else {
+    let Some(failed) = told.rev().find(|failed| failed.offset == offset) else {
         found.open += 1;
         return;
     };

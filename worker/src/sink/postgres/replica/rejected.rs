@@ -337,14 +337,13 @@ impl Delivery {
         let options = &self.mirrors.database.options;
         let mut connection = self.mirrors.database.connection("writing a dead letter").await?;
         let layout = &segment.layout;
-        let at = self.expected.schemas.value.filter(|at| *at != layout.schema_id);
-        let accepted = match at {
+        let same = Some(layout.schema_id);
+        let is_other = self.expected.schemas.value.is_some_and(|at| at != layout.schema_id);
+        let accepted = if is_other {
             // The mirror is that of another schema and stays so.
-            Some(_) => self.mirrors.as_found(&mut connection, layout).await?,
-            None => {
-                let same = Some(layout.schema_id);
-                self.mirrors.accepted(&mut connection, &self.tp, layout, same).await?
-            }
+            self.mirrors.as_found(&mut connection, layout).await?
+        } else {
+            self.mirrors.accepted(&mut connection, &self.tp, layout, same).await?
         };
         let place = Place { options, tp: &self.tp, at: &self.expected };
         let exchange = async |client: &mut Object| {
