@@ -9,6 +9,7 @@ pub mod connect;
 mod consume;
 pub mod control;
 pub mod deploy;
+pub mod dlq;
 pub mod error;
 pub mod fleet;
 pub mod group;

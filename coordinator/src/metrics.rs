@@ -35,6 +35,14 @@ struct StateLabels {
 }
 
 #[derive(Clone, Hash, PartialEq, Eq, Debug, EncodeLabelSet)]
+struct LetterLabels {
+    pipeline: String,
+    sink: String,
+    error_type: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Hash, PartialEq, Eq, Debug, EncodeLabelSet)]
 struct WatermarkLabels {
     pipeline: String,
     sink: String,
@@ -66,6 +74,7 @@ pub(crate) fn encode(
     unaccepted.set(report.schemas.unaccepted.len() as i64);
     let help = "Incompatible changes of schema that nobody has accepted";
     registry.register("schema_changes_unaccepted", help, unaccepted);
+    letters(&mut registry, report);
     positions(&mut registry, coordinator);
     let mut text = String::new();
     text::encode(&mut text, &registry)?;
@@ -119,6 +128,27 @@ fn sinks(registry: &mut Registry, report: &HealthReport) {
     registry.register("sink_last_flush_timestamp_seconds", "Latest flush", flushed);
     registry.register("sink_workers", "Live workers", workers);
     registry.register("sink_state", "1 for the state the sink is in", states);
+}
+
+fn letters(registry: &mut Registry, report: &HealthReport) {
+    let letters = Family::<LetterLabels, Gauge>::default();
+    for count in report.sinks.iter().flat_map(|sink| &sink.dead_letters) {
+        for (state, number) in [
+            ("open", count.open),
+            ("replayed", count.replayed),
+            ("superseded", count.superseded),
+            ("dropped", count.dropped),
+        ] {
+            let labels = LetterLabels {
+                pipeline: report.pipeline_id.clone(),
+                sink: count.sink.clone(),
+                error_type: count.error_type.clone(),
+                state,
+            };
+            letters.get_or_create(&labels).set(number as i64);
+        }
+    }
+    registry.register("dead_letters", "Dead letters by code and by what became of them", letters);
 }
 
 fn positions(registry: &mut Registry, coordinator: &Coordinator) {

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::control::{ControlLog, Reader};
+use crate::dlq::DeadLetters;
 use crate::error::CoordinatorError;
 use crate::fleet::Fleet;
 use crate::group::{GroupTicker, Members};
@@ -65,6 +66,7 @@ pub async fn run(
         group: GroupTicker::default(),
         lag: LagMonitor::new(&config.kafka)?,
         schemas: SchemaMonitor::new(&config.kafka)?,
+        letters: DeadLetters::new(&config)?,
         probes: Probes::new(&config)?,
         metrics: Metrics::default(),
         ending: Ending::default(),
@@ -108,6 +110,7 @@ async fn serve(
             coordinator.group.run(&coordinator, &all),
             coordinator.lag.run(&coordinator, &all),
             coordinator.schemas.run(&coordinator, &all),
+            coordinator.letters.run(&coordinator, &all),
             coordinator.probes.run(&coordinator, &all),
         );
     };

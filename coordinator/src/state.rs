@@ -7,6 +7,7 @@ use cdc_shared::config::PipelineConfig;
 use cdc_shared::control::ControlState;
 
 use crate::control::ControlLog;
+use crate::dlq::DeadLetters;
 use crate::fleet::Fleet;
 use crate::group::{self, GroupTicker, Members};
 use crate::health::Probes;
@@ -40,6 +41,8 @@ pub struct Coordinator {
     pub lag: LagMonitor,
     /// Schemas.
     pub schemas: SchemaMonitor,
+    /// Dead letters.
+    pub letters: Arc<DeadLetters>,
     /// The services around.
     pub probes: Probes,
     /// For `/metrics`.

@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use cdc_shared::api::Heartbeat;
-use cdc_shared::task::{TaskEnd, TaskView};
+use cdc_shared::clock::unix_ms;
+use cdc_shared::dlq::ReplayReport;
+use cdc_shared::task::{Task, TaskEnd, TaskKind, TaskReport, TaskView};
 
-use crate::control::{ControlError, finish_task};
+use crate::control::{ControlError, finish_task, letters};
+use crate::fleet::Worker;
 use crate::state::Coordinator;
 
 /// Ends that are being written: a heartbeat repeats its report until the control topic has it.
@@ -55,6 +58,79 @@ async fn keep(coordinator: &Coordinator, sink: &str, id: &str, end: &TaskEnd) {
     }
 }
 
+/// Keeps what workers have done of a sink's replays, and the end of those that are through.
+pub fn take_replays(coordinator: &Arc<Coordinator>, sink: &str, told: &[ReplayReport]) {
+    let control = coordinator.control.state();
+    for task in control.tasks(Some(sink)) {
+        let is_told = task.end.is_none() && told.iter().any(|report| report.task == task.id);
+        if !is_told || !coordinator.ending.begin(&task.id) {
+            continue;
+        }
+        let (coordinator, task) = (Arc::clone(coordinator), task.clone());
+        tokio::spawn(async move {
+            if let Err(error) = keep_replay(&coordinator, &task).await {
+                tracing::warn!(task = task.id, %error, "keep what was replayed");
+            }
+            coordinator.ending.done(&task.id);
+        });
+    }
+}
+
+async fn keep_replay(coordinator: &Coordinator, task: &Task) -> Result<(), ControlError> {
+    let workers = coordinator.fleet.workers(Instant::now());
+    let reports = reports(&workers, &task.id);
+    let now_ms = unix_ms();
+    let write = coordinator.control.write::<Option<String>, ControlError>(|control| {
+        let open = control.tasks(Some(&task.sink)).into_iter();
+        let still_open = open.filter(|found| found.end.is_none()).any(|found| found.id == task.id);
+        let Some(found) = letters::progress(control, task, &reports, now_ms).filter(|_| still_open)
+        else {
+            return Ok((Vec::new(), None));
+        };
+        let mut changes = found.changes;
+        if found.open > 0 {
+            return Ok((changes, None));
+        }
+        let end = letters::end(task, found.totals, now_ms);
+        changes.extend(finish_task(control, &task.sink, &task.id, &end));
+        Ok((changes, Some(end.message)))
+    });
+    if let (Some(message), _) = write.await? {
+        tracing::info!(sink = task.sink, task = task.id, "task ended: {message}");
+    }
+    Ok(())
+}
+
+/// What all workers, live or not, have told of a replay.
+fn reports(workers: &[Worker], task: &str) -> Vec<ReplayReport> {
+    let told = workers.iter().flat_map(|worker| &worker.heartbeat.replays);
+    told.filter(|report| report.task == task).cloned().collect()
+}
+
+/// How a replay goes, which several workers may share.
+fn replay_progress(
+    coordinator: &Coordinator,
+    workers: &[Worker],
+    task: &Task,
+) -> Option<TaskReport> {
+    let options = task.kind.replay().filter(|_| task.end.is_none())?;
+    let reports = reports(workers, &task.id);
+    if reports.is_empty() {
+        return None;
+    }
+    let control = coordinator.control.state();
+    let found = letters::progress(&control, task, &reports, unix_ms())?;
+    let done = options.count.saturating_sub(found.open);
+    Some(TaskReport {
+        id: task.id.clone(),
+        began_ms: task.at_ms,
+        step: "replaying dead letters".to_owned(),
+        rows: done,
+        rows_expected: options.count,
+        end: None,
+    })
+}
+
 /// Every task, with what its worker last told.
 pub fn views(coordinator: &Coordinator) -> Vec<TaskView> {
     let workers = coordinator.fleet.workers(Instant::now());
@@ -70,12 +146,25 @@ pub fn views(coordinator: &Coordinator) -> Vec<TaskView> {
                 .flat_map(|w| w.heartbeat.tasks.iter().map(|r| (r, &w.heartbeat.worker.id)))
                 .filter(|(report, _)| report.id == task.id && task.end.is_none())
                 .max_by_key(|(report, _)| report.began_ms);
+            let progress = match task.kind.replay() {
+                Some(_) => replay_progress(coordinator, &workers, task),
+                None => told.map(|(report, _)| report.clone()),
+            };
             TaskView {
-                task: task.clone(),
-                progress: told.map(|(report, _)| report.clone()),
+                task: without_letters(task),
+                progress,
                 worker: told.map(|(_, worker)| worker.clone()),
                 sink_live: live.count() > 0,
             }
         })
         .collect()
+}
+
+/// Lists need not name each letter.
+fn without_letters(task: &Task) -> Task {
+    let mut task = task.clone();
+    if let TaskKind::Replay(options) = &mut task.kind {
+        options.partitions.clear();
+    }
+    task
 }

@@ -6,6 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::dlq::{LetterFilter, ReplayReport};
 use crate::offset::{NextOffset, Position, TopicId};
 use crate::schema::SchemaQuestion;
 use crate::task::{TaskKind, TaskReport};
@@ -24,6 +25,10 @@ pub const TASKS_PATH: &str = "/v1/tasks";
 pub const SCHEMAS_PATH: &str = "/v1/schemas";
 /// Path of the audit trail (GET).
 pub const AUDIT_PATH: &str = "/v1/audit";
+/// Path of the dead letters (GET), chosen by the fields of [`LetterFilter`] and `limit`.
+pub const DLQ_PATH: &str = "/v1/dlq";
+/// Path of one dead letter (GET).
+pub const LETTER_PATH: &str = "/v1/dlq/{sink}/{topic}/{partition}/{offset}";
 /// Path of the status report (GET).
 pub const STATUS_PATH: &str = "/v1/status";
 
@@ -58,6 +63,9 @@ pub struct Heartbeat {
     /// Changes of schema that this worker has no verdict on.
     #[serde(default)]
     pub schema_questions: Vec<SchemaQuestion>,
+    /// What this worker has done of replays that have not ended.
+    #[serde(default)]
+    pub replays: Vec<ReplayReport>,
 }
 
 /// Who a worker is.
@@ -360,6 +368,22 @@ pub enum Command {
         sink: String,
         /// The task's id.
         id: String,
+    },
+    /// Send dead letters of a sink again, by its workers.
+    Replay {
+        /// Which; its sink must be set.
+        filter: LetterFilter,
+        /// Only say what would be done.
+        dry_run: bool,
+        /// Most letters in a second.
+        rate: Option<u32>,
+    },
+    /// Give dead letters up.
+    DropLetters {
+        /// Which; its sink must be set.
+        filter: LetterFilter,
+        /// Why, for the audit line.
+        reason: String,
     },
     /// Take the incompatible changes of a topic's schemas as they are: what they hold goes on.
     AcceptSchema {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{Directive, DirectiveState, TopicShape};
 use crate::audit::{AuditEntry, AuditedChange};
+use crate::dlq::{BLOCK, Settled};
 use crate::offset::{Incarnation, NextOffset, TopicId, TopicPartition};
 use crate::schema::{Answer, SchemaQuestion, SchemaSubject, SchemaVerdict, Steps};
 use crate::task::Task;
@@ -124,6 +125,19 @@ pub enum ControlRecord {
         /// The task.
         task: Task,
     },
+    /// What became of dead letters of a partition, for [`BLOCK`] offsets of it.
+    DeadLetters {
+        /// Sink.
+        sink: String,
+        /// Partition that the records came from.
+        tp: TopicPartition,
+        /// The topic the offsets count in.
+        topic_id: TopicId,
+        /// The offsets' quotient by [`BLOCK`].
+        block: i64,
+        /// The settled letters, by what settled them.
+        settled: Vec<Settled>,
+    },
     /// A subject of the schema registry as the monitor knows it.
     SchemaSubject {
         /// The subject.
@@ -168,6 +182,9 @@ impl ControlRecord {
             }
             Self::GroupStart { tp, .. } => format!("group/{}/{}", tp.topic, tp.partition),
             Self::Task { task } => format!("task/{}/{}", task.sink, task.id),
+            Self::DeadLetters { sink, tp, topic_id, block, .. } => {
+                letters_key(sink, tp, topic_id, *block)
+            }
             Self::SchemaSubject { subject } => format!("subject/{}", subject.subject),
             Self::SchemaVerdict { verdict } => {
                 format!("schema/{}/{}/{}", verdict.subject, verdict.previous, verdict.this)
@@ -175,6 +192,10 @@ impl ControlRecord {
             Self::Audit { at_ms, action, .. } => format!("audit/{at_ms:013}/{action}"),
         }
     }
+}
+
+fn letters_key(sink: &str, tp: &TopicPartition, topic_id: &TopicId, block: i64) -> String {
+    format!("letters/{sink}/{}/{}/{topic_id}/{block}", tp.topic, tp.partition)
 }
 
 /// Everything the control topic says, as of [`ControlState::offset`].
@@ -369,6 +390,44 @@ impl ControlState {
         tasks
     }
 
+    /// What became of the dead letters of a partition in the block of `offset`.
+    pub fn settled_letters(
+        &self,
+        sink: &str,
+        tp: &TopicPartition,
+        topic_id: &TopicId,
+        offset: i64,
+    ) -> &[Settled] {
+        match self.records.get(&letters_key(sink, tp, topic_id, offset.div_euclid(BLOCK))) {
+            Some((_, ControlRecord::DeadLetters { settled, .. })) => settled,
+            _ => &[],
+        }
+    }
+
+    /// What settled a dead letter that was written at `letter_ms`, the latest of it.
+    pub fn letter_settled(
+        &self,
+        sink: &str,
+        tp: &TopicPartition,
+        topic_id: &TopicId,
+        (offset, letter_ms): (i64, i64),
+    ) -> Option<&Settled> {
+        let settled = self.settled_letters(sink, tp, topic_id, offset).iter();
+        settled
+            .filter(|settled| settled.at_ms >= letter_ms)
+            .filter(|settled| settled.offsets.binary_search(&offset).is_ok())
+            .max_by_key(|settled| settled.at_ms)
+    }
+
+    /// How many settled dead letters of a sink are remembered.
+    pub fn count_settled_letters(&self, of: &str) -> usize {
+        let settled = self.records().filter_map(|record| match record {
+            ControlRecord::DeadLetters { sink, settled, .. } if sink == of => Some(settled),
+            _ => None,
+        });
+        settled.flatten().map(|settled| settled.offsets.len()).sum()
+    }
+
     /// What is known of a registry subject.
     pub fn schema_subject(&self, subject: &str) -> Option<&SchemaSubject> {
         match self.records.get(&format!("subject/{subject}")) {
@@ -422,68 +481,5 @@ impl ControlState {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn put(state: &mut ControlState, offset: i64, record: &ControlRecord) {
-        let value = serde_json::to_vec(record).unwrap();
-        state.apply(offset, &record.key(), Some(&value)).unwrap();
-    }
-
-    fn directive(topic: Option<&str>, state: DirectiveState) -> ControlRecord {
-        ControlRecord::Directive {
-            sink: "wh".into(),
-            topic: topic.map(Into::into),
-            directive: Directive { state, reason: String::new() },
-            by: "op".into(),
-            at_ms: 1,
-        }
-    }
-
-    #[test]
-    fn the_stricter_directive_holds() {
-        let mut state = ControlState::default();
-        assert_eq!(state.directive("wh", Some("t")).state, DirectiveState::Run);
-        put(&mut state, 0, &directive(Some("t"), DirectiveState::Pause));
-        assert_eq!(state.directive("wh", Some("t")).state, DirectiveState::Pause);
-        assert_eq!(state.directive("wh", Some("u")).state, DirectiveState::Run);
-        put(&mut state, 1, &directive(None, DirectiveState::Stop));
-        assert_eq!(state.directive("wh", Some("t")).state, DirectiveState::Stop);
-        assert_eq!(state.offset(), 2);
-    }
-
-    #[test]
-    fn a_skip_covers_its_range_of_its_topic_only() {
-        let mut state = ControlState::default();
-        let tp = TopicPartition::new("t", 0);
-        let skip = ControlRecord::Skip {
-            sink: "wh".into(),
-            tp: tp.clone(),
-            topic_id: TopicId("a".into()),
-            from: 5,
-            to: 8,
-            reason: String::new(),
-            by: "op".into(),
-            at_ms: 1,
-        };
-        assert!(!state.has_skips());
-        put(&mut state, 0, &skip);
-        assert!(state.has_skips());
-        let at = |topic: &str, offset| state.skip_to("wh", &tp, &TopicId(topic.into()), offset);
-        assert_eq!(at("a", 4), None);
-        assert_eq!(at("a", 5), Some(8));
-        assert_eq!(at("a", 7), Some(8));
-        assert_eq!(at("a", 8), None);
-        assert_eq!(at("b", 5), None);
-    }
-
-    #[test]
-    fn a_tombstone_removes_and_garbage_is_passed() {
-        let mut state = ControlState::default();
-        put(&mut state, 0, &directive(None, DirectiveState::Pause));
-        state.apply(1, "directive/wh", None).unwrap();
-        assert_eq!(state.directive("wh", None).state, DirectiveState::Run);
-        assert!(state.apply(2, "x", Some(b"{")).is_err());
-        assert_eq!(state.offset(), 3);
-    }
-}
+#[path = "control_test.rs"]
+mod tests;

@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod dlq;
 pub mod envelope;
 pub mod error;
 pub mod exit;

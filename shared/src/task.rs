@@ -8,6 +8,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::offset::{TopicId, TopicPartition};
+
 /// Most tasks of one sink that are kept, those that wait included.
 pub const KEPT_TASKS: usize = 20;
 
@@ -37,6 +39,8 @@ pub enum TaskKind {
     Verify(VerifyOptions),
     /// Compare, then remove from the mirror what the source does not have.
     Resync(VerifyOptions),
+    /// Send dead letters again; each worker does it for the partitions that it owns.
+    Replay(ReplayOptions),
 }
 
 impl TaskKind {
@@ -45,23 +49,67 @@ impl TaskKind {
         match self {
             Self::Verify(_) => "verify",
             Self::Resync(_) => "resync",
+            Self::Replay(_) => "replay",
         }
     }
 
-    /// The arguments.
-    pub fn options(&self) -> &VerifyOptions {
+    /// The arguments of a comparison.
+    pub fn comparison(&self) -> Option<&VerifyOptions> {
         match self {
-            Self::Verify(options) | Self::Resync(options) => options,
+            Self::Verify(options) | Self::Resync(options) => Some(options),
+            Self::Replay(_) => None,
         }
     }
 
-    /// The arguments, to change them.
-    pub fn options_mut(&mut self) -> &mut VerifyOptions {
+    /// The arguments of a comparison, to change them.
+    pub fn comparison_mut(&mut self) -> Option<&mut VerifyOptions> {
         match self {
-            Self::Verify(options) | Self::Resync(options) => options,
+            Self::Verify(options) | Self::Resync(options) => Some(options),
+            Self::Replay(_) => None,
+        }
+    }
+
+    /// The arguments of a replay.
+    pub fn replay(&self) -> Option<&ReplayOptions> {
+        match self {
+            Self::Replay(options) => Some(options),
+            Self::Verify(_) | Self::Resync(_) => None,
         }
     }
 }
+
+/// Arguments of a replay.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ReplayOptions {
+    /// Only say what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Most letters in a second, over all partitions.
+    #[serde(default)]
+    pub rate: Option<u32>,
+    /// How many letters there are.
+    pub count: u64,
+    /// The letters, until the task has ended.
+    #[serde(default)]
+    pub partitions: Vec<PartitionLetters>,
+}
+
+/// The letters of one partition in a replay.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct PartitionLetters {
+    /// Where the records came from.
+    pub tp: TopicPartition,
+    /// The topic their offsets count in.
+    pub topic_id: TopicId,
+    /// Where the letters are.
+    pub dlq_topic: String,
+    /// By offset, rising.
+    pub letters: Vec<LetterPlace>,
+}
+
+/// Where one letter is: its source offset, partition and offset in the dead letter topic.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct LetterPlace(pub i64, pub i32, pub i64);
 
 /// Arguments of a comparison.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -92,6 +140,9 @@ pub struct TaskEnd {
     /// What was found, table by table, as far as it came.
     #[serde(default)]
     pub tables: Vec<TableReport>,
+    /// Of a replay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub letters: Option<ReplayTotals>,
 }
 
 /// The end of a task in one word.
@@ -108,20 +159,38 @@ pub enum TaskStatus {
     Failed,
     /// Called off by an operator.
     Cancelled,
+    /// Done, all of it.
+    Done,
+    /// Done, and some dead letters stay open.
+    LeftOpen,
 }
 
 impl TaskStatus {
     /// Exit code of the command that asked for the task.
     pub fn exit_code(self) -> u8 {
         match self {
-            Self::Equal => 0,
-            Self::Differs => 1,
+            Self::Equal | Self::Done => 0,
+            Self::Differs | Self::LeftOpen => 1,
             Self::NotReached => 3,
             // EX_SOFTWARE and EX_TEMPFAIL.
             Self::Failed => 70,
             Self::Cancelled => 75,
         }
     }
+}
+
+/// What a replay came to, so far or at its end.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ReplayTotals {
+    /// Letters that the sink has taken (in a dry run: that it would be sent).
+    pub replayed: u64,
+    /// Letters that the sink has something newer of.
+    pub superseded: u64,
+    /// Letters that stay open.
+    pub failed: u64,
+    /// The first of those, with why.
+    #[serde(default)]
+    pub failures: Vec<String>,
 }
 
 /// What a worker tells of a task with each heartbeat, until the control topic has its end.
@@ -271,6 +340,9 @@ impl std::fmt::Display for TaskEnd {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for table in &self.tables {
             writeln!(f, "{table}")?;
+        }
+        for failure in self.letters.iter().flat_map(|letters| &letters.failures) {
+            writeln!(f, "{failure}")?;
         }
         f.write_str(&self.message)?;
         match &self.hint {

@@ -6,6 +6,41 @@ use cdc_tests::pipeline::Pipeline;
 use cdc_tests::receiver::Receiver;
 use serde_json::{Value, json};
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_is_shown_decoded_and_replayed() {
+    let receiver = Receiver::start().await;
+    let mut pipeline = Pipeline::new("letters");
+    pipeline.webhook("wh", &receiver.url());
+    let (schemas, topic) = (pipeline.topics(1).await, pipeline.topic());
+    receiver.answer(|_| 400);
+    Producer::default().put(&topic, 0, &schemas.key(7), &schemas.insert(7, "bad"));
+    let _coordinator = pipeline.serve();
+    let _worker = pipeline.worker("wh");
+    pipeline.committed(0, 1).await;
+    let mut browser = Browser::start();
+    browser.shape(1280, 900, false);
+    browser.open(&format!("{}#letters", address(&pipeline)));
+    let listed = "document.querySelector('#letter-rows').textContent.includes('http_400')";
+    browser.until("the letter", listed).await;
+    browser.focus(&format!("Show {topic}[0]@0"));
+    browser.press("Enter");
+    let shown = "document.querySelector('#letter').open && \
+                 document.querySelector('#letter-key').textContent.includes('7') && \
+                 document.querySelector('#letter-value').textContent.includes('bad') && \
+                 document.querySelector('#letter-headers').textContent.includes('dlq.error_type')";
+    browser.until("it is decoded", shown).await;
+    keep(&mut browser, "letter");
+    receiver.answer(|_| 204);
+    browser.value("document.querySelector('#letter-replay').click()");
+    browser.until("the question", "document.querySelector('#confirm').open").await;
+    browser.press("Enter");
+    receiver.has(&[(0, 0)].into()).await;
+    browser.value("document.querySelector('#letter-state').value = 'replayed'");
+    let settled = "document.querySelector('#letter-rows').textContent.includes('replayed')";
+    browser.until("it counts as replayed", settled).await;
+    assert_eq!(browser.mistakes, [""; 0]);
+}
+
 /// Pictures go into the folder that `CDC_TEST_PICTURES` names, to be looked at.
 fn keep(browser: &mut Browser, name: &str) {
     let picture = browser.picture();

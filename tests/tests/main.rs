@@ -11,6 +11,7 @@ mod between_replica;
 mod console;
 mod control;
 mod crash;
+mod dlq;
 mod groups;
 mod happy;
 mod holds;

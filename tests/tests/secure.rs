@@ -187,6 +187,7 @@ fn least_rights(pipeline: &Pipeline) -> Rights {
         "cdc_coordinator",
         &[
             (On::Topic(&topic), &[Read]),
+            (On::Topic(&dlq), &[Read]),
             (On::Topic(&control), &[Read, Write]),
             (On::TransactionalId(&control), &[Describe, Write]),
             (On::Group(&group), &[Read]),
@@ -200,7 +201,7 @@ fn least_rights(pipeline: &Pipeline) -> Rights {
         &[
             (On::Topic(&topic), &[Read]),
             (On::Topic(&control), &[Read]),
-            (On::Topic(&dlq), &[Write]),
+            (On::Topic(&dlq), &[Read, Write]),
             (On::Group(&wh), &[Read]),
             (On::Group(&ev), &[Read]),
         ],
@@ -258,6 +259,9 @@ async fn each_process_does_its_work_with_the_least_rights_in_kafka() {
     pipeline.status("wh", "paused").await;
     pipeline.command(&["resume", "FILE", "--sink", "wh"]).await;
     pipeline.status("wh", "running").await;
+    receiver.answer(|_| 204);
+    pipeline.command(&["dlq", "replay", "FILE", "--sink", "wh"]).await;
+    assert_eq!(receiver.acknowledged().len(), 3);
     for process in [&coordinator, &workers[0], &workers[1]] {
         let log = process.output();
         let refusal = log.lines().find(|line| line.to_lowercase().contains("authoriz"));

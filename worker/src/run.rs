@@ -24,6 +24,7 @@ use crate::sink::open::{json_options, open};
 use crate::sink::{Disposition, Sink, SinkError};
 use crate::source::consumer::{self, SourceOptions};
 use crate::source::control::{ControlFollower, ControlView};
+use crate::source::letters::LetterReader;
 use crate::source::probe::Probe;
 use crate::status::{SharedStatus, Status};
 use crate::task::{ConfigFiles, TaskRunner};
@@ -143,6 +144,7 @@ impl Worker {
             give_up: self.sink_config.retry.on_exhausted == OnExhausted::Dlq,
             filter: Filter::of(&self.sink_config),
             dlq: Dlq::new(&self.config.kafka, &self.config.dlq, &sink_id, retry),
+            letters: LetterReader::new(kafka, &group),
             breaker: self.config.dlq.breaker,
             registry: Registry::new(kafka).map_err(|error| setting(&error))?,
             probe,
@@ -159,9 +161,7 @@ impl Worker {
         let supervisor = self.whole(Supervisor::new(shared, source_events, fatal_events))?;
         let outcome = self.supervise(supervisor, stops, drain).await;
         if outcome.is_ok() {
-            // The thread ends after its last commit.
-            let joined = tokio::task::spawn_blocking(move || thread.join());
-            let _ = tokio::time::timeout(Duration::from_secs(5), joined).await;
+            join(thread).await;
         }
         self.last.cancel();
         let _ = reporter.await;
@@ -292,6 +292,12 @@ impl Worker {
             () = now.cancelled() => Err(Failure::Interrupted),
         }
     }
+}
+
+/// The thread ends after its last commit.
+async fn join(thread: std::thread::JoinHandle<()>) {
+    let joined = tokio::task::spawn_blocking(move || thread.join());
+    let _ = tokio::time::timeout(Duration::from_secs(5), joined).await;
 }
 
 fn ended(ended: Ended, sink_id: String) -> Result<(), Failure> {

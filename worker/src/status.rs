@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cdc_shared::api::{Counters, ErrorReport, PartitionReport, PartitionState, WorkerState};
+use cdc_shared::dlq::ReplayReport;
 use cdc_shared::offset::TopicPartition;
 use cdc_shared::schema::SchemaQuestion;
 use cdc_shared::task::TaskReport;
@@ -17,8 +18,9 @@ pub struct Status {
     partitions: Mutex<BTreeMap<TopicPartition, PartitionReport>>,
     last_error: Mutex<Option<ErrorReport>>,
     tasks: Mutex<BTreeMap<String, TaskReport>>,
+    replays: Mutex<BTreeMap<(String, TopicPartition), ReplayReport>>,
     questions: Mutex<BTreeMap<TopicPartition, Vec<SchemaQuestion>>>,
-    /// A question was asked: it need not wait for the next report's time.
+    /// Something is to be told: it need not wait for the next report's time.
     pub asked: Notify,
     /// Records taken by the sink.
     pub delivered: AtomicU64,
@@ -104,6 +106,39 @@ impl Status {
     /// Every task that is told of.
     pub fn tasks(&self) -> Vec<TaskReport> {
         locked(&self.tasks).values().cloned().collect()
+    }
+
+    /// Publishes what came of letters of a replay.
+    pub fn report_replay(
+        &self,
+        task: &str,
+        tp: &TopicPartition,
+        add: impl FnOnce(&mut ReplayReport),
+    ) {
+        let mut replays = locked(&self.replays);
+        let report = replays.entry((task.to_owned(), tp.clone())).or_insert_with(|| ReplayReport {
+            task: task.to_owned(),
+            topic: tp.topic.to_string(),
+            partition: tp.partition,
+            ..ReplayReport::default()
+        });
+        add(report);
+        self.asked.notify_one();
+    }
+
+    /// What this process has done of a replay of a partition.
+    pub fn replay(&self, task: &str, tp: &TopicPartition) -> Option<ReplayReport> {
+        locked(&self.replays).get(&(task.to_owned(), tp.clone())).cloned()
+    }
+
+    /// Every replay that is told of.
+    pub fn replays(&self) -> Vec<ReplayReport> {
+        locked(&self.replays).values().cloned().collect()
+    }
+
+    /// Forgets replays that need no more telling.
+    pub fn retain_replays(&self, keep: impl Fn(&str) -> bool) {
+        locked(&self.replays).retain(|(task, _), _| keep(task));
     }
 
     /// Remembers the latest trouble; `None` once something succeeded.

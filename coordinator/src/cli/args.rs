@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::dlq::DlqCommandArgs;
 use super::schema::SchemaCommandArgs;
 use super::{Exit, Failure};
 use crate::consume;
@@ -90,6 +91,8 @@ pub(super) enum Command {
     Task(TaskCommandArgs),
     /// See how the tables' schemas changed, or take a change as it is.
     Schema(SchemaCommandArgs),
+    /// See what sinks have rejected, send it again, or give it up.
+    Dlq(DlqCommandArgs),
     /// Manage sinks that the pipeline knows.
     Sink(SinkCommandArgs),
 }
@@ -440,7 +443,7 @@ mod tests {
         Cli::command().debug_assert();
         let mut found = Vec::new();
         leaves(&Cli::command(), "cdc", &mut found);
-        assert_eq!(found.len(), 24);
+        assert_eq!(found.len(), 28);
         for (path, command) in found {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let (_, example) = help.split_once("Example:\n  ").expect(&path);

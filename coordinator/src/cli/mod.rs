@@ -3,6 +3,7 @@
 pub(crate) mod args;
 mod audit;
 mod client;
+mod dlq;
 mod failure;
 mod health;
 pub(crate) mod load;
@@ -92,6 +93,7 @@ async fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Sink(args) => operate::sink(&args).await?,
         Command::Schema(args) => schema::run(&args).await?,
         Command::Audit(args) => audit::run(&args).await?,
+        Command::Dlq(args) => return dlq::run(&args).await,
         Command::Verify(args) => return task::verify(&args).await,
         Command::Resync(args) => return task::resync(&args).await,
         Command::Task(args) => return task::task(&args).await,

@@ -83,7 +83,7 @@ fn options(
 }
 
 /// The result on standard output, and the exit code that it stands for.
-fn report(json: bool, task: &Task) -> Result<ExitCode, Failure> {
+pub(super) fn report(json: bool, task: &Task) -> Result<ExitCode, Failure> {
     let Some(end) = &task.end else {
         return Err(Failure::new(Exit::Software, format!("task {} has no end", task.id)));
     };
@@ -98,11 +98,21 @@ async fn carry_out(coordinator: &Coordinator, sink: &str, kind: TaskKind) -> Res
         let message = "the coordinator is of an older version: it posted no task";
         return Err(Failure::new(Exit::Software, message));
     };
-    eprintln!("{}", reply.message);
+    follow(coordinator, sink, &id, &reply.message).await
+}
+
+/// Tells how a task that was posted goes until it has ended. Ctrl-C calls it off.
+pub(super) async fn follow(
+    coordinator: &Coordinator,
+    sink: &str,
+    id: &str,
+    posted: &str,
+) -> Result<Task, Failure> {
+    eprintln!("{posted}");
     tokio::select! {
-        ended = watch(coordinator, sink, &id) => ended,
+        ended = watch(coordinator, sink, id) => ended,
         _ = tokio::signal::ctrl_c() => {
-            let cancel = Command::CancelTask { sink: sink.to_owned(), id };
+            let cancel = Command::CancelTask { sink: sink.to_owned(), id: id.to_owned() };
             let reply = coordinator.command(cancel).await?;
             Err(Failure::new(Exit::TempFail, reply.message))
         }
@@ -157,7 +167,9 @@ fn line(view: &TaskView) -> String {
 }
 
 fn waiting(view: &TaskView) -> &'static str {
-    if view.sink_live {
+    if view.sink_live && view.task.kind.replay().is_some() {
+        "waits for the workers that own the letters' partitions (see cdc status)"
+    } else if view.sink_live {
         "waits for the worker that owns the sink's first partition"
     } else {
         "waits: no worker of the sink lives"
@@ -223,11 +235,14 @@ impl Told {
         if step == self.step && !again {
             return;
         }
+        let what = if view.task.kind.replay().is_some() { "letters" } else { "rows" };
         let expected = view.progress.as_ref().map_or(0, |progress| progress.rows_expected);
         match (rows, expected) {
             (0, _) => eprintln!("{step} …"),
-            (rows, 0) => eprintln!("{step} … {rows} rows"),
-            (rows, expected) => eprintln!("{step} … {rows} rows of about {}", expected.max(rows)),
+            (rows, 0) => eprintln!("{step} … {rows} {what}"),
+            (rows, expected) => {
+                eprintln!("{step} … {rows} {what} of about {}", expected.max(rows));
+            }
         }
         *self = Self { step, at: Some(Instant::now()), rows };
     }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// Whether a key has every field that is wanted. Numbers and their text are the same: a 64-bit key
 /// may be printed either way.
-pub(super) fn matches(wanted: &Value, key: &Value) -> bool {
+pub(crate) fn matches(wanted: &Value, key: &Value) -> bool {
     match (wanted, key) {
         (Value::Object(wanted), Value::Object(key)) => wanted
             .iter()

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::cli::{Exit, Failure, say};
 pub(crate) use decode::decode;
+pub(crate) use filter::matches;
 pub(crate) use reader::Reader;
 
 /// Where to begin.

@@ -8,7 +8,8 @@ use cdc_shared::control::{ControlRecord, ControlState};
 use cdc_shared::offset::{Incarnation, NextOffset, TopicId, TopicPartition};
 use cdc_shared::schema::Acceptance;
 
-use super::{Change, tasks};
+use super::{Change, letters, tasks};
+use crate::dlq::index::Chosen;
 use crate::schema;
 
 /// A topic that a command names, as it is now.
@@ -21,7 +22,7 @@ pub struct TopicNow {
 }
 
 /// What is known when a command arrives, beside the control topic.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Known {
     /// Sinks and the topics each of them has or had to do with.
     pub sinks: BTreeMap<String, Vec<String>>,
@@ -33,6 +34,10 @@ pub struct Known {
     pub incarnations: BTreeMap<i32, Incarnation>,
     /// Sinks with live workers, and the topics that these have to do with.
     pub live: BTreeMap<String, BTreeSet<String>>,
+    /// The dead letters that a command means, whatever their state.
+    pub letters: Vec<Chosen>,
+    /// Sinks that take no dead letters again, with why.
+    pub no_replay: BTreeMap<String, String>,
     /// Unix ms.
     pub now_ms: i64,
 }
@@ -76,7 +81,15 @@ impl Known {
         let (sink, places): (_, Vec<&mut String>) = match &mut command {
             Command::Stop { sink, .. } | Command::CancelTask { sink, .. } => (&*sink, Vec::new()),
             Command::StartTask { sink, kind } => {
-                (&*sink, kind.options_mut().topics.iter_mut().collect())
+                let topics = kind.comparison_mut().map(|options| &mut options.topics);
+                (&*sink, topics.into_iter().flatten().collect())
+            }
+            Command::Replay { filter, .. } | Command::DropLetters { filter, .. } => {
+                let Some(sink) = &filter.sink else {
+                    let hint = "its letters are meant";
+                    return refuse("invalid", "no sink is named".to_owned(), hint);
+                };
+                (sink, filter.topic.iter_mut().collect())
             }
             Command::Pause { sink, topic, .. }
             | Command::Resume { sink, topic }
@@ -134,7 +147,7 @@ fn unknown<'a>(
     Refusal { code, message: format!("no {what} {name:?}"), hint: Some(hint) }
 }
 
-fn refuse<T>(code: &'static str, message: String, hint: &str) -> Result<T, Refusal> {
+pub(super) fn refuse<T>(code: &'static str, message: String, hint: &str) -> Result<T, Refusal> {
     Err(Refusal { code, message, hint: Some(hint.to_owned()) })
 }
 
@@ -168,6 +181,12 @@ pub fn decide(
             schema::accept(control, topic, *id, &Acceptance { by, at_ms, reason })?
         }
         Command::StartTask { sink, kind } => tasks::post(request, known, control, sink, kind)?,
+        Command::Replay { filter, dry_run, rate } => {
+            letters::replay(request, known, control, filter, (*dry_run, *rate))?
+        }
+        Command::DropLetters { filter, reason } => {
+            letters::drop_letters(request, known, control, filter, reason)?
+        }
         Command::CancelTask { sink, id } => tasks::cancel(request, known, control, sink, id)?,
     };
     if !effect.changes.is_empty() {
@@ -175,21 +194,42 @@ pub fn decide(
             by: request.by.clone(),
             at_ms: known.now_ms,
             action: effect.message.clone(),
-            changes: effect.changes.iter().map(|change| audited(change, control)).collect(),
+            changes: audited(&effect.changes, control),
         }));
     }
     Ok(effect)
 }
 
-fn audited(change: &Change, control: &ControlState) -> AuditedChange {
-    let told = |record: &ControlRecord| serde_json::to_value(record).ok();
-    let key = change.key();
-    let before = control.record(&key).and_then(told);
-    let after = match change {
-        Change::Put(record) => told(record),
-        Change::Remove(_) => None,
+/// Changes of one command that the audit trail holds one by one.
+const MOST_AUDITED: usize = 50;
+/// Longest record that it holds, in bytes of JSON: together they must fit into a message.
+const MOST_AUDITED_BYTES: usize = 4096;
+
+fn audited(changes: &[Change], control: &ControlState) -> Vec<AuditedChange> {
+    let told = |record: &ControlRecord| {
+        let value = serde_json::to_value(record).ok()?;
+        let length = value.to_string().len();
+        Some(if length > MOST_AUDITED_BYTES {
+            serde_json::Value::from(format!("{length} bytes, left out"))
+        } else {
+            value
+        })
     };
-    AuditedChange { key, before, after }
+    let one = |change: &Change| {
+        let key = change.key();
+        let before = control.record(&key).and_then(told);
+        let after = match change {
+            Change::Put(record) => told(record),
+            Change::Remove(_) => None,
+        };
+        AuditedChange { key, before, after }
+    };
+    let mut audited: Vec<_> = changes.iter().take(MOST_AUDITED).map(one).collect();
+    if let Some(more) = changes.len().checked_sub(MOST_AUDITED).filter(|more| *more > 0) {
+        let key = format!("and {more} more records, left out");
+        audited.push(AuditedChange { key, before: None, after: None });
+    }
+    audited
 }
 
 fn scope(sink: &str, topic: Option<&str>) -> String {
@@ -427,7 +467,8 @@ fn remove(
                 | ControlRecord::Started { sink, topic, .. } => (sink, Some(topic.as_str())),
                 ControlRecord::Directive { sink, topic, .. }
                 | ControlRecord::Resume { sink, topic, .. } => (sink, topic.as_deref()),
-                ControlRecord::Skip { sink, tp, .. } => (sink, Some(tp.topic.as_ref())),
+                ControlRecord::Skip { sink, tp, .. }
+                | ControlRecord::DeadLetters { sink, tp, .. } => (sink, Some(tp.topic.as_ref())),
                 ControlRecord::Task { task } => (&task.sink, None),
                 ControlRecord::Rewind { .. }
                 | ControlRecord::GroupStart { .. }

@@ -10,6 +10,7 @@ fn known() -> Known {
         incarnations: [(1, Incarnation(4))].into(),
         live: BTreeMap::new(),
         now_ms: 7,
+        ..Known::default()
     }
 }
 
@@ -167,4 +168,21 @@ fn removing_a_sink_forgets_all_but_its_incarnations() {
     assert_eq!(control.directive("wh", None).state, DirectiveState::Run);
     assert!(control.rewind("wh", &TopicPartition::new("cdc.public.orders", 0)).is_some());
     assert_eq!(run(&mut control, &known, remove).unwrap().1, "sink wh is removed already");
+}
+
+#[test]
+fn the_audit_trail_tells_from_what_to_what_and_stays_small() {
+    let record =
+        |sink: String| Change::put(ControlRecord::Member { sink, topic: "t".into(), since_ms: 1 });
+    let mut control = ControlState::default();
+    let old = ControlRecord::Member { sink: "s0".into(), topic: "t".into(), since_ms: 0 };
+    control.apply(0, &old.key(), Some(&serde_json::to_vec(&old).unwrap())).unwrap();
+    let mut changes = vec![Change::Remove(old.key()), record("x".repeat(100_000))];
+    changes.extend((0..200).map(|n| record(format!("s{n}"))));
+    let audited = audited(&changes, &control);
+    assert_eq!(audited.len(), MOST_AUDITED + 1);
+    assert_eq!(audited[0].before.as_ref().unwrap()["since_ms"], 0);
+    assert_eq!(audited[0].after, None);
+    assert!(audited[1].after.as_ref().unwrap().as_str().unwrap().ends_with("bytes, left out"));
+    assert_eq!(audited[50].key, "and 152 more records, left out");
 }

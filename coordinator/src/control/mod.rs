@@ -4,6 +4,7 @@
 //! what this process acts on is exactly what every worker can read.
 
 pub mod commands;
+pub mod letters;
 mod reader;
 mod tasks;
 mod topic;

@@ -27,7 +27,12 @@ pub(super) fn post(
             code: "no_worker",
             message: format!("sink {sink} has no live worker that could {name} it"),
             hint: Some(format!(
-                "start one, or run cdc-worker {name} FILE --sink {sink}, which needs none"
+                "start one{}",
+                match kind.comparison() {
+                    Some(_) =>
+                        format!(", or run cdc-worker {name} FILE --sink {sink}, which needs none"),
+                    None => String::new(),
+                }
             )),
         });
     }
@@ -101,6 +106,7 @@ pub(super) fn cancel(
         message: format!("called off by {}", request.by),
         hint: None,
         tables: Vec::new(),
+        letters: None,
     };
     let changes: Vec<Change> = finish(control, sink, id, &end).into_iter().collect();
     let message = match (changes.is_empty(), &task.end) {
@@ -114,7 +120,11 @@ pub(super) fn cancel(
 pub fn finish(control: &ControlState, sink: &str, id: &str, end: &TaskEnd) -> Option<Change> {
     let tasks = control.tasks(Some(sink));
     let task = tasks.into_iter().find(|task| task.id == id && task.end.is_none())?;
-    let task = Task { end: Some(end.clone()), ..task.clone() };
+    let mut task = Task { end: Some(end.clone()), ..task.clone() };
+    if let TaskKind::Replay(options) = &mut task.kind {
+        // Nobody needs the letters any more.
+        options.partitions.clear();
+    }
     Some(Change::put(ControlRecord::Task { task }))
 }
 
@@ -163,7 +173,8 @@ mod tests {
 
     fn ended(at_ms: i64) -> TaskEnd {
         let status = TaskStatus::Equal;
-        TaskEnd { at_ms, status, message: "equal".into(), hint: None, tables: Vec::new() }
+        let (tables, letters) = (Vec::new(), None);
+        TaskEnd { at_ms, status, message: "equal".into(), hint: None, tables, letters }
     }
 
     #[test]
@@ -173,7 +184,7 @@ mod tests {
         let second = run(&mut control, &known, &start(&[])).unwrap().task.unwrap();
         assert_eq!((first.as_str(), second.as_str()), ("verify-5", "verify-6"));
         let tasks = control.tasks(Some("pg"));
-        assert_eq!(tasks[0].kind.options().topics, ["cdc.public.orders"]);
+        assert_eq!(tasks[0].kind.comparison().unwrap().topics, ["cdc.public.orders"]);
         assert_eq!(tasks.len(), 2);
         assert!(control.tasks(Some("p")).is_empty());
         let refused = run(&mut control, &known, &start(&["public.order"])).unwrap_err();

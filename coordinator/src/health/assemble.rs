@@ -134,6 +134,13 @@ fn sink(
             })
             .collect(),
         holds: holds(&live),
+        dead_letters: coordinator
+            .letters
+            .counts()
+            .iter()
+            .filter(|count| count.sink == id)
+            .cloned()
+            .collect(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! and `consumer_lag` have the shape that the Python platform gave them; the others are added.
 
 use cdc_shared::api::{Counters, DirectiveState, ErrorReport, PartitionState, WorkerState};
+use cdc_shared::dlq::LetterCount;
 use cdc_shared::offset::{Incarnation, TopicId};
 use cdc_shared::schema::{OpenQuestion, SchemaVerdict};
 use schemars::JsonSchema;
@@ -254,6 +255,9 @@ pub struct SinkHealth {
     pub tables: Vec<TableDirectiveHealth>,
     /// Partitions that do not move.
     pub holds: Vec<HoldHealth>,
+    /// Its dead letters by code.
+    #[serde(default)]
+    pub dead_letters: Vec<LetterCount>,
 }
 
 /// The pipeline's group.

@@ -49,6 +49,7 @@ pub(crate) fn heartbeat(sink: &str, worker: &str, at: &[(&str, i32, i64)]) -> He
         sequence: 0,
         tasks: Vec::new(),
         schema_questions: Vec::new(),
+        replays: Vec::new(),
     }
 }
 
@@ -74,6 +75,7 @@ fn sink(id: &str, status: SinkStatus) -> SinkHealth {
         directive_reason: String::new(),
         tables: Vec::new(),
         holds: Vec::new(),
+        dead_letters: Vec::new(),
     }
 }
 

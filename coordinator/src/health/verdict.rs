@@ -275,6 +275,7 @@ fn sink(sink: &SinkHealth, reasons: &mut Vec<Reason>) {
         SinkStatus::Held | SinkStatus::Waiting | SinkStatus::Running | SinkStatus::Disabled => {}
     }
     lag(sink, reasons);
+    dead_letters(sink, reasons);
     for table in &sink.tables {
         let (topic, why) = (&table.topic, &table.reason);
         let message = format!("sink {id}: {topic} is paused by an operator: {why}");
@@ -318,6 +319,28 @@ fn lag(sink: &SinkHealth, reasons: &mut Vec<Reason>) {
     let way_out = "see what holds or slows it; more workers share its partitions; lag.warning and \
                    lag.critical are the thresholds";
     add(reasons, severity, code, message, Some(way_out));
+}
+
+/// A queue that grows: letters that lie there are no trouble of the moment.
+fn dead_letters(sink: &SinkHealth, reasons: &mut Vec<Reason>) {
+    let recent: u64 = sink.dead_letters.iter().map(|count| count.recent).sum();
+    if recent == 0 {
+        return;
+    }
+    let codes: Vec<String> = sink
+        .dead_letters
+        .iter()
+        .filter(|count| count.recent > 0)
+        .map(|count| format!("{} {}", count.recent, count.error_type))
+        .collect();
+    let open: u64 = sink.dead_letters.iter().map(|count| count.open).sum();
+    let id = &sink.sink_id;
+    let message = format!(
+        "sink {id} rejected {recent} records within ten minutes ({}); {open} dead letters are open",
+        codes.join(", ")
+    );
+    let way_out = format!("cdc dlq list FILE --sink {id}; mend the cause, then cdc dlq replay");
+    add(reasons, Severity::Degraded, "dlq_grows", message, Some(&way_out));
 }
 
 /// For whom P waits, one finding for each sink.

@@ -32,6 +32,12 @@ pub(super) fn heartbeat(heartbeat: &Heartbeat) -> Result<(), String> {
             return Err(format!("{:?} is no subject of a topic", shortened(&question.subject)));
         }
     }
+    for report in &heartbeat.replays {
+        let (topic, partition) = (&report.topic, report.partition);
+        if !is_topic(topic) || partition < 0 || !is_name(&report.task) {
+            return Err(format!("replays: {:?}[{partition}] is no partition", shortened(topic)));
+        }
+    }
     Ok(())
 }
 
@@ -42,10 +48,12 @@ pub(super) fn command(request: &CommandRequest) -> Result<(), String> {
         | Command::Stop { reason, .. }
         | Command::Skip { reason, .. }
         | Command::Rewind { reason, .. }
+        | Command::DropLetters { reason, .. }
         | Command::AcceptSchema { reason, .. } => reason.as_str(),
         Command::Resume { .. }
         | Command::RemoveSink { .. }
         | Command::StartTask { .. }
+        | Command::Replay { .. }
         | Command::CancelTask { .. } => "",
     };
     for (name, text) in [("by", request.by.as_str()), ("reason", reason)] {

@@ -9,12 +9,15 @@ use axum::extract::rejection::JsonRejection;
 use axum::{Extension, Json};
 use cdc_shared::api::{Command, CommandReply, CommandRequest};
 use cdc_shared::clock::unix_ms;
+use cdc_shared::config::SinkType;
+use cdc_shared::dlq::LetterFilter;
 use cdc_shared::offset::{Incarnation, Position, TopicPartition};
 
 use super::access::Caller;
 use super::checks;
 use super::error::ApiError;
 use crate::control::commands::{Known, TopicNow, decide};
+use crate::dlq::source_topics;
 use crate::fleet::Worker;
 use crate::kafka::ask;
 use crate::state::Coordinator;
@@ -78,6 +81,12 @@ fn known(coordinator: &Coordinator) -> Known {
         topic_prefix: config.topic_prefix.clone(),
         live: live(workers),
         now_ms: unix_ms(),
+        no_replay: config
+            .sinks
+            .iter()
+            .filter(|sink| sink.sink_type == SinkType::Iceberg)
+            .map(|sink| (sink.sink_id.clone(), "cannot take dead letters again".to_owned()))
+            .collect(),
         ..Known::default()
     }
 }
@@ -98,6 +107,14 @@ async fn look_up(
     command: &Command,
     known: &mut Known,
 ) -> Result<(), ApiError> {
+    if let Command::Replay { filter, .. } | Command::DropLetters { filter, .. } = command {
+        coordinator.letters.refresh(&coordinator.cluster, source_topics(coordinator)).await?;
+        // Those that are settled are meant too, so that they can be told.
+        let filter = LetterFilter { state: None, ..filter.clone() };
+        let control = coordinator.control.state();
+        known.letters = coordinator.letters.choose(&control, &filter).await;
+        return Ok(());
+    }
     let (Command::Skip { sink, topic, .. } | Command::Rewind { sink, topic, .. }) = command else {
         return Ok(());
     };

@@ -144,8 +144,8 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let status = match refusal.code {
             "unknown_sink" | "unknown_topic" | "unknown_partition" | "unknown_task"
-            | "unknown_schema" => StatusCode::NOT_FOUND,
-            "sink_live" | "no_worker" | "too_many_tasks" => StatusCode::CONFLICT,
+            | "unknown_schema" | "unknown_letter" => StatusCode::NOT_FOUND,
+            "sink_live" | "no_worker" | "too_many_tasks" | "replay_runs" => StatusCode::CONFLICT,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Self::new(status, refusal.code, refusal.message, refusal.hint.as_deref())

@@ -40,9 +40,11 @@ pub(super) async fn take(
     task::take_ends(&coordinator, &heartbeat);
     let prefix = format!("{}.", coordinator.config.topic_prefix);
     coordinator.schemas.hear(&heartbeat, &coordinator.control.state(), &prefix);
+    let replays = heartbeat.replays.clone();
     if coordinator.fleet.beat(heartbeat, Instant::now()) {
         coordinator.group.nudge();
     }
+    task::take_replays(&coordinator, &sink, &replays);
     // Without the store the worker still needs its answer; the next heartbeat repeats the report.
     if let Err(error) = coordinator.store.advance(&sink, &report).await {
         tracing::warn!(sink, %error, "store watermarks");

@@ -4,6 +4,7 @@ mod access;
 mod checks;
 mod commands;
 mod console;
+mod dlq;
 mod error;
 mod heartbeat;
 mod limit;
@@ -21,8 +22,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use cdc_shared::api::{
-    AUDIT_PATH, COMMAND_PATH, HEALTH_PATH, HEARTBEAT_PATH, SCHEMAS_PATH, STATUS_PATH, TASKS_PATH,
-    WATERMARKS_PATH, WatermarkEntry, Watermarks,
+    AUDIT_PATH, COMMAND_PATH, DLQ_PATH, HEALTH_PATH, HEARTBEAT_PATH, LETTER_PATH, SCHEMAS_PATH,
+    STATUS_PATH, TASKS_PATH, WATERMARKS_PATH, WatermarkEntry, Watermarks,
 };
 use cdc_shared::audit::AuditTrail;
 use cdc_shared::config::Role;
@@ -90,6 +91,8 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route(TASKS_PATH, get(get_tasks))
         .route(SCHEMAS_PATH, get(get_schemas))
         .route(AUDIT_PATH, get(get_audit))
+        .route(DLQ_PATH, get(dlq::list))
+        .route(LETTER_PATH, get(dlq::show))
         .route("/metrics", get(get_metrics))
         .route_layer(access(Role::Reader));
     let worker = Router::new()

@@ -1,11 +1,13 @@
 //! The interface as an `OpenAPI` document, made from the types that the handlers take and give.
 
 use cdc_shared::api::{
-    AUDIT_PATH, COMMAND_PATH, CommandReply, CommandRequest, ErrorBody, HEALTH_PATH, HEARTBEAT_PATH,
-    Heartbeat, HeartbeatReply, SCHEMAS_PATH, STATUS_PATH, TASKS_PATH, WATERMARKS_PATH, Watermarks,
+    AUDIT_PATH, COMMAND_PATH, CommandReply, CommandRequest, DLQ_PATH, ErrorBody, HEALTH_PATH,
+    HEARTBEAT_PATH, Heartbeat, HeartbeatReply, LETTER_PATH, SCHEMAS_PATH, STATUS_PATH, TASKS_PATH,
+    WATERMARKS_PATH, Watermarks,
 };
 use cdc_shared::audit::AuditTrail;
 use cdc_shared::config::Role;
+use cdc_shared::dlq::{LetterDetail, Letters};
 use cdc_shared::schema::SchemaReport;
 use cdc_shared::task::Tasks;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
@@ -17,6 +19,19 @@ use crate::health::{HealthReport, StatusReport};
 /// Path of the document (GET, without a token: it tells nothing of the pipeline).
 pub(super) const OPENAPI_PATH: &str = "/v1/openapi.json";
 
+const LETTER_QUERY: &[&str] = &[
+    "sink",
+    "topic",
+    "partition",
+    "offset",
+    "error_type",
+    "since_ms",
+    "until_ms",
+    "key",
+    "state",
+    "limit",
+];
+
 type Type = fn(&mut SchemaGenerator) -> Schema;
 
 /// One thing to ask for.
@@ -25,6 +40,8 @@ struct Operation {
     path: &'static str,
     role: Role,
     summary: &'static str,
+    /// What may be asked with it, as in [`cdc_shared::dlq::LetterFilter`].
+    query: &'static [&'static str],
     body: Option<Type>,
     answer: Type,
 }
@@ -34,7 +51,7 @@ fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 }
 
 fn look(path: &'static str, summary: &'static str, answer: Type) -> Operation {
-    Operation { method: "get", path, role: Role::Reader, summary, body: None, answer }
+    Operation { method: "get", path, role: Role::Reader, summary, query: &[], body: None, answer }
 }
 
 fn operations() -> Vec<Operation> {
@@ -43,12 +60,15 @@ fn operations() -> Vec<Operation> {
         look(STATUS_PATH, "The same with each partition", schema::<StatusReport>),
         look(TASKS_PATH, "What workers do beside delivering", schema::<Tasks>),
         look(SCHEMAS_PATH, "Schemas and every change of them", schema::<SchemaReport>),
+        Operation { query: LETTER_QUERY, ..look(DLQ_PATH, "Dead letters", schema::<Letters>) },
+        look(LETTER_PATH, "One dead letter, decoded", schema::<LetterDetail>),
         look(AUDIT_PATH, "The newest commands, newest first", schema::<AuditTrail>),
         Operation {
             method: "post",
             path: COMMAND_PATH,
             role: Role::Operator,
             summary: "Changes something; may be repeated",
+            query: &[],
             body: Some(schema::<CommandRequest>),
             answer: schema::<CommandReply>,
         },
@@ -57,6 +77,7 @@ fn operations() -> Vec<Operation> {
             path: HEARTBEAT_PATH,
             role: Role::Worker,
             summary: "A worker tells how it is, and is told what it is to do",
+            query: &[],
             body: Some(schema::<Heartbeat>),
             answer: schema::<HeartbeatReply>,
         },
@@ -109,12 +130,13 @@ fn describe(operation: &Operation, failure: &Schema, generator: &mut SchemaGener
         described["requestBody"] = json!({"required": true, "content": content(&body(generator))});
     }
     let named = operation.path.split('/').filter_map(|part| part.strip_prefix('{'));
-    let parameters: Vec<Value> = named
-        .map(|part| {
-            let name = part.trim_end_matches('}');
-            json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}})
-        })
-        .collect();
+    let parameter = |name: &str, place: &str| {
+        let required = place == "path";
+        json!({"name": name, "in": place, "required": required, "schema": {"type": "string"}})
+    };
+    let in_path = named.map(|part| parameter(part.trim_end_matches('}'), "path"));
+    let in_query = operation.query.iter().map(|name| parameter(name, "query"));
+    let parameters: Vec<Value> = in_path.chain(in_query).collect();
     if !parameters.is_empty() {
         described["parameters"] = json!(parameters);
     }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::control::{ControlLog, Reader};
+use crate::dlq::DeadLetters;
 use crate::fleet::Fleet;
 use crate::group::{GroupTicker, Members};
 use crate::health::Probes;
@@ -83,6 +84,7 @@ async fn running(tokens: TokenConfig) -> Running {
         group: GroupTicker::default(),
         lag: LagMonitor::new(&config.kafka).unwrap(),
         schemas: SchemaMonitor::new(&config.kafka).unwrap(),
+        letters: DeadLetters::new(&config).unwrap(),
         probes: Probes::new(&config).unwrap(),
         metrics: Metrics::default(),
         leading: AtomicBool::new(true),

@@ -322,6 +322,7 @@ fn shared(config: &PipelineConfig, choice: &Choice, sink: StubSink, ends: Ends) 
         filter: Filter::of(&choice.sink),
         json: Arc::new(JsonOptions::default()),
         dlq: Dlq::new(&kafka, &config.dlq, "wh", retry),
+        letters: crate::source::letters::LetterReader::new(&kafka, "g"),
         breaker: choice.breaker,
         registry: Registry::new(&config.kafka).unwrap(),
         probe: Probe::new(&kafka, "g").unwrap(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use cdc_shared::backoff::RetryPolicy;
 use cdc_shared::config::{DlqConfig, KafkaConfig};
+use cdc_shared::dlq::header;
 use cdc_shared::kafka::{producer_config, topic_ids};
 use cdc_shared::offset::{TopicId, TopicPartition};
 use rdkafka::ClientConfig;
@@ -187,21 +188,21 @@ impl Dlq {
 
     fn own_headers(&self, letter: &DeadLetter<'_>) -> Vec<(&'static str, String)> {
         let mut headers = vec![
-            ("dlq.source_topic", letter.tp.topic.to_string()),
-            ("dlq.source_partition", letter.tp.partition.to_string()),
-            ("dlq.source_offset", letter.record.offset.to_string()),
-            ("dlq.topic_id", letter.topic_id.to_string()),
-            ("dlq.sink_id", self.sink_id.clone()),
-            ("dlq.error_type", letter.error_type.to_owned()),
-            ("dlq.error_message", cut(letter.error_message.to_owned())),
-            ("dlq.timestamp", jiff::Timestamp::now().to_string()),
-            ("dlq.attempts", letter.attempts.to_string()),
+            (header::TOPIC, letter.tp.topic.to_string()),
+            (header::PARTITION, letter.tp.partition.to_string()),
+            (header::OFFSET, letter.record.offset.to_string()),
+            (header::TOPIC_ID, letter.topic_id.to_string()),
+            (header::SINK, self.sink_id.clone()),
+            (header::ERROR_TYPE, letter.error_type.to_owned()),
+            (header::ERROR_MESSAGE, cut(letter.error_message.to_owned())),
+            (header::TIMESTAMP, jiff::Timestamp::now().to_string()),
+            (header::ATTEMPTS, letter.attempts.to_string()),
         ];
         if let Some(id) = letter.schema_id {
-            headers.push(("dlq.schema_id", id.to_string()));
+            headers.push((header::SCHEMA_ID, id.to_string()));
         }
         if self.config.include_stacktrace {
-            headers.push(("dlq.stacktrace", cut(chain(letter.error_message, letter.cause))));
+            headers.push((header::STACKTRACE, cut(chain(letter.error_message, letter.cause))));
         }
         headers
     }

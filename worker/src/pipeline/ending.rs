@@ -84,6 +84,10 @@ impl PartitionTask {
                     Unblocked::DeadLettered(_, Err(_)) => return Phase::Ended,
                     // Nothing more is offered.
                     Unblocked::Schema(_) => continue,
+                    Unblocked::Replayed(replayed) => {
+                        let _ = self.replayed(&mut delivery, replayed);
+                        continue;
+                    }
                 },
                 progress = delivery.writer.progress() => progress,
                 () = tokio::time::sleep_until(deadline) => return Phase::Ended,

@@ -14,7 +14,7 @@ use super::rejects::Reject;
 use super::running::Delivery;
 
 /// Code of a stop, and of a dead letter, by an incompatible change of schema.
-const INCOMPATIBLE: &str = "schema_incompatible";
+pub(super) const INCOMPATIBLE: &str = "schema_incompatible";
 
 /// Why a record is not offered.
 pub(super) enum Barred {
@@ -94,7 +94,8 @@ fn unjudged(open: Vec<SchemaQuestion>, offset: i64, since: i64) -> Hold {
     hold
 }
 
-fn questions(topic: &str, found: SchemaIds, before: SchemaIds) -> Vec<SchemaQuestion> {
+/// The changes of schema that a record brings behind records of the schemas `before`.
+pub(super) fn questions(topic: &str, found: SchemaIds, before: SchemaIds) -> Vec<SchemaQuestion> {
     let parts = [
         (key_subject(topic), before.key, found.key),
         (value_subject(topic), before.value, found.value),

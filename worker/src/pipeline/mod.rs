@@ -21,6 +21,7 @@ mod gate;
 pub mod hold;
 pub mod partition;
 mod rejects;
+mod replay;
 pub mod resolve;
 mod running;
 pub mod supervisor;
@@ -40,6 +41,7 @@ use crate::progress::reporter::{LatestReply, directive_in_force};
 use crate::sink::{Sink, SinkError};
 use crate::source::consumer::SourceHandle;
 use crate::source::control::ControlView;
+use crate::source::letters::LetterReader;
 use crate::source::probe::Probe;
 use crate::status::SharedStatus;
 
@@ -67,6 +69,8 @@ pub struct Shared {
     pub dlq: dlq::Dlq,
     /// When rejecting must stop.
     pub breaker: BreakerConfig,
+    /// Dead letters that are sent again.
+    pub letters: LetterReader,
     /// Schemas.
     pub registry: Registry,
     /// Questions to Kafka.

@@ -25,6 +25,7 @@ use super::Shared;
 use super::backlog::Backlog;
 use super::breaker::Breaker;
 use super::hold::{Hold, Release, Wish};
+use super::replay::Replay;
 use super::resolve::{Question, Resolved, resolve};
 use crate::progress::reporter::LatestReply;
 use crate::source::consumer::SourceCommand;
@@ -81,6 +82,8 @@ pub struct PartitionTask {
     pub(super) replies: watch::Receiver<LatestReply>,
     pub(super) backlog: Backlog,
     pub(super) breaker: Breaker,
+    /// Dead letters that are to be sent again.
+    pub(super) replay: Option<Replay>,
     /// Number of the latest start: chunks of an earlier one are dropped.
     pub(super) run: u64,
     pub(super) last_flush_ms: Option<i64>,
@@ -110,6 +113,7 @@ impl PartitionTask {
             replies: shared.replies.clone(),
             backlog: Backlog::new(assignment.flow),
             breaker,
+            replay: None,
             run: 0,
             last_flush_ms: None,
             reported: None,

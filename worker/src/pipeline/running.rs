@@ -22,6 +22,7 @@ use super::dlq::DlqUnavailable;
 use super::hold::Hold;
 use super::partition::{PartitionCommand, PartitionTask, Phase, REPORT_PAUSE};
 use super::rejects::Reject;
+use super::replay::Replayed;
 use crate::sink::retry::{Trouble, TroubleReporter};
 use crate::sink::{BatchLimits, PartitionWriter, Progress, Rejection};
 use crate::source::consumer::SourceCommand;
@@ -38,6 +39,8 @@ pub(super) enum Unblocked {
     Schema(Result<(), RegistryError>),
     /// The DLQ has a record, or has not.
     DeadLettered(i64, Result<(), DlqUnavailable>),
+    /// Dead letters were sent again.
+    Replayed(Replayed),
 }
 
 /// What the loop holds beside the task's own state.
@@ -45,6 +48,9 @@ pub(super) struct Delivery {
     pub(super) writer: Box<dyn PartitionWriter>,
     limits: BatchLimits,
     pub(super) trouble: watch::Receiver<Trouble>,
+    pub(super) reporter: TroubleReporter,
+    /// Dead letters are with the sink, and nothing else may be.
+    pub(super) replaying: bool,
     decoder: Decoder,
     pub(super) blocked: Option<Blocked>,
     /// Rejected records that are not dealt with yet.
@@ -76,13 +82,15 @@ impl PartitionTask {
     pub(super) async fn running(&mut self) -> Phase {
         let Some(position) = self.position().cloned() else { return Phase::Resolving };
         let mut delivery = self.start(&position);
+        self.replay = None;
+        self.heed_replays(&mut delivery);
         loop {
             let more = match self.pump(&mut delivery) {
                 Ok(more) => more,
                 Err(phase) => return phase,
             };
             self.publish(&delivery);
-            let deadline = delivery.deadline();
+            let deadline = self.replay_deadline(delivery.deadline());
             tokio::select! {
                 biased;
                 command = self.commands.recv() => match command {
@@ -102,6 +110,7 @@ impl PartitionTask {
                         return phase;
                     }
                     self.heed_skips(&mut delivery);
+                    self.heed_replays(&mut delivery);
                 }
                 Ok(()) = self.replies.changed() => {
                     if let Some(phase) = self.heed() {
@@ -114,7 +123,9 @@ impl PartitionTask {
                     }
                 }
                 unblocked = wait(&mut delivery.blocked) => {
-                    self.unblocked(&mut delivery, unblocked);
+                    if let Some(phase) = self.unblocked(&mut delivery, unblocked) {
+                        return phase;
+                    }
                 }
                 () = std::future::ready(()), if delivery.has_next_reject() => {
                     if let Some(phase) = self.next_reject(&mut delivery) {
@@ -134,7 +145,8 @@ impl PartitionTask {
         self.backlog.clear();
         let (tp, epoch) = (self.question.tp.clone(), self.question.epoch);
         let (reporter, trouble) = TroubleReporter::new(self.shared.retry, self.shared.give_up);
-        let mut writer = self.shared.sink.writer(tp.clone(), position.clone(), reporter);
+        let sink = &self.shared.sink;
+        let mut writer = sink.writer(tp.clone(), position.clone(), reporter.clone());
         writer.is_one_of(self.question.partitions);
         let (next, run, schemas) = (position.next, self.run, position.schemas);
         self.shared.source.send(SourceCommand::Start { tp, epoch, next, run });
@@ -142,6 +154,8 @@ impl PartitionTask {
             writer,
             limits: self.shared.sink.batch_limits(),
             trouble,
+            reporter,
+            replaying: false,
             decoder: Decoder::new(self.shared.json.clone()),
             blocked: None,
             rejects: VecDeque::new(),
@@ -183,6 +197,7 @@ impl PartitionTask {
             }
             turns += 1;
         }
+        self.pump_replay(delivery);
         let idle = self.backlog.is_offered() && self.chunks.is_empty();
         // Nothing more comes until some of it is durable.
         let is_stuck = idle && self.backlog.is_full() && delivery.open.rows > 0;
@@ -198,6 +213,7 @@ impl PartitionTask {
 
     fn can_offer(&mut self, delivery: &mut Delivery) -> bool {
         delivery.blocked.is_none()
+            && !self.replay_is_due()
             && delivery.rejects.is_empty()
             && self.is_before_end(delivery)
             && (!delivery.is_full() || self.flush(delivery))
@@ -210,6 +226,7 @@ impl PartitionTask {
         let entry = self.backlog.to_offer()?;
         let offset = entry.record.offset;
         if entry.stage == Stage::DeadLettered {
+            delivery.writer.given_up(offset, entry.record.key());
             self.backlog.offered();
             return None;
         }
@@ -270,7 +287,7 @@ impl PartitionTask {
         })
     }
 
-    fn unblocked(&mut self, delivery: &mut Delivery, unblocked: Unblocked) {
+    fn unblocked(&mut self, delivery: &mut Delivery, unblocked: Unblocked) -> Option<Phase> {
         let since = self.shared.control_offset();
         match unblocked {
             Unblocked::Schema(Ok(())) => {}
@@ -293,7 +310,9 @@ impl PartitionTask {
                 hold.report.offset = Some(offset);
                 delivery.end_with(hold);
             }
+            Unblocked::Replayed(replayed) => return self.replayed(delivery, replayed),
         }
+        None
     }
 
     /// Takes back what the writer holds, so that all of it is offered again.
@@ -310,7 +329,7 @@ impl PartitionTask {
 
     /// Sends the open batch. `false`: another one is still under way.
     pub(super) fn flush(&mut self, delivery: &mut Delivery) -> bool {
-        if delivery.writer.in_flight() {
+        if delivery.writer.in_flight() || delivery.replaying {
             return false;
         }
         let Some(position) = self.position() else { return false };
@@ -394,7 +413,7 @@ impl PartitionTask {
         }
     }
 
-    fn told(&self, code: &str, error: &dyn std::fmt::Display) {
+    pub(super) fn told(&self, code: &str, error: &dyn std::fmt::Display) {
         tracing::warn!(tp = %self.question.tp, code, %error, "waiting");
         let report =
             ErrorReport { code: code.to_owned(), message: error.to_string(), at_ms: unix_ms() };

@@ -161,6 +161,7 @@ impl Reporter {
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
             tasks: self.status.tasks(),
             schema_questions: self.status.questions(),
+            replays: self.status.replays(),
         }
     }
 }

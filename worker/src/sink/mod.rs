@@ -72,10 +72,47 @@ pub trait Sink: Send + Sync {
         None
     }
 
+    /// Whether a dead letter of this sink still stands: asked before each is sent again. A sink
+    /// whose rows are states remembers what it rejected ([`PartitionWriter::given_up`]); for one
+    /// that takes events every letter stands.
+    async fn standing(
+        &self,
+        _tp: &TopicPartition,
+        _at: &Position,
+        _offset: i64,
+    ) -> Result<Standing, SinkError> {
+        Ok(Standing::Stands)
+    }
+
+    /// A writer for one dead letter, the record at `offset`, which `at`, the sink's watermark, has
+    /// passed: it takes one push, then a flush that covers `at`, and answers [`Progress::Durable`]
+    /// when the sink has it, once, however often it is repeated. Nothing else is with the sink of
+    /// this partition meanwhile. `None`: this sink takes no dead letters again.
+    fn replay(
+        &self,
+        _tp: TopicPartition,
+        _at: &Position,
+        _offset: i64,
+        _trouble: retry::TroubleReporter,
+    ) -> Option<Box<dyn PartitionWriter>> {
+        None
+    }
+
     /// How often a range without effect is written to the sink's own record.
     fn position_interval(&self) -> std::time::Duration {
         std::time::Duration::from_secs(1)
     }
+}
+
+/// Where a rejected record stands in its sink.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// Nothing newer of its key has come.
+    Stands,
+    /// The sink has it already.
+    Replayed,
+    /// Something newer of its key has come, or the sink cannot rule that out; in words.
+    Superseded(String),
 }
 
 /// When an open batch is flushed: whichever comes first.
@@ -123,6 +160,11 @@ pub trait PartitionWriter: Send {
     /// an operator skips it). `true`: the writer forgot it and keeps all others under way.
     /// `false`: the partition task resets the writer and offers the others again.
     fn settle(&mut self, offset: i64) -> bool;
+
+    /// The record at `offset`, with this key, is rejected and the DLQ has it; told in offset order
+    /// among the pushes. A sink whose rows are states remembers it with the position that passes
+    /// it, so that it can tell whether it still stands.
+    fn given_up(&mut self, _offset: i64, _key: Option<&[u8]>) {}
 
     /// Abandons what is open and in flight and goes on from `position`.
     fn reset(&mut self, position: Position);

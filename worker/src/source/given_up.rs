@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use cdc_shared::config::{DlqConfig, KafkaConfig};
 use cdc_shared::control::ControlState;
+use cdc_shared::dlq::header as names;
 use cdc_shared::kafka::consumer_config;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -87,8 +88,8 @@ impl GivenUp {
             let (low, high) = consumer.fetch_watermarks(&letters, partition, TIMEOUT)?;
             read(&consumer, (&letters, partition), (low, high), |letter| {
                 if keys.len() < MOST
-                    && header(letter, "dlq.sink_id") == Some(self.sink_id.as_bytes())
-                    && header(letter, "dlq.source_topic") == Some(topic.as_bytes())
+                    && header(letter, names::SINK) == Some(self.sink_id.as_bytes())
+                    && header(letter, names::TOPIC) == Some(topic.as_bytes())
                 {
                     keys.extend(letter.key().map(<[u8]>::to_vec));
                 }

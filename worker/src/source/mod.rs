@@ -6,6 +6,7 @@ pub mod consumer;
 pub mod control;
 pub mod flow;
 pub mod given_up;
+pub mod letters;
 pub mod probe;
 pub mod rebalance;
 pub mod record;

@@ -46,6 +46,13 @@ impl Record {
         self
     }
 
+    /// The same record at another offset.
+    #[must_use]
+    pub fn at(mut self, offset: i64) -> Self {
+        self.offset = offset;
+        self
+    }
+
     /// Key bytes.
     pub fn key(&self) -> Option<&[u8]> {
         self.key_len.map(|len| &self.bytes[..len as usize])

@@ -47,7 +47,7 @@ pub async fn run(
         source,
         connector,
         probe,
-        options: kind.options().clone(),
+        options: kind.comparison().cloned().unwrap_or_default(),
         sweep: sweeps(&kind),
         skipped,
         tell: on_standard_error(kind.name()),
@@ -57,7 +57,7 @@ pub async fn run(
 
 /// Tables may be named instead of topics.
 fn name_topics(config: &PipelineConfig, kind: &mut TaskKind) {
-    for topic in &mut kind.options_mut().topics {
+    for topic in kind.comparison_mut().into_iter().flat_map(|options| &mut options.topics) {
         if config.source.tables.contains(topic) {
             *topic = config.topic(topic);
         }

@@ -88,7 +88,7 @@ pub async fn carry_out(context: &TaskContext) -> TaskEnd {
         }
         Err(failure) => (TaskStatus::Failed, failure.message, failure.hint),
     };
-    TaskEnd { at_ms: unix_ms(), status, message, hint, tables }
+    TaskEnd { at_ms: unix_ms(), status, message, hint, tables, letters: None }
 }
 
 /// A task that could not begin.
@@ -99,6 +99,7 @@ fn failed(message: String) -> TaskEnd {
         message,
         hint: None,
         tables: Vec::new(),
+        letters: None,
     }
 }
 

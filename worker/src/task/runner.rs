@@ -79,7 +79,9 @@ impl TaskRunner {
         let done = self.status.tasks();
         let view = self.control.borrow();
         let tasks = view.state.tasks(Some(&self.sink.sink_id));
-        let mut open = tasks.into_iter().filter(|task| task.end.is_none());
+        // A replay is the partitions' own.
+        let open = |task: &&Task| task.end.is_none() && task.kind.comparison().is_some();
+        let mut open = tasks.into_iter().filter(open);
         open.find(|task| done.iter().all(|report| report.id != task.id)).cloned()
     }
 
@@ -87,6 +89,8 @@ impl TaskRunner {
     fn forget_ended(&self) {
         let view = self.control.borrow();
         let tasks = view.state.tasks(Some(&self.sink.sink_id));
+        self.status
+            .retain_replays(|id| tasks.iter().any(|task| task.id == id && task.end.is_none()));
         for report in self.status.tasks() {
             let open = tasks.iter().any(|task| task.id == report.id && task.end.is_none());
             if !open {
@@ -127,7 +131,7 @@ impl TaskRunner {
                     source,
                     connector,
                     probe: self.probe.clone(),
-                    options: task.kind.options().clone(),
+                    options: task.kind.comparison().cloned().unwrap_or_default(),
                     sweep: sweeps(&task.kind),
                     skipped: Skipped::of(&self.control.borrow().state, &self.sink.sink_id),
                     tell: tell.clone(),

@@ -4,7 +4,7 @@
 
 const EVERY_MS = 2000;
 const LOOKS = 150; // of the throughput: five minutes
-const VIEWS = ["overview", "partitions", "schemas", "audit"];
+const VIEWS = ["overview", "partitions", "schemas", "letters", "audit"];
 const paces = new Map(); // sink -> [{ at, delivered }]
 const shown = new WeakMap(); // element -> the markup of its children
 let status = null;
@@ -206,6 +206,60 @@ async function showSchemas() {
     `${open.question.subject}: schema ${open.question.this} cannot be judged: ${open.reason}`)));
 }
 
+const place = (letter) => `${letter.topic}[${letter.partition}]@${letter.offset}`;
+
+function letterRow(letter) {
+  const error = `${letter.error_type}: ${letter.error_message}`;
+  const open = make("button", { type: "button", "data-key": `show ${letter.sink} ${place(letter)}`,
+    "aria-label": `Show ${place(letter)}`, onclick: () => showLetter(letter) }, "Show");
+  return row([moment(letter.at_ms), letter.sink, place(letter), letter.key ? JSON.stringify(letter.key) : "–", error,
+    make("td", {}, make("span", { class: `badge ${letter.state}` }, letter.state)), make("td", {}, open)]);
+}
+
+async function showLetters() {
+  const query = new URLSearchParams({ limit: "200" });
+  if (by("letter-state").value) query.set("state", by("letter-state").value);
+  if (by("letter-error").value) query.set("error_type", by("letter-error").value);
+  const found = await ask(`/v1/dlq?${query}`);
+  const counts = found.counts.map((of) => `${of.sink} ${of.error_type}: ${of.open} open, ${of.replayed} replayed, ` +
+    `${of.superseded} superseded, ${of.dropped} dropped`);
+  if (found.left_off) counts.push(`${found.left_off} more are not shown`);
+  by("letter-counts").textContent = counts.join(" · ") || "No dead letters";
+  fill(by("letter-rows"), found.letters.map(letterRow));
+}
+
+const datum = (of) => (of.json !== undefined ? JSON.stringify(of.json, null, 2) : of.hex ? `${of.error}\n${of.hex}` : "none");
+
+async function showLetter(letter) {
+  try {
+    const at = [letter.sink, letter.topic, letter.partition, letter.offset].map(encodeURIComponent).join("/");
+    const whole = await ask(`/v1/dlq/${at}`);
+    by("letter-title").textContent = place(whole);
+    by("letter-message").textContent = `${whole.error_type}: ${whole.error_message}`;
+    by("letter-key").textContent = datum(whole.key_datum);
+    by("letter-value").textContent = datum(whole.value_datum);
+    by("letter-headers").replaceChildren(...whole.headers.flatMap((header) => [make("dt", {}, header.name), make("dd", {}, header.value)]));
+    by("letter-replay").hidden = by("letter-drop").hidden = whole.state !== "open";
+    const dialog = by("letter");
+    dialog.returnValue = "cancel";
+    dialog.showModal();
+    dialog.addEventListener("close", () => settle(whole, dialog.returnValue), { once: true });
+  } catch (error) {
+    trouble(error.message);
+  }
+}
+
+async function settle(letter, how) {
+  const filter = { sink: letter.sink, topic: letter.topic, partition: letter.partition, offset: letter.offset };
+  if (how === "replay") {
+    const reason = await confirmed(`Replay ${place(letter)}?`, "It goes to the sink again, in the order of its key; never over something newer.", false);
+    if (reason !== null) await give({ type: "replay", filter, dry_run: false, rate: null });
+  } else if (how === "drop") {
+    const reason = await confirmed(`Drop ${place(letter)}?`, "It is given up. The letter stays in its topic.", true);
+    if (reason !== null) await give({ type: "drop_letters", filter, reason });
+  }
+}
+
 async function showAudit() {
   const trail = await ask("/v1/audit");
   fill(by("audit-rows"), trail.entries.map((entry) => row([moment(entry.at_ms), entry.by, entry.action])));
@@ -262,6 +316,7 @@ async function look() {
     status = await ask("/v1/status");
     showStatus();
     if (view() === "schemas") await showSchemas();
+    if (view() === "letters") await showLetters();
     if (view() === "audit") await showAudit();
     trouble("");
   } catch (error) {
@@ -279,6 +334,7 @@ by("token-dialog").addEventListener("close", () => {
   if (by("token-dialog").returnValue === "do") sessionStorage.setItem("token", by("token").value);
   look();
 });
+by("letter-filter").addEventListener("submit", (event) => { event.preventDefault(); look(); });
 by("of-sink").addEventListener("change", () => status && showStatus());
 addEventListener("hashchange", () => { choose(); look(); });
 choose();

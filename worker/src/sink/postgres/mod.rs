@@ -104,6 +104,16 @@ impl Sink for PostgresEvents {
         Box::new(EventsWriter::new(self.target.clone(), tp, start, trouble))
     }
 
+    fn replay(
+        &self,
+        tp: TopicPartition,
+        at: &Position,
+        _offset: i64,
+        trouble: retry::TroubleReporter,
+    ) -> Option<Box<dyn PartitionWriter>> {
+        Some(Box::new(EventsWriter::replay(self.target.clone(), tp, at.clone(), trouble)))
+    }
+
     fn batch_limits(&self) -> BatchLimits {
         self.target.options.common.limits
     }

@@ -33,6 +33,24 @@ pub(super) fn advance(options: &Options) -> String {
     compare_and_set(options)
 }
 
+/// Writes those of the rows `$3` (keys), `$4` (values), `$5` (offsets) of topic `$1` and partition
+/// `$2` that are not there. Once is by the lock on the record, under which it runs.
+pub(super) fn write_again(options: &EventsOptions, layout: &Layout) -> String {
+    let columns = [KEY, VALUE, TOPIC, PARTITION, OFFSET].map(quote).join(", ");
+    format!(
+        "INSERT INTO {target} ({columns}) SELECT b.k{key_cast}, b.v{value_cast}, \
+         $1::pg_catalog.text, $2::pg_catalog.int4, b.o \
+         FROM ROWS FROM (pg_catalog.unnest($3::pg_catalog.text[]), \
+         pg_catalog.unnest($4::pg_catalog.text[]), pg_catalog.unnest($5::pg_catalog.int8[])) \
+         AS b(k, v, o) WHERE NOT EXISTS (SELECT FROM {target} AS e \
+         WHERE e.source_topic = $1::pg_catalog.text AND e.source_partition = $2::pg_catalog.int4 \
+         AND e.source_offset = b.o)",
+        target = options.target,
+        key_cast = layout.key_cast,
+        value_cast = layout.value_cast,
+    )
+}
+
 /// Moves the record and, if that hit, writes the rows `$13` (keys), `$14` (values), `$15`
 /// (offsets). Answers with the number of records moved: 1, or 0 for a miss.
 pub(super) fn write(options: &EventsOptions, layout: &Layout) -> String {

@@ -104,6 +104,36 @@ impl Target {
         connection.run(&doing, exchange).await
     }
 
+    /// The rows that are not there, while the record is what it is expected to be, and stays so.
+    /// `false`: it is not, nothing was written.
+    pub(super) async fn write_again(
+        &self,
+        connection: &mut Connection<'_>,
+        accepted: &Accepted,
+        step: &Step<'_>,
+        batch: &Batch,
+    ) -> Result<bool, SinkError> {
+        let (hold, write) = (
+            statement::hold(&self.options.common),
+            statement::write_again(&self.options, &accepted.layout),
+        );
+        let [_, _, topic, partition, ..] = step.expectation();
+        let parameters: [&(dyn ToSql + Sync); 5] =
+            [topic, partition, &batch.keys, &batch.values, &batch.offsets];
+        let doing = format!("writing a dead letter to {}", self.options.target);
+        let exchange = async |client: &mut Object| {
+            let transaction = client.transaction().await?;
+            if transaction.query_opt(&hold, &step.expectation()).await?.is_none() {
+                transaction.rollback().await?;
+                return Ok(false);
+            }
+            transaction.execute(&write, &parameters).await?;
+            transaction.commit().await?;
+            Ok(true)
+        };
+        connection.run(&doing, exchange).await
+    }
+
     /// Whether the events table has a row of these offsets.
     pub(super) async fn has_any(
         &self,

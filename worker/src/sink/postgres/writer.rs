@@ -27,6 +27,8 @@ pub(super) struct EventsWriter {
     spare: Batch,
     flight: Option<Flight<Batch>>,
     trouble: TroubleReporter,
+    /// The one row is a dead letter, below the record.
+    is_replay: bool,
     /// Columns that the source left out; the events table has no place for their names.
     unavailable: Vec<String>,
 }
@@ -46,8 +48,19 @@ impl EventsWriter {
             spare: Batch::default(),
             flight: None,
             trouble,
+            is_replay: false,
             unavailable: Vec::new(),
         }
+    }
+
+    /// For one dead letter, which `at`, the record, has passed.
+    pub(super) fn replay(
+        target: Arc<Target>,
+        tp: TopicPartition,
+        at: Position,
+        trouble: TroubleReporter,
+    ) -> Self {
+        Self { is_replay: true, ..Self::new(target, tp, at, trouble) }
     }
 }
 
@@ -60,7 +73,8 @@ impl PartitionWriter for EventsWriter {
 
     fn push(&mut self, change: &Change<'_>) -> Result<(), Rejection> {
         // Kafka's own delete marker is no event; and what lies below the record is in the table.
-        if change.operation == Operation::Tombstone || change.offset < self.expected.next.get() {
+        let is_there = !self.is_replay && change.offset < self.expected.next.get();
+        if change.operation == Operation::Tombstone || is_there {
             return Ok(());
         }
         let is_jsonb = self.target.is_jsonb();
@@ -78,6 +92,7 @@ impl PartitionWriter for EventsWriter {
             expected: self.expected.clone(),
             covers: covers.clone(),
             trouble: self.trouble.clone(),
+            is_replay: self.is_replay,
         };
         self.flight = Some(Flight::start(covers, async move {
             let outcome = repeat(&job.trouble, |unsure| job.attempt(&batch, unsure)).await;
@@ -127,6 +142,7 @@ struct Job {
     expected: Position,
     covers: Position,
     trouble: TroubleReporter,
+    is_replay: bool,
 }
 
 impl Job {
@@ -143,7 +159,11 @@ impl Job {
                 if let Some(misfit) = misfit {
                     return Err(self.target.database.refused(misfit));
                 }
-                self.target.write(&mut connection, &accepted, &step, batch).await
+                if self.is_replay {
+                    self.target.write_again(&mut connection, &accepted, &step, batch).await
+                } else {
+                    self.target.write(&mut connection, &accepted, &step, batch).await
+                }
             }
         };
         let hit = match written {

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cdc_shared::config::WebhookConfig;
-use cdc_shared::offset::{Position, TopicPartition};
+use cdc_shared::offset::{NextOffset, Position, TopicPartition};
 use cdc_shared::tls::{self, Verify};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -136,6 +136,18 @@ impl Sink for WebhookSink {
         trouble: retry::TroubleReporter,
     ) -> Box<dyn PartitionWriter> {
         Box::new(writer::WebhookWriter::new(self.endpoint.clone(), &tp, start, trouble))
+    }
+
+    /// The same id and the same body as ever.
+    fn replay(
+        &self,
+        tp: TopicPartition,
+        at: &Position,
+        offset: i64,
+        trouble: retry::TroubleReporter,
+    ) -> Option<Box<dyn PartitionWriter>> {
+        let start = Position { next: NextOffset::new(offset)?, ..at.clone() };
+        Some(self.writer(tp, start, trouble))
     }
 
     /// Events go out as they are pushed; a batch is only how often ranges without effect are

@@ -14,6 +14,7 @@ use super::moved;
 use super::naming::SourceTable;
 use super::param::ColumnParam;
 use super::record;
+use super::rejected::{Again, Note, Place};
 use super::segment::{Segment, State, row_missing_text};
 use super::statement::Accepted;
 use super::writer::TRUNCATE_WAY_OUT;
@@ -42,6 +43,8 @@ pub(super) struct Part {
     pub(super) work: Work,
     /// The position that it reaches.
     pub(super) covers: Position,
+    /// What it has to do with rejected records.
+    pub(super) notes: Vec<Note>,
 }
 
 /// What a step does.
@@ -89,6 +92,8 @@ pub(super) struct Delivery {
     pub(super) done: AtomicUsize,
     /// Whether there can be entries in `cdc_moved_rows` that are done with.
     pub(super) unswept: Arc<AtomicBool>,
+    /// The one row is a dead letter.
+    pub(super) again: Option<Again>,
 }
 
 /// What came of a transaction.
@@ -157,6 +162,9 @@ pub(super) fn refs<'p>(params: &'p [ColumnParam<'_>]) -> Vec<&'p (dyn ToSql + Sy
 impl Delivery {
     /// One attempt. `unsure`: an earlier one may have been taken though its answer was lost.
     pub(super) async fn attempt(&self, unsure: bool) -> Result<Outcome, SinkError> {
+        if let Some(again) = &self.again {
+            return self.write_again(again).await;
+        }
         let (began, mut told) = (Instant::now(), 0);
         let mut saves = self.mirrors.saves.subscribe();
         loop {
@@ -189,20 +197,23 @@ impl Delivery {
 
     /// `None`: too early.
     async fn try_once(&self, unsure: bool) -> Result<Option<Outcome>, SinkError> {
-        let Some(Part { work, covers }) = self.parts.first() else {
+        let Some(Part { work, covers, notes }) = self.parts.first() else {
             return Ok(Some(Outcome::Durable));
         };
         let database = &self.mirrors.database;
         let mut connection = database.connection(&format!("delivering {}", self.tp)).await?;
         self.done.store(1, Ordering::Relaxed);
         let written = match work {
+            Work::Nothing if !notes.is_empty() => {
+                self.note_only(&mut connection, covers, notes).await
+            }
             Work::Nothing => {
                 let step = Step::new(&database.options, &self.tp, &self.expected, covers);
                 connection.step(&step).await.map(Written::of)
             }
             Work::Rows(segment) => self.write(&mut connection, segment, covers).await,
             Work::Truncate(source, target) => {
-                self.empty(&mut connection, source, target, covers).await
+                self.empty(&mut connection, source, target, (covers, notes)).await
             }
         };
         match written {
@@ -237,7 +248,7 @@ impl Delivery {
         self.check_key(connection, layout).await?;
         let previous = self.expected.schemas.value;
         let accepted = self.mirrors.accepted(connection, &self.tp, layout, previous).await?;
-        if self.parts.len() > 1 || segment.moves() {
+        if self.parts.len() > 1 || segment.moves() || self.has_notes() {
             return self.several(connection, &accepted).await;
         }
         let sorted = Sorted::of(segment);
@@ -280,7 +291,7 @@ impl Delivery {
         connection: &mut Connection<'_>,
         source: &SourceTable,
         target: &TableName,
-        covers: &Position,
+        (covers, notes): (&Position, &[Note]),
     ) -> Result<Written, SinkError> {
         let options = &self.mirrors.database.options;
         if self.has_siblings(connection).await? {
@@ -303,9 +314,41 @@ impl Delivery {
             if hit && is_mirror {
                 transaction.batch_execute(&format!("TRUNCATE {target}")).await?;
             }
+            if hit {
+                self.place().note(&transaction, notes).await?;
+            }
             finish(transaction, Written::of(hit)).await
         };
         connection.run(&format!("emptying {target}"), exchange).await
+    }
+
+    fn has_notes(&self) -> bool {
+        self.parts.iter().any(|part| !part.notes.is_empty())
+    }
+
+    pub(super) fn place(&self) -> Place<'_> {
+        Place { options: &self.mirrors.database.options, tp: &self.tp, at: &self.expected }
+    }
+
+    /// The record moves past rejected records and nothing else.
+    async fn note_only(
+        &self,
+        connection: &mut Connection<'_>,
+        covers: &Position,
+        notes: &[Note],
+    ) -> Result<Written, SinkError> {
+        let options = &self.mirrors.database.options;
+        let step = Step::new(options, &self.tp, &self.expected, covers);
+        let exchange = async |client: &mut Object| {
+            let transaction = client.transaction().await?;
+            let sql = compare_and_set(options);
+            let hit = transaction.execute(&sql, &step.parameters()).await? == 1;
+            if hit {
+                self.place().note(&transaction, notes).await?;
+            }
+            finish(transaction, Written::of(hit)).await
+        };
+        connection.run(&format!("moving the position in {}", options.progress), exchange).await
     }
 
     async fn has_siblings(&self, connection: &mut Connection<'_>) -> Result<bool, SinkError> {
@@ -341,7 +384,7 @@ impl Delivery {
         Err(error::refused(&options.place, "key_schema_changed", &why, cure))
     }
 
-    fn row_missing(&self, work: &Work) -> SinkError {
+    pub(super) fn row_missing(&self, work: &Work) -> SinkError {
         let place = &self.mirrors.database.options.place;
         let (why, cure) = work.layout().map(|layout| row_missing_text(layout)).unwrap_or_default();
         let error = error::refused(place, "row_missing", &why, cure);
@@ -376,7 +419,11 @@ impl Delivery {
     }
 
     /// What a server's refusal means when the tables are looked at again.
-    async fn explain(&self, mut connection: Connection<'_>, error: SinkError) -> SinkError {
+    pub(super) async fn explain(
+        &self,
+        mut connection: Connection<'_>,
+        error: SinkError,
+    ) -> SinkError {
         if error.code.starts_with("sqlstate_42") || error.code.starts_with("sqlstate_0A") {
             // The next attempt, or the one after an operator's resume, judges the table anew.
             self.mirrors.forget(&self.tp.topic);

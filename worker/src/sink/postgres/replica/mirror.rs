@@ -1,6 +1,6 @@
 //! The mirrors of a sink: looked up, created and brought up to a layout before its first rows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use cdc_shared::config::{PostgresSinkConfig, TruncateHandling};
@@ -37,6 +37,8 @@ pub(super) struct Mirrors {
     history: History,
     /// Told when what keys leave that change was saved, for the partitions that wait for it.
     pub(super) saves: watch::Sender<()>,
+    /// Keys that have rejected records which stand, by partition, as far as they are durable.
+    standing: Mutex<HashMap<TopicPartition, HashSet<Vec<u8>>>>,
     /// Mirrors that are ready, by topic and schemas.
     ready: Mutex<HashMap<Ready, Arc<Accepted>>>,
 }
@@ -70,6 +72,7 @@ impl Mirrors {
             create_schema: config.create_schema,
             history,
             saves: watch::Sender::new(()),
+            standing: Mutex::default(),
             ready: Mutex::default(),
         })
     }
@@ -122,6 +125,45 @@ impl Mirrors {
         ready.retain(|(topic, ..), _| !is_change || *topic != tp.topic);
         ready.insert(key, accepted.clone());
         Ok(accepted)
+    }
+
+    /// Keys of a partition that have rejected records which stand.
+    pub(super) fn standing(&self, tp: &TopicPartition) -> HashSet<Vec<u8>> {
+        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.get(tp).cloned().unwrap_or_default()
+    }
+
+    /// Changes them.
+    pub(super) fn set_standing(
+        &self,
+        tp: &TopicPartition,
+        change: impl FnOnce(&mut HashSet<Vec<u8>>),
+    ) {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        change(standing.entry(tp.clone()).or_default());
+    }
+
+    /// The mirror as it is, for rows of another schema than its latest.
+    pub(super) async fn as_found(
+        &self,
+        connection: &mut Connection<'_>,
+        layout: &Arc<Layout>,
+    ) -> Result<Arc<Accepted>, SinkError> {
+        let options = &self.database.options;
+        let refused = |why: String| {
+            let cure = "replay it once the mirror has the column (a later change of the table \
+                        brings it), or cdc resync"
+                .to_owned();
+            Err(error::refused(&options.place, "mirror_behind", &why, cure))
+        };
+        let Some(found) = connection.find(&layout.target).await? else {
+            return refused(format!("table {} is not there", layout.target));
+        };
+        let mut names = layout.names();
+        if let Some(name) = names.find(|name| table::column_of(&found, name).is_none()) {
+            return refused(format!("table {} has no column {name}", layout.target));
+        }
+        Ok(Arc::new(Accepted::new(options, layout.clone(), &found)))
     }
 
     /// The topic's mirror may be another by now.

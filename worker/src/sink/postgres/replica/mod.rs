@@ -12,9 +12,10 @@
 //!              └ naming.rs                                      └ several.rs, moved.rs (changes of a key)
 //! ```
 //!
-//! Three tables of the sink stand beside each other: the progress table, `cdc_mirrors` (which table
+//! Four tables of the sink stand beside each other: the progress table, `cdc_mirrors` (which table
 //! is the mirror of what, and how far its columns are), `cdc_moved_rows` (values on their way from
-//! a row's old key to its new one).
+//! a row's old key to its new one), `cdc_rejected_keys` (what a dead letter that is sent again must
+//! not overwrite).
 //!
 //! PostgreSQL 12 or later.
 
@@ -27,6 +28,7 @@ mod moved;
 mod naming;
 mod param;
 mod record;
+mod rejected;
 mod segment;
 mod several;
 mod statement;
@@ -55,7 +57,7 @@ use super::config::{Options, place};
 use super::name::TableName;
 use super::{error, prove};
 use crate::sink::whole::WholeSink;
-use crate::sink::{BatchLimits, PartitionWriter, Sink, SinkError, retry};
+use crate::sink::{BatchLimits, PartitionWriter, Sink, SinkError, Standing, retry};
 
 /// Schema of what stands in none of its own.
 const DEFAULT_SCHEMA: &str = "public";
@@ -156,6 +158,7 @@ impl Sink for PostgresReplica {
         for (table, create) in [
             (record::table(options), record::create_statement(options)),
             (moved::table(options), moved::create_statement(options)),
+            (rejected::table(options), rejected::create_statement(options)),
         ] {
             if connection.find(&table).await?.is_none() {
                 prove::make(&mut connection, &table, &create, may_create).await?;
@@ -163,6 +166,9 @@ impl Sink for PostgresReplica {
         }
         connection.rehearse_progress().await?;
         self.mirrors.look_for_types(&mut connection).await?;
+        if self.whole {
+            rejected::forget_all(&mut connection).await?;
+        }
         self.proven.store(true, Ordering::Release);
         Ok(())
     }
@@ -173,7 +179,12 @@ impl Sink for PostgresReplica {
 
     async fn read_position(&self, tp: &TopicPartition) -> Result<Option<Position>, SinkError> {
         let doing = format!("reading the position of {tp}");
-        self.mirrors.database.connection(&doing).await?.read_or_absent(tp).await
+        let mut connection = self.mirrors.database.connection(&doing).await?;
+        let found = connection.read_or_absent(tp).await?;
+        if let Some(at) = &found {
+            self.mirrors.load_standing(&mut connection, tp, at).await?;
+        }
+        Ok(found)
     }
 
     async fn replace_position(
@@ -194,6 +205,27 @@ impl Sink for PostgresReplica {
     ) -> Box<dyn PartitionWriter> {
         let (mirrors, placeholder) = (self.mirrors.clone(), self.placeholder.clone());
         Box::new(ReplicaWriter::new(mirrors, placeholder, tp, start, trouble))
+    }
+
+    async fn standing(
+        &self,
+        tp: &TopicPartition,
+        at: &Position,
+        offset: i64,
+    ) -> Result<Standing, SinkError> {
+        self.mirrors.fate_of(tp, at, offset).await
+    }
+
+    fn replay(
+        &self,
+        tp: TopicPartition,
+        at: &Position,
+        _offset: i64,
+        trouble: retry::TroubleReporter,
+    ) -> Option<Box<dyn PartitionWriter>> {
+        let (mirrors, placeholder) = (self.mirrors.clone(), self.placeholder.clone());
+        let writer = ReplicaWriter::new(mirrors, placeholder, tp, at.clone(), trouble);
+        (!self.whole).then(|| Box::new(writer.for_a_letter()) as Box<dyn PartitionWriter>)
     }
 
     fn batch_limits(&self) -> BatchLimits {

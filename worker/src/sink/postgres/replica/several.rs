@@ -42,9 +42,9 @@ impl Delivery {
         connection.run(&Self::doing(first), exchange).await
     }
 
-    fn segments(&self) -> impl Iterator<Item = (&Segment, &Position)> {
-        self.parts.iter().filter_map(|Part { work, covers }| match work {
-            Work::Rows(segment) => Some((segment, covers)),
+    fn segments(&self) -> impl Iterator<Item = (&Segment, &Part)> {
+        self.parts.iter().filter_map(|part| match &part.work {
+            Work::Rows(segment) => Some((segment, part)),
             Work::Nothing | Work::Truncate(..) => None,
         })
     }
@@ -100,7 +100,7 @@ impl Delivery {
     ) -> Result<Written, Error> {
         let (mut at, mut done) = (&self.expected, 0);
         let mut reached = at;
-        for (segment, covers) in self.segments() {
+        for (segment, Part { covers, notes, .. }) in self.segments() {
             if done == 0 {
                 if !self.advance(transaction, accepted, at, covers).await? {
                     return Ok(Written::Missed);
@@ -113,6 +113,9 @@ impl Delivery {
             match write_rows(transaction, &handing, &Sorted::of(segment)).await? {
                 Written::Hit => {}
                 other => return Ok(other),
+            }
+            if !notes.is_empty() {
+                self.place().note(transaction, notes).await?;
             }
             (reached, done) = (covers, done + 1);
         }

@@ -4,7 +4,7 @@
 //! sink's record up to where the next one begins: what a step waits for does not hold back the
 //! steps before it.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
@@ -18,6 +18,7 @@ use super::deliver::{Delivery, MAX_STEPS, Part, Work};
 use super::layout::{Layout, no_key, source_table};
 use super::mirror::Mirrors;
 use super::naming::SourceTable;
+use super::rejected::{self, Again, Note};
 use super::segment::{Incoming, Move, Segment, Sizes};
 use crate::change::{Change, KeyChange, Operation};
 use crate::sink::postgres::error;
@@ -60,6 +61,13 @@ pub(super) struct ReplicaWriter {
     unswept: Arc<AtomicBool>,
     /// Partitions of the topic, as far as they are known.
     partitions: i32,
+    /// Keys that have rejected records which stand; may have some that no longer do.
+    standing: HashSet<Vec<u8>>,
+    /// What the open batch has to do with rejected records.
+    notes: Vec<Note>,
+    /// The one push is a dead letter, below the record.
+    is_replay: bool,
+    again: Option<Again>,
 }
 
 impl ReplicaWriter {
@@ -70,6 +78,7 @@ impl ReplicaWriter {
         start: Position,
         trouble: TroubleReporter,
     ) -> Self {
+        let standing = mirrors.standing(&tp);
         Self {
             mirrors,
             placeholder,
@@ -84,6 +93,25 @@ impl ReplicaWriter {
             trouble,
             unswept: Arc::new(AtomicBool::new(true)),
             partitions: 0,
+            standing,
+            notes: Vec::new(),
+            is_replay: false,
+            again: None,
+        }
+    }
+
+    /// For one dead letter, which the record has passed.
+    pub(super) fn for_a_letter(self) -> Self {
+        Self { is_replay: true, ..self }
+    }
+
+    /// Remembers what a change means for rejected records of its key. `fully`: nothing is left of
+    /// what the key had before.
+    fn note(&mut self, offset: i64, key: &[u8], fully: bool) {
+        if self.is_replay {
+            self.again = Some(Again { offset, key: key.to_vec(), fully });
+        } else if !self.standing.is_empty() && self.standing.contains(key) {
+            self.notes.push(Note::Settled { offset, key: key.to_vec(), fully });
         }
     }
 
@@ -149,6 +177,9 @@ impl ReplicaWriter {
             TruncateHandling::Apply => {
                 let target = self.mirrors.layouts().target(&source)?;
                 let work = Work::Truncate(source, target);
+                if !self.standing.is_empty() {
+                    self.notes.push(Note::Emptied { offset: change.offset });
+                }
                 self.open.push(Piece { work, first: change.offset });
                 self.records += 1;
             }
@@ -180,22 +211,25 @@ impl ReplicaWriter {
                 Rejection::new("bad_envelope", "the event has no row after the change")
             })?)
         };
-        let moved = handover(change, envelope, &layout);
+        let moved = handover(change, envelope, &layout).filter(|_| !self.is_replay);
         let placeholder = self.placeholder.clone();
-        let takes = |segment: &Segment| {
-            moved.is_none_or(|(half, _)| {
-                let short = match incoming {
-                    Incoming::Row(row) => placeholder.unavailable(row).next().is_some(),
-                    Incoming::Key(_) => false,
-                };
-                segment.takes(bytes, half, short)
-            })
+        let is_whole = match incoming {
+            Incoming::Row(row) => placeholder.unavailable(row).next().is_none(),
+            Incoming::Key(_) => true,
         };
+        if self.is_replay {
+            self.judge_letter(change, &layout, is_whole)?;
+        }
+        let takes =
+            |segment: &Segment| moved.is_none_or(|(half, _)| segment.takes(bytes, half, !is_whole));
         let Some(segment) = self.segment(&layout, change.offset, takes) else { return Ok(()) };
         let pushed = segment.push(bytes, incoming, moved, &placeholder);
         let is_empty = segment.rows().is_empty();
         match pushed {
-            Ok(()) => self.records += 1,
+            Ok(()) => {
+                self.records += 1;
+                self.note(change.offset, bytes, is_whole);
+            }
             Err(_) if is_empty => drop(self.open.pop()),
             Err(_) => {}
         }
@@ -237,6 +271,7 @@ impl ReplicaWriter {
             saved: AtomicBool::new(false),
             done: AtomicUsize::new(0),
             unswept: self.unswept.clone(),
+            again: self.again.take(),
         };
         self.flight = Some(Flight::start(covers, async move {
             let outcome = repeat(&delivery.trouble, |unsure| delivery.attempt(unsure)).await;
@@ -249,16 +284,53 @@ impl ReplicaWriter {
         let done = delivery.done.into_inner();
         let mut parts = delivery.parts;
         let rest = parts.split_off(done.min(parts.len()));
+        let notes: Vec<Note> =
+            parts.iter_mut().flat_map(|part| std::mem::take(&mut part.notes)).collect();
         let covers = parts.pop().map_or_else(|| self.expected.clone(), |part| part.covers);
         let progress = answer(&mut self.expected, covers, outcome);
         match progress {
             Progress::Durable(_) => {
+                self.noted(&notes, &rest);
                 rest.into_iter().rev().for_each(|part| self.waiting.push_front(part));
                 self.start_next();
             }
             _ => self.waiting.clear(),
         }
         progress
+    }
+}
+
+impl ReplicaWriter {
+    /// What was noted is durable.
+    fn noted(&mut self, notes: &[Note], rest: &[Part]) {
+        if !notes.is_empty() {
+            self.mirrors.set_standing(&self.tp, |standing| rejected::keep(standing, notes));
+        }
+        let is_open = |part: &Part| !part.notes.is_empty();
+        let open =
+            !self.notes.is_empty() || rest.iter().any(is_open) || self.waiting.iter().any(is_open);
+        if !self.standing.is_empty() && !open {
+            self.standing = self.mirrors.standing(&self.tp);
+        }
+    }
+
+    /// What keeps a dead letter from being written again as it is.
+    fn judge_letter(
+        &self,
+        change: &Change<'_>,
+        layout: &Layout,
+        is_whole: bool,
+    ) -> Result<(), Rejection> {
+        if self.expected.schemas.key.is_some_and(|key| key != layout.key_schema_id) {
+            let message = "the table has another key since: cdc resync puts the row right";
+            return Err(Rejection::new("key_schema_changed", message));
+        }
+        if change.key_change.is_some() && !is_whole {
+            let message = "a change of the primary key lacks values that went with its other \
+                           half: cdc resync puts the row right";
+            return Err(Rejection::new("values_missing", message));
+        }
+        Ok(())
     }
 }
 
@@ -298,11 +370,14 @@ impl PartitionWriter for ReplicaWriter {
     fn push(&mut self, change: &Change<'_>) -> Result<(), Rejection> {
         // Kafka's own delete marker has no effect; and what lies below the record is in the table.
         let Some(envelope) = &change.envelope else { return Ok(()) };
-        if change.offset < self.expected.next.get() {
+        if change.offset < self.expected.next.get() && !self.is_replay {
             return Ok(());
         }
         match change.operation {
             Operation::Tombstone => Ok(()),
+            Operation::Truncate if self.is_replay => {
+                Err(Rejection::new("truncate", "a truncate is not sent again: cdc resync"))
+            }
             Operation::Truncate => self.truncate(change, envelope),
             Operation::Create | Operation::Update | Operation::Delete | Operation::Read => {
                 self.push_row(change, envelope)
@@ -322,13 +397,18 @@ impl PartitionWriter for ReplicaWriter {
         }
         let ends: Vec<i64> = pieces.iter().skip(1).map(|piece| piece.first).collect();
         let mut before = self.expected.schemas;
+        let mut notes = std::mem::take(&mut self.notes).into_iter().peekable();
         for (at, piece) in pieces.into_iter().enumerate() {
             before = schemas(&piece.work, before);
             let reaches = match ends.get(at).and_then(|end| NextOffset::new(*end)) {
                 Some(next) => Position { next, schemas: before, ..covers.clone() },
                 None => covers.clone(),
             };
-            self.waiting.push_back(Part { work: piece.work, covers: reaches });
+            let end = reaches.next.get();
+            let of_part =
+                std::iter::from_fn(|| notes.next_if(|note| note.offset() < end || self.is_replay));
+            let notes = of_part.collect();
+            self.waiting.push_back(Part { work: piece.work, covers: reaches, notes });
         }
         self.start_next();
     }
@@ -356,10 +436,19 @@ impl PartitionWriter for ReplicaWriter {
         false
     }
 
+    fn given_up(&mut self, offset: i64, key: Option<&[u8]>) {
+        if offset < self.expected.next.get() {
+            return;
+        }
+        self.standing.extend(key.map(<[u8]>::to_vec));
+        self.notes.push(Note::Rejected { offset, key: key.map(<[u8]>::to_vec) });
+    }
+
     fn reset(&mut self, position: Position) {
         self.flight = None;
         self.waiting.clear();
         self.open.clear();
+        self.notes.clear();
         self.records = 0;
         self.expected = position;
     }
