@@ -184,6 +184,31 @@ impl Cluster {
         self.list_offsets(partitions, Offset::Beginning)
     }
 
+    /// The first offset at or after a time, in Unix ms, of each partition that has one.
+    ///
+    /// # Errors
+    /// When Kafka does not say it for every partition.
+    pub fn at_time(
+        &self,
+        partitions: &[TopicPartition],
+        ms: i64,
+    ) -> Result<BTreeMap<TopicPartition, i64>, KafkaTrouble> {
+        let what = "look up offsets by time";
+        let answer = self
+            .own()?
+            .offsets_for_times(list(partitions, Offset::Offset(ms.max(0))), TIMEOUT)
+            .map_err(|cause| request(what, cause))?;
+        let mut found = BTreeMap::new();
+        for element in answer.elements() {
+            element.error().map_err(|cause| request(what, cause))?;
+            // Nothing is as young: the end.
+            if let Offset::Offset(offset) = element.offset() {
+                found.insert(TopicPartition::new(element.topic(), element.partition()), offset);
+            }
+        }
+        Ok(found)
+    }
+
     /// One question to each broker for all its partitions: the client hands the special offset
     /// on as the special time that Kafka knows for it.
     fn list_offsets(

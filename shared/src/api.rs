@@ -354,6 +354,12 @@ pub enum Command {
         to: RewindTarget,
         /// Why, for the audit line.
         reason: String,
+        /// Only say what would be done.
+        #[serde(default)]
+        dry_run: bool,
+        /// Rows of a sink that only appends may come twice.
+        #[serde(default)]
+        repeat_rows: bool,
     },
     /// Have a worker of the sink do something beside delivering.
     StartTask {
@@ -413,6 +419,8 @@ pub enum RewindTarget {
     End,
     /// An exact offset.
     Offset(NextOffset),
+    /// The first record at or after this time, Unix ms.
+    Timestamp(i64),
 }
 
 /// The answer to an accepted command.

@@ -235,7 +235,7 @@ async fn what_is_dropped_is_told_with_its_reason_and_can_still_be_sent() {
     assert_eq!(receiver.acknowledged(), offsets(0, 0..4));
     // A sink that is taken back delivers them itself, and what it rejects anew is open again.
     receiver.answer(|delivery| if delivery.offset == 1 { 422 } else { 204 });
-    let back = ["rewind", "FILE", "--sink", "wh", "--topic", &topic, "--to", "beginning"];
+    let back = ["rewind", "FILE", "--yes", "--sink", "wh", "--topic", &topic, "--to", "beginning"];
     pipeline.command(&back).await;
     until("the letter is open again", SOON, async || {
         let found = list(&mut pipeline, &["--state", "open"]).await;

@@ -56,7 +56,8 @@ async fn a_topic_created_again_stops_by_name_and_a_rewind_accepts_it() {
     let before = receiver.deliveries().len();
     assert_eq!(pipeline.rows().await.len(), 10);
     for sink in ["wh", "ev"] {
-        let line = ["rewind", "FILE", "--sink", sink, "--topic", &topic, "--to", "beginning"];
+        let line =
+            ["rewind", "FILE", "--yes", "--sink", sink, "--topic", &topic, "--to", "beginning"];
         pipeline.command(&line).await;
     }
     until("the webhook has the new topic's records", SOON, async || {
@@ -94,7 +95,8 @@ async fn a_topic_created_again_under_a_running_worker_stops_by_name() {
     }
     let before = receiver.deliveries().len();
     for sink in ["wh", "ev"] {
-        let line = ["rewind", "FILE", "--sink", sink, "--topic", &topic, "--to", "beginning"];
+        let line =
+            ["rewind", "FILE", "--yes", "--sink", sink, "--topic", &topic, "--to", "beginning"];
         pipeline.command(&line).await;
     }
     until("the webhook has all of the new topic", SOON, async || {
@@ -134,7 +136,8 @@ async fn an_offset_below_the_log_stops_with_the_numbers() {
         let message = hold["message"].as_str().unwrap();
         assert!(message.contains("5 to 11") && message.contains("begins at 12"), "{message}");
         assert_eq!(hold["offset"], 5);
-        let line = ["rewind", "FILE", "--sink", sink, "--topic", &topic, "--to", "beginning"];
+        let line =
+            ["rewind", "FILE", "--yes", "--sink", sink, "--topic", &topic, "--to", "beginning"];
         pipeline.command(&line).await;
     }
     let expected = &offsets(0, 0..5) | &offsets(0, 12..20);
@@ -171,7 +174,7 @@ async fn a_target_database_created_anew_is_told_not_filled_from_the_middle() {
     let worker = pipeline.worker("ev");
     let hold = pipeline.held("ev", "position_lost").await;
     assert!(hold["message"].as_str().unwrap().contains('5'), "{hold}");
-    let line = ["rewind", "FILE", "--sink", "ev", "--topic", &topic, "--to", "beginning"];
+    let line = ["rewind", "FILE", "--yes", "--sink", "ev", "--topic", &topic, "--to", "beginning"];
     pipeline.command(&line).await;
     let target = postgres::admin(&database).await;
     until("the new database has everything", SOON, async || {
@@ -212,7 +215,7 @@ async fn a_group_that_expired_is_replaced_by_the_watermark_or_stops_by_name() {
     let _worker = pipeline.worker("wh");
     pipeline.held("wh", "group_expired").await;
     assert_eq!(receiver.deliveries().len(), 9);
-    let line = ["rewind", "FILE", "--sink", "wh", "--topic", &topic, "--partition", "0"];
+    let line = ["rewind", "FILE", "--yes", "--sink", "wh", "--topic", &topic, "--partition", "0"];
     pipeline.command(&[&line[..], &["--to", "9"]].concat()).await;
     receiver.has(&offsets(0, 0..11)).await;
     assert_eq!(receiver.deliveries().len(), 11);

@@ -25,6 +25,7 @@ mod records;
 mod rejects;
 mod replica;
 mod restored;
+mod rewind;
 mod schema;
 mod schema_policy;
 mod secure;

@@ -191,7 +191,8 @@ async fn a_database_restored_beyond_the_retention_stops_with_the_numbers() {
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i32>(1)), (60, 1));
     drop(target);
     // The way out.
-    let line = ["rewind", "FILE", "--sink", "mirror", "--topic", &topic, "--to", "beginning"];
+    let line =
+        ["rewind", "FILE", "--yes", "--sink", "mirror", "--topic", &topic, "--to", "beginning"];
     this.pipeline.command(&line).await;
     let (code, end) = this.task("resync").await;
     assert_eq!((code, counts(&end)), (0, (0, 0, 0)), "{end:#}");

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::dlq::DlqCommandArgs;
+use super::rewind::RewindArgs;
 use super::schema::SchemaCommandArgs;
 use super::{Exit, Failure};
 use crate::consume;
@@ -73,9 +74,9 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  cdc skip pipeline.yaml --sink analytics-db \
                             --table public.orders --partition 2 --offset 1041")]
     Skip(SkipArgs),
-    /// Set a sink's progress on a table.
+    /// Take a sink back, or forward, on its tables or on one of them.
     #[command(after_help = "Example:\n  cdc rewind pipeline.yaml --sink analytics-db \
-                            --table public.orders --to beginning")]
+                            --table public.orders --to 2026-01-31T08:00:00Z --dry-run")]
     Rewind(RewindArgs),
     /// Compare a sink's mirror with the source, while both live.
     #[command(after_help = "Example:\n  cdc verify pipeline.yaml --sink replica \
@@ -307,31 +308,6 @@ pub(super) struct SkipArgs {
     /// First offset not to skip. Default: the one after --offset.
     #[arg(long)]
     pub(super) to: Option<i64>,
-    /// Kept in the audit trail.
-    #[arg(long, default_value = "")]
-    pub(super) reason: String,
-}
-
-#[derive(Debug, Args)]
-#[group(id = "where", required = true, multiple = false, args = ["table", "topic"])]
-pub(super) struct RewindArgs {
-    #[command(flatten)]
-    pub(super) target: Target,
-    /// The sink's id.
-    #[arg(long)]
-    pub(super) sink: String,
-    /// The table whose topic it is.
-    #[arg(long, value_name = "SCHEMA.TABLE")]
-    pub(super) table: Option<String>,
-    /// The topic itself.
-    #[arg(long)]
-    pub(super) topic: Option<String>,
-    /// Only this partition.
-    #[arg(long)]
-    pub(super) partition: Option<i32>,
-    /// `beginning`, `end`, or an offset (which needs --partition).
-    #[arg(long)]
-    pub(super) to: String,
     /// Kept in the audit trail.
     #[arg(long, default_value = "")]
     pub(super) reason: String,

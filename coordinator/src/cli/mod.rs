@@ -9,6 +9,7 @@ mod health;
 pub(crate) mod load;
 mod operate;
 mod probe;
+mod rewind;
 mod schema;
 mod task;
 mod validate;
@@ -89,7 +90,7 @@ async fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Resume(args) => operate::resume(&args).await?,
         Command::Stop(args) => operate::stop(&args).await?,
         Command::Skip(args) => operate::skip(&args).await?,
-        Command::Rewind(args) => operate::rewind(&args).await?,
+        Command::Rewind(args) => rewind::run(&args).await?,
         Command::Sink(args) => operate::sink(&args).await?,
         Command::Schema(args) => schema::run(&args).await?,
         Command::Audit(args) => audit::run(&args).await?,

@@ -1,13 +1,11 @@
 //! Commands to a running pipeline, by the coordinator's API.
 
-use cdc_shared::api::{Command, RewindTarget, STATUS_PATH};
+use cdc_shared::api::{Command, STATUS_PATH};
 use cdc_shared::config::{PipelineConfig, Sections};
-use cdc_shared::offset::NextOffset;
 use serde::Deserialize as _;
 
 use super::args::{
-    HoldArgs, RewindArgs, SinkArgs, SinkCommand, SinkCommandArgs, SkipArgs, StatusArgs, StopArgs,
-    Target,
+    HoldArgs, SinkArgs, SinkCommand, SinkCommandArgs, SkipArgs, StatusArgs, StopArgs, Target,
 };
 use super::client::Coordinator;
 use super::load::load_for;
@@ -60,18 +58,6 @@ pub(super) async fn skip(args: &SkipArgs) -> Result<(), Failure> {
     send(&config, command).await
 }
 
-pub(super) async fn rewind(args: &RewindArgs) -> Result<(), Failure> {
-    let config = client_config(&args.target)?;
-    let command = Command::Rewind {
-        sink: args.sink.clone(),
-        topic: place(&config, args.table.as_deref(), args.topic.as_deref())?,
-        partition: args.partition,
-        to: rewind_target(&args.to, args.partition)?,
-        reason: args.reason.clone(),
-    };
-    send(&config, command).await
-}
-
 pub(super) async fn sink(args: &SinkCommandArgs) -> Result<(), Failure> {
     let SinkCommand::Remove(args) = &args.command;
     let config = client_config(&args.target)?;
@@ -80,11 +66,11 @@ pub(super) async fn sink(args: &SinkCommandArgs) -> Result<(), Failure> {
     send(&config, Command::RemoveSink { sink: args.sink.clone(), topic }).await
 }
 
-fn client_config(target: &Target) -> Result<PipelineConfig, Failure> {
+pub(super) fn client_config(target: &Target) -> Result<PipelineConfig, Failure> {
     Ok(load_for(target, Sections::Client)?.config)
 }
 
-async fn send(config: &PipelineConfig, command: Command) -> Result<(), Failure> {
+pub(super) async fn send(config: &PipelineConfig, command: Command) -> Result<(), Failure> {
     let reply = Coordinator::new(config)?.command(command).await?;
     super::say(&reply.message)
 }
@@ -115,38 +101,9 @@ fn place(
     }
 }
 
-/// An offset belongs to one partition; the log's ends belong to each.
-fn rewind_target(to: &str, partition: Option<i32>) -> Result<RewindTarget, Failure> {
-    match to {
-        "beginning" => Ok(RewindTarget::Beginning),
-        "end" => Ok(RewindTarget::End),
-        offset => {
-            let Some(offset) = offset.parse().ok().and_then(NextOffset::new) else {
-                let message = format!("--to {to}: neither beginning, end, nor an offset");
-                return Err(Failure::new(Exit::Usage, message));
-            };
-            if partition.is_none() {
-                return Err(Failure::new(Exit::Usage, "an offset needs its --partition"));
-            }
-            Ok(RewindTarget::Offset(offset))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_rewind_goes_to_an_end_or_to_an_offset_of_one_partition() {
-        assert_eq!(rewind_target("beginning", None), Ok(RewindTarget::Beginning));
-        assert_eq!(rewind_target("end", Some(1)), Ok(RewindTarget::End));
-        let offset = NextOffset::new(7).unwrap();
-        assert_eq!(rewind_target("7", Some(1)), Ok(RewindTarget::Offset(offset)));
-        assert!(rewind_target("7", None).is_err());
-        assert!(rewind_target("-7", Some(1)).is_err());
-        assert!(rewind_target("start", Some(1)).is_err());
-    }
 
     #[test]
     fn a_table_must_be_one_of_the_pipelines() {

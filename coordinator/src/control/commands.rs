@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cdc_shared::api::{Command, CommandRequest, Directive, DirectiveState, RewindTarget};
+use cdc_shared::api::{Command, CommandRequest, Directive, DirectiveState};
 use cdc_shared::audit::AuditedChange;
 use cdc_shared::control::{ControlRecord, ControlState};
-use cdc_shared::offset::{Incarnation, NextOffset, TopicId, TopicPartition};
+use cdc_shared::offset::{Position, TopicId, TopicPartition};
 use cdc_shared::schema::Acceptance;
 
-use super::{Change, letters, tasks};
+use super::{Change, letters, rewind, tasks};
 use crate::dlq::index::Chosen;
 use crate::schema;
 
@@ -30,8 +30,12 @@ pub struct Known {
     pub topic_prefix: String,
     /// The topic of a skip or rewind.
     pub topic: Option<TopicNow>,
-    /// Highest incarnation of the sink's positions per partition, wherever one was found.
-    pub incarnations: BTreeMap<i32, Incarnation>,
+    /// For a rewind to a point in time: the first offset of each partition at or after it.
+    pub at_time: BTreeMap<i32, i64>,
+    /// The sink's position per partition: the highest, wherever one was found.
+    pub positions: BTreeMap<i32, Position>,
+    /// Sinks whose rows a second delivery would repeat.
+    pub repeats: BTreeSet<String>,
     /// Sinks with live workers, and the topics that these have to do with.
     pub live: BTreeMap<String, BTreeSet<String>>,
     /// The dead letters that a command means, whatever their state.
@@ -66,7 +70,7 @@ pub struct Effect {
 }
 
 impl Effect {
-    fn of(changes: Vec<Change>, message: String) -> Self {
+    pub(super) fn of(changes: Vec<Change>, message: String) -> Self {
         Self { changes, message, task: None }
     }
 }
@@ -174,7 +178,7 @@ pub fn decide(
         }
         Command::Resume { sink, topic } => resume(request, known, control, sink, topic.as_deref()),
         Command::Skip { .. } => skip(request, known, control)?,
-        Command::Rewind { .. } => rewind(request, known, control)?,
+        Command::Rewind { .. } => rewind::decide(request, known, control)?,
         Command::RemoveSink { sink, topic } => remove(known, control, sink, topic.as_deref())?,
         Command::AcceptSchema { topic, id, reason } => {
             let (by, at_ms, reason) = (request.by.clone(), known.now_ms, reason.clone());
@@ -318,7 +322,7 @@ fn resume(
     Effect::of(changes, message)
 }
 
-fn partition_range<'a>(
+pub(super) fn partition_range<'a>(
     known: &'a Known,
     topic: &str,
     partition: i32,
@@ -376,63 +380,6 @@ fn skip(
         at_ms: known.now_ms,
     };
     Ok(Effect::of(vec![Change::put(record)], message))
-}
-
-fn rewind(
-    request: &CommandRequest,
-    known: &Known,
-    control: &ControlState,
-) -> Result<Effect, Refusal> {
-    let Command::Rewind { sink, topic, partition, to, reason } = &request.command else {
-        return refuse("invalid", "not a rewind".to_owned(), "");
-    };
-    let count = known.topic.as_ref().map_or(0, |now| now.ranges.len()) as i32;
-    let partitions: Vec<i32> = match partition {
-        Some(partition) => vec![*partition],
-        None => (0..count.max(1)).collect(),
-    };
-    let mut changes = Vec::new();
-    let mut told = Vec::new();
-    for partition in partitions {
-        let (now, (start, end)) = partition_range(known, topic, partition)?;
-        let next = target(*to, start, end).ok_or_else(|| Refusal {
-            code: "invalid_offset",
-            message: format!("{topic}[{partition}] holds {start} to {end} (exclusive)"),
-            hint: Some("choose an offset in that range, or beginning, or end".to_owned()),
-        })?;
-        let tp = TopicPartition::new(topic.as_str(), partition);
-        let found = known.incarnations.get(&partition).copied().unwrap_or_default();
-        let pending = control.rewind(sink, &tp);
-        // Asked twice before the sink has taken it over: one rewind, not two.
-        let repeated = pending.is_some_and(|(incarnation, topic_id, at)| {
-            incarnation > found && *topic_id == now.id && at == next
-        });
-        told.push(format!("{partition} to {next}"));
-        if repeated {
-            continue;
-        }
-        let highest = pending.map_or(found, |(incarnation, _, _)| incarnation.max(found));
-        changes.push(Change::put(ControlRecord::Rewind {
-            sink: sink.clone(),
-            tp,
-            topic_id: now.id.clone(),
-            incarnation: highest.next(),
-            to: next,
-            reason: reason.clone(),
-            by: request.by.clone(),
-            at_ms: known.now_ms,
-        }));
-    }
-    let message = format!("sink {sink} goes on with {topic}: {}: {reason}", told.join(", "));
-    Ok(Effect::of(changes, message))
-}
-
-fn target(to: RewindTarget, start: i64, end: i64) -> Option<NextOffset> {
-    match to {
-        RewindTarget::Beginning => NextOffset::new(start),
-        RewindTarget::End => NextOffset::new(end),
-        RewindTarget::Offset(next) => (start..=end).contains(&next.get()).then_some(next),
-    }
 }
 
 /// Everything kept about the sink goes, except its rewinds: they hold the incarnation below which

@@ -1,13 +1,25 @@
 //! What commands write, and what they refuse.
 
+use cdc_shared::api::RewindTarget;
+use cdc_shared::offset::{Incarnation, NextOffset, SchemaIds};
+
 use super::*;
+
+fn position(incarnation: u64, next: i64) -> Position {
+    Position {
+        next: NextOffset::new(next).unwrap(),
+        incarnation: Incarnation(incarnation),
+        topic_id: TopicId("a".into()),
+        schemas: SchemaIds::default(),
+    }
+}
 
 fn known() -> Known {
     Known {
         sinks: [("wh".to_owned(), vec!["cdc.public.orders".to_owned()])].into(),
         topic_prefix: "cdc".into(),
         topic: Some(TopicNow { id: TopicId("a".into()), ranges: vec![(0, 100), (10, 50)] }),
-        incarnations: [(1, Incarnation(4))].into(),
+        positions: [(1, position(4, 20))].into(),
         live: BTreeMap::new(),
         now_ms: 7,
         ..Known::default()
@@ -42,6 +54,8 @@ fn rewind(partition: Option<i32>, to: RewindTarget) -> Command {
         partition,
         to,
         reason: "again".into(),
+        dry_run: false,
+        repeat_rows: false,
     }
 }
 
@@ -110,7 +124,7 @@ fn a_rewind_takes_the_next_incarnation_of_each_partition() {
     run(&mut control, &known, rewind(Some(1), RewindTarget::End)).unwrap();
     assert_eq!(at(&control, 1), Some((6, 50)));
     // Taken over by the sink, the same rewind is a new one.
-    known.incarnations.insert(1, Incarnation(6));
+    known.positions.insert(1, position(6, 50));
     run(&mut control, &known, rewind(Some(1), RewindTarget::End)).unwrap();
     assert_eq!(at(&control, 1), Some((7, 50)));
     let offset = RewindTarget::Offset(NextOffset::new(51).unwrap());
@@ -118,6 +132,44 @@ fn a_rewind_takes_the_next_incarnation_of_each_partition() {
     assert_eq!(refusal.code, "invalid_offset");
     let refusal = run(&mut control, &known, rewind(Some(2), RewindTarget::End)).unwrap_err();
     assert_eq!(refusal.hint.as_deref(), Some("it has partitions 0 to 1"));
+}
+
+#[test]
+fn a_rewind_says_what_comes_again_and_a_dry_run_writes_nothing() {
+    let (mut control, mut known) = (ControlState::default(), known());
+    let command = |to, dry_run, repeat_rows| Command::Rewind {
+        sink: "wh".into(),
+        topic: "public.orders".into(),
+        partition: Some(1),
+        to,
+        reason: "test".into(),
+        dry_run,
+        repeat_rows,
+    };
+    let (changes, said) =
+        run(&mut control, &known, command(RewindTarget::Beginning, true, false)).unwrap();
+    assert_eq!(changes, 0);
+    assert_eq!(
+        said,
+        "sink wh would go on with cdc.public.orders: 1 from 20 to 10 (10 offsets come again)"
+    );
+    let (_, said) = run(&mut control, &known, command(RewindTarget::End, true, false)).unwrap();
+    assert!(said.ends_with("1 from 20 to 50 (30 offsets are passed without delivery)"), "{said}");
+    known.at_time = [(1, 15)].into();
+    let (changes, said) =
+        run(&mut control, &known, command(RewindTarget::Timestamp(7), false, false)).unwrap();
+    assert_eq!(changes, 2);
+    assert!(said.contains("1 from 20 to 15 (5 offsets come again): test"), "{said}");
+
+    known.repeats.insert("wh".into());
+    let back = command(RewindTarget::Beginning, false, false);
+    assert_eq!(run(&mut control, &known, back).unwrap_err().code, "rows_would_repeat");
+    assert!(run(&mut control, &known, command(RewindTarget::Beginning, false, true)).is_ok());
+    assert!(run(&mut control, &known, command(RewindTarget::End, false, false)).is_ok());
+    let other = Position { topic_id: TopicId("former".into()), ..position(6, 20) };
+    known.positions.insert(1, other);
+    let accepted = run(&mut control, &known, command(RewindTarget::Beginning, false, false));
+    assert!(accepted.is_ok(), "of another topic nothing comes twice");
 }
 
 #[test]

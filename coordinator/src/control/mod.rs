@@ -6,6 +6,7 @@
 pub mod commands;
 pub mod letters;
 mod reader;
+mod rewind;
 mod tasks;
 mod topic;
 mod writer;

@@ -7,11 +7,11 @@ use std::time::Instant;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::{Extension, Json};
-use cdc_shared::api::{Command, CommandReply, CommandRequest};
+use cdc_shared::api::{Command, CommandReply, CommandRequest, RewindTarget};
 use cdc_shared::clock::unix_ms;
 use cdc_shared::config::SinkType;
 use cdc_shared::dlq::LetterFilter;
-use cdc_shared::offset::{Incarnation, Position, TopicPartition};
+use cdc_shared::offset::{Position, TopicPartition};
 
 use super::access::Caller;
 use super::checks;
@@ -87,6 +87,12 @@ fn known(coordinator: &Coordinator) -> Known {
             .filter(|sink| sink.sink_type == SinkType::Iceberg)
             .map(|sink| (sink.sink_id.clone(), "cannot take dead letters again".to_owned()))
             .collect(),
+        repeats: config
+            .sinks
+            .iter()
+            .filter(|sink| sink.sink_type == SinkType::Iceberg)
+            .map(|sink| sink.sink_id.clone())
+            .collect(),
         ..Known::default()
     }
 }
@@ -119,6 +125,10 @@ async fn look_up(
         return Ok(());
     };
     let (name, group) = (topic.clone(), coordinator.config.sink_group(sink));
+    let time = match command {
+        Command::Rewind { to: RewindTarget::Timestamp(ms), .. } => Some(*ms),
+        _ => None,
+    };
     let found = ask(&coordinator.cluster, move |cluster| {
         let Some(facts) = cluster.topics(&[&name])?.remove(&name) else { return Ok(None) };
         let partitions: Vec<TopicPartition> = (0..facts.partitions)
@@ -127,11 +137,13 @@ async fn look_up(
         let (starts, ends) = (cluster.starts(&partitions)?, cluster.ends(&partitions)?);
         let ranges = partitions.iter().map(|tp| (starts[tp], ends[tp])).collect();
         let committed = cluster.committed(&group, &partitions)?;
-        Ok(Some((TopicNow { id: facts.id, ranges }, committed)))
+        let at_time = time.map(|ms| cluster.at_time(&partitions, ms)).transpose()?;
+        Ok(Some((TopicNow { id: facts.id, ranges }, committed, at_time.unwrap_or_default())))
     })
     .await?;
-    let Some((now, committed)) = found else { return Ok(()) };
+    let Some((now, committed, at_time)) = found else { return Ok(()) };
     known.topic = Some(now);
+    known.at_time = at_time.into_iter().map(|(tp, offset)| (tp.partition, offset)).collect();
     let stored = coordinator.store.read(sink).await.map_err(|error| ApiError::store(&error))?;
     let of_commits = committed.into_iter().filter_map(|(tp, committed)| {
         Some((tp, Position::from_commit(committed.next.get(), &committed.metadata)?))
@@ -145,8 +157,15 @@ async fn look_up(
     });
     for (tp, position) in stored.into_iter().chain(of_commits).chain(reported) {
         if tp.topic.as_ref() == topic {
-            let highest: &mut Incarnation = known.incarnations.entry(tp.partition).or_default();
-            *highest = position.incarnation.max(*highest);
+            let of = |position: &Position| (position.incarnation, position.next);
+            let known = known.positions.entry(tp.partition);
+            known
+                .and_modify(|highest| {
+                    if of(&position) > of(highest) {
+                        *highest = position.clone();
+                    }
+                })
+                .or_insert(position);
         }
     }
     Ok(())

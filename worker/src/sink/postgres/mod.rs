@@ -67,6 +67,11 @@ impl PostgresEvents {
     }
 }
 
+/// Whether rows of the same topic come again.
+fn goes_back(expected: &Position, new: &Position) -> bool {
+    new.topic_id == expected.topic_id && new.next < expected.next
+}
+
 #[async_trait]
 impl Sink for PostgresEvents {
     async fn prove(&self) -> Result<(), SinkError> {
@@ -92,7 +97,13 @@ impl Sink for PostgresEvents {
         new: &Position,
     ) -> Result<bool, SinkError> {
         let doing = format!("writing the position of {tp}");
-        self.target.database.connection(&doing).await?.replace(tp, expected, new).await
+        let mut connection = self.target.database.connection(&doing).await?;
+        match expected {
+            Some(expected) if goes_back(expected, new) && !self.target.options.upsert => {
+                self.target.take_back(&mut connection, tp, expected, new).await
+            }
+            _ => connection.replace(tp, expected, new).await,
+        }
     }
 
     fn writer(

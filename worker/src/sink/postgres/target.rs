@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cdc_shared::config::PostgresSinkConfig;
-use cdc_shared::offset::TopicPartition;
+use cdc_shared::offset::{Position, TopicPartition};
 use deadpool_postgres::Object;
 use tokio::sync::watch;
 use tokio_postgres::types::ToSql;
@@ -13,7 +13,7 @@ use super::config::EventsOptions;
 use super::database::{Connection, Database, nowhere};
 use super::progress::Step;
 use super::table::Layout;
-use super::{prove, statement};
+use super::{error, prove, statement};
 use crate::sink::SinkError;
 
 /// What all writers of the sink share.
@@ -132,6 +132,56 @@ impl Target {
             Ok(true)
         };
         connection.run(&doing, exchange).await
+    }
+
+    /// Takes the record back, and removes the rows that come again in the same transaction.
+    /// `false`: the record is another, and nothing was done.
+    pub(super) async fn take_back(
+        &self,
+        connection: &mut Connection<'_>,
+        tp: &TopicPartition,
+        expected: &Position,
+        new: &Position,
+    ) -> Result<bool, SinkError> {
+        let (options, target) = (&self.options.common, &self.options.target);
+        let step = Step::new(options, tp, expected, new);
+        let advance = statement::advance(options);
+        let rows = format!(
+            "FROM {target} WHERE source_topic = $1::pg_catalog.text \
+             AND source_partition = $2::pg_catalog.int4 AND source_offset >= $3 \
+             AND source_offset < $4"
+        );
+        let ambiguous = format!(
+            "SELECT pg_catalog.count(*) <> pg_catalog.count(DISTINCT source_offset) {rows}"
+        );
+        let topic: &str = &tp.topic;
+        let (from, to) = (new.next.get(), expected.next.get());
+        let range: [&(dyn ToSql + Sync); 4] = [&topic, &tp.partition, &from, &to];
+        let exchange = async |client: &mut Object| {
+            let transaction = client.transaction().await?;
+            if transaction.execute(&advance, &step.parameters()).await? != 1 {
+                transaction.rollback().await?;
+                return Ok(Some(false));
+            }
+            if transaction.query_one(&ambiguous, &range).await?.try_get(0)? {
+                transaction.rollback().await?;
+                return Ok(None);
+            }
+            transaction.execute(&format!("DELETE {rows}"), &range).await?;
+            transaction.commit().await?;
+            Ok(Some(true))
+        };
+        let doing = format!("removing rows of {tp} from offset {from} on from {target}");
+        connection.run(&doing, exchange).await?.ok_or_else(|| {
+            let why = format!(
+                "{target} has several rows of one offset of {tp} between {from} and {to}: of a \
+                 former topic of that name, which nothing brings again?"
+            );
+            let cure = "remove those that are to come again, or move the others away; then the \
+                        sink goes back by itself"
+                .to_owned();
+            error::refused(&options.place, "rows_ambiguous", &why, cure)
+        })
     }
 
     /// Whether the events table has a row of these offsets.
