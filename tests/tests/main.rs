@@ -13,6 +13,7 @@ mod groups;
 mod happy;
 mod holds;
 mod iceberg;
+mod iceberg_rows;
 mod keys;
 mod leader;
 mod mysql;
