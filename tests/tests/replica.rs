@@ -91,7 +91,7 @@ pub(super) fn seed() -> u64 {
 }
 
 /// One statement of the workload.
-fn statement(table: &str, random: &mut fastrand::Rng) -> String {
+pub(super) fn statement(table: &str, random: &mut fastrand::Rng) -> String {
     let (id, other, n) = (random.i64(0..IDS), random.i64(0..IDS), random.i32(0..));
     match random.u32(..10) {
         0..=2 => format!(

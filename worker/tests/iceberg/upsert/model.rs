@@ -112,14 +112,13 @@ impl Worker {
     async fn assign(&mut self, number: usize) {
         let tp = partition(number as i32);
         let start = within("a position", self.sink.read_position(&tp)).await.unwrap();
-        let start = match start {
-            Some(start) => start,
-            None => {
-                let start = position(0);
-                let replaced = self.sink.replace_position(&tp, None, &start);
-                assert!(within("the start", replaced).await.unwrap());
-                start
-            }
+        let start = if let Some(start) = start {
+            start
+        } else {
+            let start = position(0);
+            let replaced = self.sink.replace_position(&tp, None, &start);
+            assert!(within("the start", replaced).await.unwrap());
+            start
         };
         let mut writer = writer_of(&self.sink, number as i32, start);
         writer.is_one_of(PARTITIONS as i32);
