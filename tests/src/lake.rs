@@ -13,8 +13,18 @@ impl Pipeline {
     /// Adds an Iceberg sink whose catalog and warehouse are in the pipeline's folder, with a table
     /// `default.{schema}_{table}` per source table.
     pub fn lake(&mut self, id: &str) -> &mut Self {
+        self.lake_in(id, "append")
+    }
+
+    /// The same, with the source's rows as they are in its tables.
+    pub fn lake_of_rows(&mut self, id: &str) -> &mut Self {
+        self.lake_in(id, "upsert")
+    }
+
+    fn lake_in(&mut self, id: &str, mode: &str) -> &mut Self {
         let (catalog, warehouse) = self.lake_addresses();
         let section = json!({
+            "write_mode": mode,
             "catalog_uri": catalog,
             "warehouse": warehouse,
             "table_name": "{schema}_{table}",
@@ -34,6 +44,14 @@ impl Pipeline {
     /// snapshots before it, as anybody may who shares the catalog.
     pub async fn foreign_commits(&self) {
         let output = self.python("foreign.py", &[]).await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+    }
+
+    /// PyIceberg writes all rows of its table anew into one file, whatever partitions they are of,
+    /// and takes some away, as anybody may who shares the catalog.
+    pub async fn foreign_rewrite(&self, rows_away: &str) {
+        let output = self.python("rewrite.py", &[rows_away]).await.unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}");
     }
@@ -61,6 +79,18 @@ impl Pipeline {
         let text = String::from_utf8_lossy(&output.stdout);
         Ok(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
     }
+}
+
+/// The rows without the columns of the sink, repeats included.
+pub fn plain(rows: &[Value]) -> Vec<String> {
+    let plain = |row: &Value| {
+        let mut row = row.as_object().unwrap().clone();
+        row.retain(|name, _| !name.starts_with("_cdc_"));
+        Value::Object(row).to_string()
+    };
+    let mut rows: Vec<String> = rows.iter().map(plain).collect();
+    rows.sort();
+    rows
 }
 
 /// Partition and offset of the rows of a change log, in order, repeats included.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio_postgres::Client;
 
 /// The source's rows, as the readers print theirs.
-async fn rows(source: &Client, select: &str) -> BTreeSet<String> {
+pub(super) async fn rows(source: &Client, select: &str) -> BTreeSet<String> {
     let rows = source.query(&format!("SELECT to_jsonb(r)::text FROM ({select}) AS r"), &[]).await;
     let texts = rows.unwrap().into_iter().map(|row| row.get::<_, String>(0));
     texts.map(|text| serde_json::from_str::<Value>(&text).unwrap().to_string()).collect()
@@ -40,7 +40,7 @@ async fn leads_to(
 }
 
 /// A column of most types.
-const TABLE: &str = r#"CREATE TABLE {id}.t (
+pub(super) const TABLE: &str = r#"CREATE TABLE {id}.t (
         id bigint PRIMARY KEY, "My Note" text DEFAULT 'hello', price numeric(12, 2),
         exact numeric, flag boolean, small smallint, ratio double precision, single real,
         day date, clock time, at timestamptz(3), local timestamp, data bytea, doc jsonb,
@@ -51,7 +51,7 @@ const TABLE: &str = r#"CREATE TABLE {id}.t (
     FROM generate_series(1, 50) AS n;"#;
 
 /// One change or another of each kind.
-const CHANGES: &str = r#"BEGIN; DELETE FROM {id}.t WHERE id = 40; ROLLBACK;
+pub(super) const CHANGES: &str = r#"BEGIN; DELETE FROM {id}.t WHERE id = 40; ROLLBACK;
     INSERT INTO {id}.t VALUES (100, NULL, 12.30, 1.50000000000000000000000000000000000000001,
         true, -3, 0.1, 1.5, '2024-02-29', '23:59:59.999999', '2024-02-29 12:00:00.123+02',
         '1999-12-31 23:59:59.999999', '\x00ff', '{"a": 1.50, "b": [null]}',
@@ -67,7 +67,7 @@ const CHANGES: &str = r#"BEGIN; DELETE FROM {id}.t WHERE id = 40; ROLLBACK;
     INSERT INTO {id}.t (id) VALUES (6), (7);"#;
 
 /// The rows, with what has no type of its own in Iceberg as its text there.
-const ROWS: &str = r#"SELECT id, "My Note", price::text, exact::text, flag, small, ratio, single, day, clock,
+pub(super) const ROWS: &str = r#"SELECT id, "My Note", price::text, exact::text, flag, small, ratio, single, day, clock,
     at, local, data, doc::text, tags, prices::text[], token, address,
     amount::numeric::text AS amount, mask::text, large, CASE WHEN span IS NOT NULL THEN
     format('P%sY%sM%sDT%sH%sM%sS', extract(year FROM span), extract(month FROM span),

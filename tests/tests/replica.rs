@@ -83,7 +83,7 @@ const CHAOS: Duration = Duration::from_secs(15);
 const RECOVERY: Duration = Duration::from_secs(150);
 const IDS: i64 = 300;
 
-fn seed() -> u64 {
+pub(super) fn seed() -> u64 {
     let given = cdc_shared::config::process_variables().remove("CDC_TEST_SEED");
     let seed = given.and_then(|text| text.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
     println!("CDC_TEST_SEED={seed}");
@@ -91,7 +91,7 @@ fn seed() -> u64 {
 }
 
 /// One statement of the workload.
-fn statement(table: &str, random: &mut fastrand::Rng) -> String {
+pub(super) fn statement(table: &str, random: &mut fastrand::Rng) -> String {
     let (id, other, n) = (random.i64(0..IDS), random.i64(0..IDS), random.i32(0..));
     match random.u32(..10) {
         0..=2 => format!(
@@ -114,7 +114,11 @@ fn statement(table: &str, random: &mut fastrand::Rng) -> String {
 }
 
 /// Transactions until it is told to stop, every fifth rolled back.
-async fn workload(table: String, mut random: fastrand::Rng, stop: Arc<AtomicBool>) -> u32 {
+pub(super) async fn workload(
+    table: String,
+    mut random: fastrand::Rng,
+    stop: Arc<AtomicBool>,
+) -> u32 {
     let source = postgres::source().await;
     let mut transactions = 0;
     while !stop.load(Ordering::Relaxed) {

@@ -1,6 +1,7 @@
 //! How the rows of one schema lie in a table: made once per schema, for all of its records.
 
-use cdc_shared::avro::{Plan, Row, Value};
+use cdc_shared::avro::{Plan, Row, ToastShape, Value};
+use cdc_shared::config::IcebergWriteMode as WriteMode;
 use cdc_shared::envelope::Envelope;
 use iceberg::spec::PrimitiveType;
 
@@ -9,6 +10,17 @@ use crate::types::{Codec, FieldType, TypeOptions, Unmappable, choose};
 /// Columns that every row has beside those of the source's row.
 pub(crate) const META: [&str; 6] =
     ["_cdc_topic", "_cdc_partition", "_cdc_offset", "_cdc_op", "_cdc_ts", "_cdc_unavailable"];
+
+/// Those of a row in a table that is kept by key.
+const ROW_META: usize = 3;
+
+/// Columns that a table has beside those of the source's row.
+pub(crate) fn meta(mode: WriteMode) -> &'static [&'static str] {
+    match mode {
+        WriteMode::Append => &META,
+        WriteMode::Upsert => META.get(..ROW_META).unwrap_or_default(),
+    }
+}
 
 /// Their types.
 pub(crate) fn meta_type(name: &str) -> FieldType {
@@ -51,6 +63,10 @@ pub struct Layout {
     is_key: Vec<bool>,
     /// Whether a delete has the whole row before it, always.
     has_before: bool,
+    /// What the table is.
+    pub mode: WriteMode,
+    /// Whether values can be missing from its rows because they did not change.
+    pub may_miss_values: bool,
 }
 
 /// Why there is no layout.
@@ -74,6 +90,7 @@ impl Layout {
         envelope: &Envelope<'_, '_>,
         key: Option<&Plan>,
         options: TypeOptions,
+        mode: WriteMode,
     ) -> Result<Self, NoLayout> {
         let plan = envelope.record().plan();
         let columns: Result<Vec<_>, _> = envelope
@@ -92,9 +109,12 @@ impl Layout {
         let names = envelope.table_columns().iter().map(|column| column.name.as_str());
         let names: Vec<&str> = names.collect();
         let key_columns = match key {
-            Some(plan) => key_columns(plan, &columns, &names, options)?,
+            Some(plan) => key_columns(plan, &columns, &names, options, mode)?,
             None => Vec::new(),
         };
+        if mode == WriteMode::Upsert && key_columns.is_empty() {
+            return Err(no_key(envelope));
+        }
         let mut is_key = vec![false; columns.len()];
         for column in &key_columns {
             if let Some(is_key) = is_key.get_mut(column.column) {
@@ -107,7 +127,28 @@ impl Layout {
             key: key_columns,
             is_key,
             has_before: options.source != cdc_shared::config::SourceType::Postgres,
+            mode,
+            may_miss_values: envelope
+                .table_columns()
+                .iter()
+                .any(|column| column.toast != ToastShape::Never),
         })
+    }
+
+    /// Names of the key's columns.
+    pub(crate) fn key_names(&self) -> impl Iterator<Item = &str> {
+        let columns = self.key.iter().filter_map(|of_key| self.columns.get(of_key.column));
+        columns.map(|column| column.name.as_str())
+    }
+
+    /// Names of the key's columns, as the index takes them.
+    pub fn key_columns(&self) -> Vec<String> {
+        self.key_names().map(str::to_owned).collect()
+    }
+
+    /// Whether a column is of the key.
+    pub(crate) fn is_of_key(&self, column: usize) -> bool {
+        self.is_key.get(column).copied().unwrap_or(false)
     }
 
     /// The row before a delete, where the event has all of it.
@@ -146,12 +187,21 @@ fn key_columns(
     columns: &[LayoutColumn],
     names: &[&str],
     options: TypeOptions,
+    mode: WriteMode,
 ) -> Result<Vec<KeyColumn>, NoLayout> {
     let mut key = Vec::new();
     for column in plan.columns(plan.root()) {
         let (ty, codec) = choose(plan, column, options).map_err(|why| no_type(&why))?;
         // A key that message.key.columns takes from elsewhere has no column in the row.
-        let Some(at) = names.iter().position(|name| *name == column.name) else { continue };
+        let Some(at) = names.iter().position(|name| *name == column.name) else {
+            if mode == WriteMode::Upsert {
+                return Err(unknown_key(&column.name));
+            }
+            continue;
+        };
+        if mode == WriteMode::Upsert && !matches!(ty, FieldType::Primitive(_)) {
+            return Err(no_key_type(&column.name, &ty));
+        }
         if columns.get(at).is_some_and(|of_row| of_row.ty == ty) {
             key.push(KeyColumn { column: at, codec });
         } else {
@@ -180,5 +230,37 @@ fn taken(name: &str) -> NoLayout {
         way_out: format!(
             "rename the source's column {name}, or leave it out (column.exclude.list)"
         ),
+    }
+}
+
+/// Events without a key cannot be kept by it.
+pub(crate) fn no_key(envelope: &Envelope<'_, '_>) -> NoLayout {
+    let table = [envelope.schema().or_else(|| envelope.database()), envelope.table()];
+    let table = table.map(|name| name.unwrap_or("?")).join(".");
+    NoLayout {
+        code: "no_primary_key",
+        message: format!("table {table} has no primary key: its events name no row"),
+        way_out: "give the table a primary key or set message.key.columns in \
+                  source.connector_properties, deploy and take a new snapshot, or leave it out of \
+                  the sink's tables; then cdc skip passes the records without key"
+            .to_owned(),
+    }
+}
+
+fn unknown_key(name: &str) -> NoLayout {
+    NoLayout {
+        code: "key_unknown",
+        message: format!("the key has a column {name} that the rows do not have"),
+        way_out: "correct message.key.columns of the connector, or leave the table out of the \
+                  sink's tables"
+            .to_owned(),
+    }
+}
+
+fn no_key_type(name: &str, ty: &FieldType) -> NoLayout {
+    NoLayout {
+        code: "key_type",
+        message: format!("column {name} of the key is {ty}, of which a table keeps no index"),
+        way_out: "leave the table out of the sink's tables, or use write_mode: append".to_owned(),
     }
 }

@@ -21,11 +21,15 @@ mod preview;
 mod rows;
 mod table;
 mod types;
+mod upsert;
 
 pub use self::catalog::{Catalog, SqliteCatalog, TableName};
 pub use self::error::{Kind, LakeError, Result};
 pub use self::layout::{Layout, LayoutColumn, NoLayout};
 pub use self::preview::ColumnPreview;
 pub use self::rows::{BadValue, Rows, Segment};
-pub use self::table::{Commit, Lake, LakeTable, Offsets, Outcome, Owner, Part, SnapshotInfo};
+pub use self::table::{
+    Commit, KeyedPart, Lake, LakeTable, Offsets, Outcome, Owner, Part, PartitionIndex, SnapshotInfo,
+};
 pub use self::types::{Codec, FieldType, Fit, NumberForm, TypeOptions, Unit, Unmappable};
+pub use self::upsert::{Half, Move};

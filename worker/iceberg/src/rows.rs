@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use arrow_array::builder::{Int32Builder, Int64Builder, StringBuilder};
-use arrow_array::{ArrayRef, BooleanArray};
+use arrow_array::{Array, ArrayRef, BooleanArray, Int64Array};
 use arrow_schema::ArrowError;
 use cdc_shared::avro::Value;
+use cdc_shared::config::IcebergWriteMode as WriteMode;
 use cdc_shared::envelope::{Envelope, Op, Placeholder};
 
 use crate::column::ColumnBuilder;
 use crate::error::{LakeError, Result};
-use crate::layout::{Layout, META};
+use crate::layout::{Layout, META, meta};
 use crate::types::Fault;
+use crate::upsert::{Half, Marks, Move, hashes};
 
 /// Finished rows of one layout: its columns, then the columns that every row has.
 #[derive(Debug)]
@@ -20,12 +22,22 @@ pub struct Segment {
     pub layout: Arc<Layout>,
     pub(crate) columns: Vec<ArrayRef>,
     pub(crate) rows: usize,
+    /// Of a table that is kept by key.
+    pub(crate) marks: Marks,
 }
 
 impl Segment {
     /// Names of the columns.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.layout.columns.iter().map(|column| column.name.as_str()).chain(META)
+        let columns = self.layout.columns.iter().map(|column| column.name.as_str());
+        columns.chain(meta(self.layout.mode).iter().copied())
+    }
+
+    /// Kafka offset of a row.
+    pub(crate) fn offset(&self, row: usize) -> Option<i64> {
+        let at = self.names().position(|name| name == "_cdc_offset")?;
+        let offsets = self.columns.get(at)?.as_any().downcast_ref::<Int64Array>()?;
+        (row < offsets.len()).then(|| offsets.value(row))
     }
 }
 
@@ -51,6 +63,7 @@ struct Open {
     rows: usize,
     /// Rows that were refused halfway; they are left out.
     dead: Vec<usize>,
+    marks: Marks,
 }
 
 /// See the module.
@@ -58,7 +71,7 @@ struct Open {
 pub struct Rows {
     topic: Arc<str>,
     partition: i32,
-    closed: Vec<std::result::Result<Segment, ArrowError>>,
+    closed: Vec<Result<Segment>>,
     open: Option<Open>,
 }
 
@@ -75,6 +88,7 @@ impl Rows {
     }
 
     /// Takes one change: its row after it, or its key and, as far as known, the row before it.
+    /// `half`: it is one of a change of the primary key, and values can be missing from the other.
     ///
     /// # Errors
     /// A value that its column does not hold. The rows are as before then.
@@ -85,13 +99,14 @@ impl Rows {
         envelope: &Envelope<'_, '_>,
         key: Option<Value<'_, '_>>,
         placeholder: &Placeholder,
+        half: Option<(Half, Move)>,
     ) -> std::result::Result<(), BadValue> {
         let is_same = self.open.as_ref().is_some_and(|open| Arc::ptr_eq(&open.layout, layout));
         if !is_same {
             self.close();
         }
         let open = self.open.get_or_insert_with(|| Open::new(layout.clone()));
-        open.push(offset, envelope, key, placeholder)
+        open.push(offset, envelope, key, placeholder, half)
     }
 
     /// The rows, finished; none are left.
@@ -100,8 +115,7 @@ impl Rows {
     /// When Arrow takes the columns for none, which they are not.
     pub fn finish(&mut self) -> Result<Vec<Segment>> {
         self.close();
-        let segments: std::result::Result<_, _> = self.closed.drain(..).collect();
-        segments.map_err(|error| LakeError::internal("finishing columns", error))
+        self.closed.drain(..).collect()
     }
 
     /// Finishes what is open.
@@ -125,6 +139,7 @@ impl Open {
             unavailable: ColumnBuilder::texts(),
             rows: 0,
             dead: Vec::new(),
+            marks: Marks::default(),
         }
     }
 
@@ -134,6 +149,7 @@ impl Open {
         envelope: &Envelope<'_, '_>,
         key: Option<Value<'_, '_>>,
         placeholder: &Placeholder,
+        half: Option<(Half, Move)>,
     ) -> std::result::Result<(), BadValue> {
         let layout = self.layout.clone();
         let pushed = match envelope.op() {
@@ -141,6 +157,10 @@ impl Open {
             Op::Truncate | Op::Message => Ok(()),
             Op::Create | Op::Update | Op::Read => self.push_row(&layout, envelope, placeholder),
         };
+        if layout.mode == WriteMode::Upsert {
+            self.marks.deleted.push(envelope.op() == Op::Delete);
+            self.marks.moves.extend(half.map(|half| (self.rows, half)));
+        }
         self.push_stamp(envelope);
         self.offsets.append_value(offset);
         self.ops.append_value(envelope.op().code());
@@ -162,19 +182,27 @@ impl Open {
         placeholder: &Placeholder,
     ) -> std::result::Result<(), (String, Fault)> {
         let row = envelope.after().ok_or_else(|| ("after".to_owned(), Fault::OTHER_KIND))?;
-        let mut missing: Vec<&str> = Vec::new();
-        for ((column, builder), (source, value)) in
-            layout.columns.iter().zip(&mut self.columns).zip(row.iter())
+        let mut missing: Vec<(usize, &str)> = Vec::new();
+        for (at, ((column, builder), (source, value))) in
+            layout.columns.iter().zip(&mut self.columns).zip(row.iter()).enumerate()
         {
             if placeholder.stands_in(source, &value) {
-                missing.push(&column.name);
+                missing.push((at, &column.name));
                 builder.push_null();
             } else {
                 let pushed = builder.push(&column.codec, value);
                 pushed.map_err(|fault| (column.name.clone(), fault))?;
             }
         }
-        let pushed = self.unavailable.push_texts(missing.into_iter());
+        if layout.mode == WriteMode::Upsert && !missing.is_empty() {
+            if let Some((_, name)) = missing.iter().find(|(at, _)| layout.is_of_key(*at)) {
+                return Err(((*name).to_owned(), Fault::OTHER_KIND));
+            }
+            let columns = missing.iter().map(|(at, _)| *at).collect();
+            self.marks.missing.insert(self.rows, columns);
+        }
+        let names = missing.into_iter().map(|(_, name)| name);
+        let pushed = self.unavailable.push_texts(names);
         pushed.map_err(|fault| ("_cdc_unavailable".to_owned(), fault))
     }
 
@@ -185,7 +213,9 @@ impl Open {
         key: Option<Value<'_, '_>>,
     ) -> std::result::Result<(), (String, Fault)> {
         let key = key.and_then(|key| key.record());
-        let before = layout.before(envelope);
+        // Where rows are kept by key, the key says enough.
+        let is_log = layout.mode == WriteMode::Append;
+        let before = is_log.then(|| layout.before(envelope)).flatten();
         for (at, (column, builder)) in layout.columns.iter().zip(&mut self.columns).enumerate() {
             let of_key = layout.key.iter().find(|of_key| of_key.column == at).zip(key).and_then(
                 |(of_key, key)| {
@@ -212,21 +242,47 @@ impl Open {
     }
 
     /// The rows that were not refused; `None` when there are none.
-    fn finish(
-        mut self,
-        topic: &str,
-        partition: i32,
-    ) -> std::result::Result<Option<Segment>, ArrowError> {
-        let mut rows = self.rows;
-        if rows == self.dead.len() {
+    fn finish(mut self, topic: &str, partition: i32) -> Result<Option<Segment>> {
+        let rows = self.rows - self.dead.len();
+        if rows == 0 {
             return Ok(None);
         }
-        let mut topics = StringBuilder::with_capacity(rows, rows * topic.len());
-        let mut partitions = Int32Builder::with_capacity(rows);
-        for _ in 0..rows {
+        let internal = |error| LakeError::internal("finishing columns", error);
+        let mut columns = self.finish_columns(topic, partition).map_err(internal)?;
+        if !self.dead.is_empty() {
+            let mut alive = vec![true; self.rows];
+            for row in &self.dead {
+                if let Some(alive) = alive.get_mut(*row) {
+                    *alive = false;
+                }
+            }
+            if self.layout.mode == WriteMode::Upsert {
+                self.marks.keep(&alive);
+            }
+            let alive = BooleanArray::from(alive);
+            for column in &mut columns {
+                *column = arrow_select::filter::filter(column, &alive).map_err(internal)?;
+            }
+        }
+        if self.layout.mode == WriteMode::Upsert {
+            let of_key = |of_key: &crate::layout::KeyColumn| columns.get(of_key.column).cloned();
+            let key: Vec<_> = self.layout.key.iter().filter_map(of_key).collect();
+            self.marks.hashes = hashes(&key).map_err(|error| LakeError::internal("keys", error))?;
+        }
+        Ok(Some(Segment { layout: self.layout, columns, rows, marks: self.marks }))
+    }
+
+    fn finish_columns(
+        &mut self,
+        topic: &str,
+        partition: i32,
+    ) -> std::result::Result<Vec<ArrayRef>, ArrowError> {
+        let mut topics = StringBuilder::with_capacity(self.rows, self.rows * topic.len());
+        let mut partitions = Int32Builder::with_capacity(self.rows);
+        for _ in 0..self.rows {
             topics.append_value(topic);
         }
-        partitions.append_slice(&vec![partition; rows]);
+        partitions.append_slice(&vec![partition; self.rows]);
         let mut columns = Vec::with_capacity(self.columns.len() + META.len());
         for column in &mut self.columns {
             columns.push(column.finish()?);
@@ -234,22 +290,11 @@ impl Open {
         columns.push(Arc::new(topics.finish()));
         columns.push(Arc::new(partitions.finish()));
         columns.push(Arc::new(self.offsets.finish()));
-        columns.push(Arc::new(self.ops.finish()));
-        columns.push(self.stamps.finish()?);
-        columns.push(self.unavailable.finish()?);
-        if !self.dead.is_empty() {
-            let mut alive = vec![true; rows];
-            for row in &self.dead {
-                if let Some(alive) = alive.get_mut(*row) {
-                    *alive = false;
-                }
-            }
-            rows -= self.dead.len();
-            let alive = BooleanArray::from(alive);
-            for column in &mut columns {
-                *column = arrow_select::filter::filter(column, &alive)?;
-            }
+        if self.layout.mode == WriteMode::Append {
+            columns.push(Arc::new(self.ops.finish()));
+            columns.push(self.stamps.finish()?);
+            columns.push(self.unavailable.finish()?);
         }
-        Ok(Some(Segment { layout: self.layout, columns, rows }))
+        Ok(columns)
     }
 }

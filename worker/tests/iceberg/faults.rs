@@ -9,7 +9,7 @@ use super::*;
 
 /// What happens to the next compare-and-sets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fault {
+pub(super) enum Fault {
     /// It is done, and the answer lost.
     AnswerLost,
     /// It is not done.
@@ -22,17 +22,17 @@ enum Fault {
 
 /// A catalog of SQLite that fails as it is told.
 #[derive(Debug)]
-struct Faulty {
+pub(super) struct Faulty {
     inner: SqliteCatalog,
     faults: Mutex<Vec<Fault>>,
 }
 
 impl Faulty {
-    fn new(place: &Place) -> Arc<Self> {
+    pub(super) fn new(place: &Place) -> Arc<Self> {
         Arc::new(Self { inner: place.catalog(), faults: Mutex::default() })
     }
 
-    fn fail(&self, faults: &[Fault]) {
+    pub(super) fn fail(&self, faults: &[Fault]) {
         *self.faults.lock().unwrap() = faults.iter().rev().copied().collect();
     }
 }

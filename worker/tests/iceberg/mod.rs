@@ -4,13 +4,14 @@ mod delivery;
 mod evolution;
 mod faults;
 mod types;
+mod upsert;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use cdc_iceberg::{Catalog, Lake, LakeTable, Owner, SqliteCatalog, TableName};
 use cdc_shared::backoff::RetryPolicy;
-use cdc_shared::config::{IcebergConfig, PipelineConfig, SinkConfig};
+use cdc_shared::config::{IcebergConfig, IcebergWriteMode, PipelineConfig, SinkConfig};
 use cdc_shared::offset::{Incarnation, NextOffset, Position, SchemaIds, TopicId, TopicPartition};
 use cdc_worker::sink::iceberg::IcebergSink;
 use cdc_worker::sink::retry::TroubleReporter;
@@ -25,11 +26,18 @@ const TOPIC: &str = "cdc.shop.t";
 /// A lake in a folder of its own.
 struct Place {
     dir: TempDir,
+    mode: IcebergWriteMode,
 }
 
 impl Place {
     fn new() -> Self {
-        Self { dir: tempfile::Builder::new().prefix("cdc-lake-").tempdir().unwrap() }
+        let dir = tempfile::Builder::new().prefix("cdc-lake-").tempdir().unwrap();
+        Self { dir, mode: IcebergWriteMode::Append }
+    }
+
+    /// A lake whose tables are kept by key.
+    fn keyed() -> Self {
+        Self { mode: IcebergWriteMode::Upsert, ..Self::new() }
     }
 
     fn config(&self) -> IcebergConfig {
@@ -40,6 +48,7 @@ impl Place {
             table_name: "{schema}_{table}".to_owned(),
             batch_size: 1_000_000,
             auto_create_table: true,
+            write_mode: self.mode,
             ..IcebergConfig::default()
         }
     }
@@ -71,6 +80,7 @@ impl Place {
         let owner = Owner::new("demo", "lake");
         let warehouse = self.config().warehouse;
         let lake = Lake::new(Arc::new(self.catalog()), &warehouse, owner, false).unwrap();
+        let lake = lake.in_mode(self.mode);
         let table = TableName { namespace: "default".to_owned(), table: "shop_t".to_owned() };
         Arc::new(lake).table(&table)
     }

@@ -34,7 +34,7 @@ pub(super) fn check(config: &PipelineConfig, findings: &mut Findings<'_>) {
                 (Some(webhook), ..) => webhook_rules(webhook, &format!("{path}.webhook"), findings),
                 (_, Some(postgres), _) => postgres_rules(config, sink, postgres, &path, findings),
                 (_, _, Some(iceberg)) => {
-                    iceberg_rules(sink, iceberg, &format!("{path}.iceberg"), findings);
+                    iceberg_rules(config, sink, iceberg, &format!("{path}.iceberg"), findings);
                 }
                 _ => {}
             }
@@ -256,6 +256,7 @@ fn transaction_rules(
 }
 
 fn iceberg_rules(
+    config: &PipelineConfig,
     sink: &SinkConfig,
     iceberg: &IcebergConfig,
     path: &str,
@@ -267,12 +268,27 @@ fn iceberg_rules(
         let message = format!("`{rest}`: only {{schema}} and {{table}} are replaced");
         findings.error(&format!("{path}.table_name"), message);
     }
+    if iceberg.write_mode == IcebergWriteMode::Upsert {
+        let tables = config.sink_tables(sink);
+        if !iceberg.table_name.contains("{table}") && tables.len() != 1 {
+            let message = format!(
+                "`{}` would be the table of every source table, which only write_mode: append \
+                 fills: write {{table}} into it",
+                iceberg.table_name
+            );
+            findings.error(&format!("{path}.table_name"), message);
+        }
+        if sink.on_reject == Some(OnReject::Dlq) {
+            let message = "with dlq a rejected change leaves its row in the table as it was";
+            findings.warning(&format!("{path}.write_mode"), message);
+        }
+    }
     if !sink.enabled {
         return;
     }
     let has = |text: &str, schemes: &[&str]| schemes.iter().any(|scheme| text.starts_with(scheme));
     for (field, is_unbuilt, what) in [
-        ("write_mode", iceberg.write_mode == IcebergWriteMode::Upsert, "upsert: use append"),
+        ("truncate", iceberg.truncate == TruncateHandling::Apply, "apply: use stop or ignore"),
         ("partition_by", !iceberg.partition_by.is_empty(), "a partitioned table: leave it out"),
         ("catalog_properties", !iceberg.catalog_properties.is_empty(), "any of them: leave it out"),
         (

@@ -6,6 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::TruncateHandling;
 use crate::config::Secret;
 
 /// Apache Iceberg tables.
@@ -35,6 +36,8 @@ pub struct IcebergConfig {
     pub table_name: String,
     /// What is written.
     pub write_mode: IcebergWriteMode,
+    /// What a TRUNCATE at the source does with `write_mode: upsert`. `apply` is not built yet.
+    pub truncate: TruncateHandling,
     /// A snapshot is made as soon as so many records are open. Small values make small files.
     #[schemars(range(min = 1, max = 100_000_000))]
     pub batch_size: u32,
@@ -61,6 +64,7 @@ impl Default for IcebergConfig {
             table_namespace: "default".to_owned(),
             table_name: String::new(),
             write_mode: IcebergWriteMode::Append,
+            truncate: TruncateHandling::Stop,
             batch_size: 1000,
             target_file_size: 128 << 20,
             flush_interval_seconds: 10.0,
@@ -84,6 +88,6 @@ pub enum IcebergWriteMode {
     /// The change log.
     #[default]
     Append,
-    /// The current state of the source's rows. Not built yet.
+    /// The current state of the source's rows.
     Upsert,
 }

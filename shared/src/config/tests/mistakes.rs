@@ -138,8 +138,12 @@ const SETTINGS: &[(&str, &str)] = &[
         "p.yaml:10: max_buffered_messages: expected a whole number, found `${NOPE:-x}`",
     ),
     (
+        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'sqlite:///x', warehouse: 'file:///x', table_name: '{table}', write_mode: upsert, truncate: apply}",
+        "p.yaml:12: sinks[1].iceberg.truncate: not built yet is apply: use stop or ignore, or set enabled: false",
+    ),
+    (
         "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'sqlite:///x', warehouse: 'file:///x', table_name: t, write_mode: upsert}",
-        "p.yaml:12: sinks[1].iceberg.write_mode: not built yet is upsert: use append, or set enabled: false",
+        "p.yaml:12: sinks[1].iceberg.table_name: `t` would be the table of every source table, which only write_mode: append fills: write {table} into it",
     ),
     (
         "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'sqlite:///x', warehouse: 'file:///x', table_name: t, partition_by: [id]}",

@@ -5,16 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use cdc_shared::config::IcebergWriteMode as WriteMode;
 use cdc_shared::offset::{Position, TopicPartition};
 use iceberg::spec::{
     DataFile, FormatVersion, MAIN_BRANCH, Schema, TableMetadata, TableMetadataBuilder,
 };
 
 use super::evolve::Evolving;
-use super::offsets::{self, COMMIT_ID, Holder, Stored};
-use super::{LakeTable, Loaded, stage, write};
+use super::index::PartitionIndex;
+use super::merge::{Merged, Planned};
+use super::offsets::{self, COMMIT_ID, Holder, Keyed, Stored};
+use super::stage::{self, Added};
+use super::write::{self, Content};
+use super::{LakeTable, Loaded};
 use crate::error::{Kind, LakeError, Result};
 use crate::rows::Segment;
+use crate::upsert::Moves;
 
 /// How often in a row a commit gives way to others before it says so.
 const TURNS: u32 = 20;
@@ -32,24 +38,39 @@ pub struct Part {
     pub segments: Vec<Arc<Segment>>,
     /// Set when nobody waits for the outcome any more.
     pub abandoned: Arc<AtomicBool>,
+    /// For a table whose rows are kept by key.
+    pub keyed: Option<KeyedPart>,
+}
+
+/// What a part has beside its rows where these are kept by key.
+#[derive(Debug)]
+pub struct KeyedPart {
+    /// Where the rows of the partition are.
+    pub index: PartitionIndex,
+    /// Partitions of the topic; 0: not known.
+    pub partitions: i32,
+    /// Rows of the segments, from the front, that are in the table already.
+    pub skip: usize,
 }
 
 /// What came of a part.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It is in the table, once.
-    Durable,
+    /// It is in the table, once, up to this position: all of it, or what need not wait.
+    Durable(Position, usize),
+    /// Nothing of it could be written yet: the other half of a change of a primary key is missing.
+    Waits,
     /// The table holds another position than expected.
     Moved,
-    /// The table can never take one of its rows.
-    Refused(LakeError),
+    /// The table can never take one of its rows: the one at this offset, where that is known.
+    Refused(LakeError, Option<i64>),
     /// Nobody waited for it.
     Abandoned,
 }
 
 /// How far a part has come.
 #[derive(Debug)]
-enum State {
+pub(super) enum State {
     Pending,
     Settled(Outcome),
     Told,
@@ -58,26 +79,34 @@ enum State {
 /// See the module. Attempts may be repeated until one succeeds.
 #[derive(Debug)]
 pub struct Commit {
-    table: Arc<LakeTable>,
+    pub(super) table: Arc<LakeTable>,
     /// In the snapshot's summary: tells whether an attempt was taken though its answer was lost.
     id: String,
-    parts: Vec<Part>,
-    states: Vec<State>,
+    pub(super) parts: Vec<Part>,
+    pub(super) states: Vec<State>,
     /// Whether an attempt may have been taken.
     unsure: bool,
-    /// Data files of an attempt, for the next.
-    written: Option<Written>,
+    /// In the names of files that are kept by key.
+    pub(super) files: uuid::Uuid,
+    /// Files of an attempt, for the next.
+    pub(super) written: Option<Written>,
     /// The table that it is for.
     uuid: Option<uuid::Uuid>,
 }
 
-/// Data files, and what they hold.
+/// Files, and what they hold.
 #[derive(Debug)]
-struct Written {
-    files: Vec<DataFile>,
-    parts: Vec<usize>,
-    schema: Arc<Schema>,
+pub(super) struct Written {
+    pub(super) data: Vec<DataFile>,
+    pub(super) deletes: Vec<DataFile>,
+    pub(super) parts: Vec<usize>,
+    pub(super) schema: Arc<Schema>,
+    /// For a table whose rows are kept by key: what it was written by.
+    pub(super) planned: Option<Planned>,
 }
+
+/// How far an attempt brings its parts.
+pub(super) type Reached = Vec<(usize, Position, usize)>;
 
 impl Commit {
     pub(super) fn new(table: Arc<LakeTable>, parts: Vec<Part>) -> Self {
@@ -87,6 +116,7 @@ impl Commit {
             states: parts.iter().map(|_| State::Pending).collect(),
             parts,
             unsure: false,
+            files: uuid::Uuid::new_v4(),
             written: None,
             uuid: None,
         }
@@ -141,12 +171,11 @@ impl Commit {
     /// `false`: another commit came first.
     async fn attempt_once(&mut self) -> Result<bool> {
         let loaded = self.load().await?;
+        let stored = offsets::read(&loaded.metadata, &self.table.lake.owner)?.unwrap_or_default();
+        self.check_mode(&stored)?;
         if self.unsure && offsets::has_commit(&loaded.metadata, &self.id) {
-            self.settle(|_| Some(Outcome::Durable));
-            return Ok(true);
+            self.was_taken(&stored).await;
         }
-        let stored = offsets::read(&loaded.metadata, &self.table.lake.owner)?;
-        let stored = stored.unwrap_or_default();
         self.settle(|part| {
             if part.abandoned.load(Ordering::Acquire) {
                 Some(Outcome::Abandoned)
@@ -158,16 +187,25 @@ impl Commit {
             }
         });
         let base = self.evolved(&loaded)?;
-        let live = self.pending();
-        if live.is_empty() {
+        let (reached, merged) = match self.table.lake.mode {
+            WriteMode::Append => (self.append(&base).await?, None),
+            WriteMode::Upsert => {
+                let (reached, merged) = self.merge(&loaded, &base, &stored).await?;
+                (reached, Some(merged))
+            }
+        };
+        if reached.is_empty() && !merged.as_ref().is_some_and(|merged| merged.is_awaited) {
             self.drop_files().await;
             return Ok(true);
         }
-        self.write_files(&base, &live).await?;
-        let new = self.next(&loaded, base, stored, &live).await?;
+        let moves = merged.as_ref().map(Merged::moves);
+        let new = self.next(&loaded, base, stored, &reached, moves).await?;
         match self.table.swap(&loaded, new.metadata).await {
             Ok(true) => {
-                self.settle(|_| Some(Outcome::Durable));
+                if let Some(merged) = merged {
+                    merged.done(self.written.as_ref(), new.snapshot);
+                }
+                self.settle_reached(reached);
                 self.written = None;
                 Ok(true)
             }
@@ -180,6 +218,61 @@ impl Commit {
                 Err(error)
             }
         }
+    }
+
+    /// An attempt without an answer was taken. How far it came is in the table.
+    async fn was_taken(&mut self, stored: &Stored) {
+        for (state, part) in self.states.iter_mut().zip(&self.parts) {
+            let Some(found) = stored.offsets.get(&part.tp) else { continue };
+            let is_ours = (found.incarnation, &found.topic_id)
+                == (part.covers.incarnation, &part.covers.topic_id);
+            if !matches!(state, State::Pending) || same(found, &part.expected) || !is_ours {
+                continue;
+            }
+            let (position, rows) = if found.next < part.covers.next {
+                (found.clone(), part.rows_below(found))
+            } else {
+                (part.covers.clone(), part.rows())
+            };
+            *state = State::Settled(Outcome::Durable(position, rows));
+            if let Some(keyed) = &part.keyed {
+                *keyed.index.lock().await = None;
+            }
+        }
+        self.written = None;
+        self.unsure = false;
+        self.id = uuid::Uuid::new_v4().to_string();
+    }
+
+    fn settle_reached(&mut self, reached: Reached) {
+        for (at, position, rows) in reached {
+            self.settle_one(at, Outcome::Durable(position, rows));
+        }
+    }
+
+    /// The outcome of a part.
+    pub(super) fn settle_one(&mut self, part: usize, outcome: Outcome) {
+        if let Some(state) = self.states.get_mut(part) {
+            *state = State::Settled(outcome);
+        }
+    }
+
+    /// A table is a change log or is kept by key, from its first row on.
+    fn check_mode(&self, stored: &Stored) -> Result<()> {
+        let (is, other) = match self.table.lake.mode {
+            WriteMode::Append if stored.keyed.is_some() => ("append", "upsert"),
+            WriteMode::Upsert if stored.keyed.is_none() && stored.holder.is_some() => {
+                ("upsert", "append")
+            }
+            _ => return Ok(()),
+        };
+        let message =
+            format!("table {} was filled with write_mode: {other}, not {is}", self.table.name);
+        let error = LakeError::new(Kind::Unfit, "write_mode_changed", message);
+        Err(error.hint(format!(
+            "set write_mode: {other}, or give the sink another sink_id and table_name: it fills a \
+             table of its own then"
+        )))
     }
 
     async fn load(&mut self) -> Result<Loaded> {
@@ -202,6 +295,16 @@ impl Commit {
         if !loaded.metadata.default_partition_spec().is_unpartitioned() {
             return refuse("is partitioned, which the sink does not write yet");
         }
+        if self.table.lake.mode == WriteMode::Upsert {
+            if loaded.metadata.format_version() == FormatVersion::V3 {
+                return refuse("is of format version 3, whose deletes the sink does not write yet");
+            }
+            let own = self.table.lake.owner.key();
+            let is_other = |key: &&String| key.starts_with(offsets::OFFSETS) && key.as_str() != own;
+            if let Some(other) = loaded.metadata.properties().keys().find(is_other) {
+                return refuse(&format!("is filled by another sink, see its property {other}"));
+            }
+        }
         Ok(loaded)
     }
 
@@ -215,11 +318,6 @@ impl Commit {
         }
     }
 
-    fn segments(&self, live: &[usize]) -> impl Iterator<Item = &Arc<Segment>> {
-        let parts = live.iter().filter_map(|at| self.parts.get(*at));
-        parts.flat_map(|part| &part.segments)
-    }
-
     /// The metadata with a schema for the rows. A part whose rows no schema of the table can hold is
     /// refused alone.
     fn evolved(&mut self, loaded: &Loaded) -> Result<TableMetadata> {
@@ -231,7 +329,7 @@ impl Commit {
             }
             let layouts = part.segments.iter().map(|segment| &*segment.layout);
             if let Err(error) = evolving.take(&self.table.name, layouts) {
-                *state = State::Settled(Outcome::Refused(error));
+                *state = State::Settled(Outcome::Refused(error, None));
             }
         }
         let Some(schema) = evolving.schema(&self.table.name, &metadata)? else {
@@ -242,33 +340,50 @@ impl Commit {
         built.map(|built| built.metadata).map_err(|error| LakeError::internal("evolving", error))
     }
 
-    /// Writes the rows, unless an earlier attempt has.
-    async fn write_files(&mut self, base: &TableMetadata, live: &[usize]) -> Result<()> {
+    /// Writes the rows as they come, unless an earlier attempt has.
+    async fn append(&mut self, base: &TableMetadata) -> Result<Reached> {
+        let live = self.pending();
+        let parts = live.iter().filter_map(|at| Some((*at, self.parts.get(*at)?)));
+        let reached: Reached =
+            parts.map(|(at, part)| (at, part.covers.clone(), part.rows())).collect();
         let schema = base.current_schema();
         let is_same = |written: &Written| {
             written.parts == live && written.schema.as_struct() == schema.as_struct()
         };
-        if self.written.as_ref().is_some_and(is_same) {
-            return Ok(());
+        if reached.is_empty() || self.written.as_ref().is_some_and(is_same) {
+            return Ok(reached);
         }
         self.drop_files().await;
-        let segments: Vec<_> = self.segments(live).cloned().collect();
-        let mut files = Vec::new();
+        let parts = live.iter().filter_map(|at| self.parts.get(*at));
+        let segments: Vec<_> = parts.flat_map(|part| &part.segments).cloned().collect();
+        let mut data = Vec::new();
         if !segments.is_empty() {
             let path = format!("{}/data/{}.parquet", base.location(), uuid::Uuid::new_v4());
-            let spec = base.default_partition_spec_id();
+            let content = Content::data(path, base);
+            let arrow = write::arrow(schema)?;
+            let batches = write::rows_of(segments, arrow);
             let io = self.table.lake.io.clone();
-            files.extend(write::write(io, path, schema.clone(), spec, segments).await?);
+            data.extend(write::write(io, content, batches).await?);
         }
-        self.written = Some(Written { files, parts: live.to_vec(), schema: schema.clone() });
-        Ok(())
+        let (schema, deletes) = (schema.clone(), Vec::new());
+        self.written = Some(Written { data, deletes, parts: live, schema, planned: None });
+        Ok(reached)
+    }
+
+    /// Files of an attempt that may have been taken are not written over.
+    pub(super) fn rename(&mut self) {
+        if self.unsure {
+            self.files = uuid::Uuid::new_v4();
+            self.written = None;
+        }
     }
 
     /// Files of an attempt that was not taken are needless; where that is not sure they stay.
-    async fn drop_files(&mut self) {
+    pub(super) async fn drop_files(&mut self) {
         let Some(written) = self.written.take() else { return };
         if !self.unsure {
-            let files = written.files.into_iter().map(|file| file.file_path().to_owned());
+            let files = written.data.into_iter().chain(written.deletes);
+            let files = files.map(|file| file.file_path().to_owned());
             self.table.discard(files.collect::<Vec<_>>()).await;
         }
     }
@@ -279,15 +394,25 @@ impl Commit {
         loaded: &Loaded,
         base: TableMetadata,
         mut stored: Stored,
-        live: &[usize],
+        reached: &Reached,
+        moves: Option<&Moves>,
     ) -> Result<Next> {
-        for part in live.iter().filter_map(|at| self.parts.get(*at)) {
-            stored.offsets.insert(part.tp.clone(), part.covers.clone());
+        for (at, position, _) in reached {
+            let Some(part) = self.parts.get(*at) else { continue };
+            stored.offsets.insert(part.tp.clone(), position.clone());
         }
-        let files = self.written.as_ref().map_or(&[][..], |written| &written.files);
+        if let Some(moves) = moves {
+            let told = self.parts.iter().filter_map(|part| Some(part.keyed.as_ref()?.partitions));
+            let told = told.max().filter(|told| *told > 0);
+            let partitions = stored.keyed.as_ref().and_then(|keyed| keyed.partitions).or(told);
+            stored.keyed = Some(Keyed { partitions, moves: moves.clone() });
+        }
+        let added = self.written.as_ref();
+        let added = added.map(|written| Added { data: &written.data, deletes: &written.deletes });
+        let added = added.filter(|added| !added.data.is_empty() || !added.deletes.is_empty());
         let internal = |error| LakeError::internal("making the next metadata", error);
         let mut staged = None;
-        if !files.is_empty() {
+        if let Some(added) = added {
             let id = stage::new_id(&base);
             let sequence = base.next_sequence_number();
             stored.holder = Some(Holder { snapshot: id, sequence });
@@ -296,8 +421,8 @@ impl Commit {
                 (COMMIT_ID.to_owned(), self.id.clone()),
             ]);
             let io = &self.table.lake.io;
-            let append = stage::append(io, loaded, &base, id, files, own).await;
-            staged = Some(append.map_err(|error| {
+            let snapshot = stage::snapshot(io, loaded, &base, id, added, own).await;
+            staged = Some(snapshot.map_err(|error| {
                 let doing = format!("writing the manifests of table {}", self.table.name);
                 LakeError::warehouse(&doing, error)
             })?);
@@ -314,13 +439,31 @@ impl Commit {
             files = staged.files;
         }
         let built = builder.set_properties(properties).and_then(TableMetadataBuilder::build);
-        Ok(Next { metadata: built.map_err(internal)?.metadata, files })
+        let metadata = built.map_err(internal)?.metadata;
+        Ok(Next { snapshot: metadata.current_snapshot_id(), metadata, files })
+    }
+}
+
+impl Part {
+    fn rows(&self) -> usize {
+        self.segments.iter().map(|segment| segment.rows).sum()
+    }
+
+    /// Rows of records below a position.
+    fn rows_below(&self, position: &Position) -> usize {
+        let offsets = self
+            .segments
+            .iter()
+            .flat_map(|segment| (0..segment.rows).filter_map(|row| segment.offset(row)));
+        offsets.take_while(|offset| *offset < position.next.get()).count()
     }
 }
 
 /// The next metadata and the files that were written for it.
 struct Next {
     metadata: TableMetadata,
+    /// The newest snapshot then.
+    snapshot: Option<i64>,
     files: Vec<String>,
 }
 

@@ -3,17 +3,19 @@
 
 use std::sync::Arc;
 
+use cdc_shared::config::IcebergWriteMode as WriteMode;
 use iceberg::spec::{NestedField, Schema, TableMetadata};
 
 use crate::catalog::TableName;
 use crate::error::{Kind, LakeError, Result};
-use crate::layout::{Layout, META, meta_type};
+use crate::layout::{Layout, META, meta, meta_type};
 use crate::types::{FieldType, Fit};
 
 /// The columns that every table has.
-pub(super) fn first_schema() -> iceberg::Result<Schema> {
-    let mut last_id = META.len() as i32;
-    let fields = META.iter().zip(1..).map(|(name, id)| {
+pub(super) fn first_schema(mode: WriteMode) -> iceberg::Result<Schema> {
+    let names = meta(mode);
+    let mut last_id = names.len() as i32;
+    let fields = names.iter().zip(1..).map(|(name, id)| {
         let ty = meta_type(name).with_ids(&mut last_id);
         Arc::new(NestedField::optional(id, *name, ty))
     });
@@ -66,7 +68,7 @@ impl Evolving {
         for column in &layout.columns {
             self.column(table, &column.name, &column.ty)?;
         }
-        for name in META {
+        for name in meta(layout.mode) {
             self.column(table, name, &meta_type(name))?;
         }
         self.optional();

@@ -2,8 +2,13 @@
 
 mod commit;
 mod evolve;
+mod fill;
+mod index;
 mod inspect;
+mod live;
+mod merge;
 mod offsets;
+mod read;
 mod stage;
 mod write;
 
@@ -12,6 +17,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cdc_shared::config::IcebergWriteMode as WriteMode;
 use cdc_shared::offset::{Position, TopicPartition};
 use iceberg::MetadataLocation;
 use iceberg::compression::CompressionCodec;
@@ -20,7 +26,8 @@ use iceberg::spec::{
     FormatVersion, Schema, SortOrder, TableMetadata, TableMetadataBuilder, UnboundPartitionSpec,
 };
 
-pub use self::commit::{Commit, Outcome, Part};
+pub use self::commit::{Commit, KeyedPart, Outcome, Part};
+pub use self::index::PartitionIndex;
 pub use self::inspect::SnapshotInfo;
 pub use self::offsets::{Offsets, Owner};
 use crate::catalog::{Catalog, TableName};
@@ -38,6 +45,7 @@ pub struct Lake {
     owner: Owner,
     /// Whether tables that are not there are made.
     may_create: bool,
+    mode: WriteMode,
     tables: Mutex<HashMap<TableName, Arc<LakeTable>>>,
 }
 
@@ -64,8 +72,15 @@ impl Lake {
             warehouse: warehouse.to_owned(),
             owner,
             may_create,
+            mode: WriteMode::Append,
             tables: Mutex::default(),
         })
+    }
+
+    /// What its tables are: change logs, where nothing else is said.
+    #[must_use]
+    pub fn in_mode(self, mode: WriteMode) -> Self {
+        Self { mode, ..self }
     }
 
     /// Catalog, for messages.
@@ -101,6 +116,7 @@ impl Lake {
                 latest: Mutex::default(),
                 read: Mutex::default(),
                 turn: tokio::sync::Mutex::default(),
+                manifests: tokio::sync::Mutex::default(),
             })
         });
         table.clone()
@@ -115,6 +131,7 @@ pub struct LakeTable {
     /// The table whose positions were read last. A commit goes to no other of that name.
     read: Mutex<Option<uuid::Uuid>>,
     turn: tokio::sync::Mutex<()>,
+    manifests: tokio::sync::Mutex<live::Manifests>,
 }
 
 impl fmt::Debug for LakeTable {
@@ -236,7 +253,7 @@ impl LakeTable {
         lake.catalog.create_namespace(&self.name.namespace).await?;
         let location = format!("{}/{}/{}", lake.warehouse, self.name.namespace, self.name.table);
         let internal = |error| LakeError::internal("making a table's metadata", error);
-        let schema = evolve::first_schema().map_err(internal)?;
+        let schema = evolve::first_schema(lake.mode).map_err(internal)?;
         let properties = HashMap::from([
             (DELETE_METADATA.to_owned(), "true".to_owned()),
             ("write.metadata.previous-versions-max".to_owned(), "100".to_owned()),

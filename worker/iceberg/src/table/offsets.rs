@@ -12,9 +12,13 @@ use iceberg::spec::{SnapshotRef, TableMetadata};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Kind, LakeError, Result};
+use crate::upsert::{Moves, MovesDocument};
 
 /// Summary key of the id that names a commit of ours.
 pub(super) const COMMIT_ID: &str = "cdc.commit-id";
+
+/// What the names of all properties with offsets begin with.
+pub(super) const OFFSETS: &str = "cdc.offsets.";
 
 /// Whose offsets: the name of the property and of the summary's entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,7 +31,7 @@ impl Owner {
     /// A sink of a pipeline.
     pub fn new(pipeline_id: &str, sink_id: &str) -> Self {
         Self {
-            key: format!("cdc.offsets.{pipeline_id}.{sink_id}"),
+            key: format!("{OFFSETS}{pipeline_id}.{sink_id}"),
             what: format!("sink {sink_id} of pipeline {pipeline_id}"),
         }
     }
@@ -46,6 +50,26 @@ pub(super) struct Stored {
     pub(super) offsets: Offsets,
     /// The snapshot of ours that holds the newest data, if any was written.
     pub(super) holder: Option<Holder>,
+    /// Of a table that is kept by key.
+    pub(super) keyed: Option<Keyed>,
+}
+
+/// What a table that is kept by key holds beside the offsets.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Keyed {
+    /// Partitions of the topic: another number sends keys to other partitions.
+    pub(super) partitions: Option<i32>,
+    /// Changes of keys of which one half is in the table.
+    pub(super) moves: Moves,
+}
+
+/// Its text.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeyedDocument {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    partitions: Option<i32>,
+    #[serde(flatten)]
+    moves: MovesDocument,
 }
 
 /// A snapshot of ours.
@@ -61,6 +85,8 @@ struct Document {
     #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
     holder: Option<Holder>,
     topics: Vec<TopicDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keyed: Option<KeyedDocument>,
 }
 
 /// One topic: `[next offset, incarnation, key schema, value schema]` by partition.
@@ -106,12 +132,20 @@ fn offsets(topics: Vec<TopicDocument>) -> Offsets {
 impl Stored {
     /// The property's text.
     pub(super) fn property(&self) -> Result<String> {
-        write(&Document { holder: self.holder, topics: topics(&self.offsets) })
+        write(&self.document(self.holder))
     }
 
     /// The summary's text.
     pub(super) fn summary(&self) -> Result<String> {
-        write(&Document { holder: None, topics: topics(&self.offsets) })
+        write(&self.document(None))
+    }
+
+    fn document(&self, holder: Option<Holder>) -> Document {
+        let keyed = self.keyed.as_ref().map(|keyed| KeyedDocument {
+            partitions: keyed.partitions,
+            moves: MovesDocument::from(&keyed.moves),
+        });
+        Document { holder, topics: topics(&self.offsets), keyed }
     }
 }
 
@@ -126,7 +160,10 @@ fn parse(owner: &Owner, at: &str, text: &str) -> Result<Stored> {
             .caused_by(error)
             .hint("restore the table's property, or roll the table back to before it was changed")
     })?;
-    Ok(Stored { offsets: offsets(document.topics), holder: document.holder })
+    let keyed = document
+        .keyed
+        .map(|keyed| Keyed { partitions: keyed.partitions, moves: Moves::from(keyed.moves) });
+    Ok(Stored { offsets: offsets(document.topics), holder: document.holder, keyed })
 }
 
 /// Snapshots from main's newest to the oldest that is kept.

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataFile, FormatVersion, ManifestFile, ManifestList, ManifestListWriter, ManifestWriterBuilder,
-    Operation, Snapshot, SnapshotSummaryCollector, Summary, TableMetadata,
+    DataContentType, DataFile, FormatVersion, ManifestFile, ManifestList, ManifestListWriter,
+    ManifestWriterBuilder, Operation, Snapshot, SnapshotSummaryCollector, Summary, TableMetadata,
 };
 
 use super::Loaded;
@@ -26,22 +26,36 @@ pub(super) struct Staged {
     pub(super) files: Vec<String>,
 }
 
-/// Stages a snapshot that adds data files to main. `summary`: entries of our own.
-pub(super) async fn append(
+/// Files that a snapshot adds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Added<'f> {
+    pub(super) data: &'f [DataFile],
+    pub(super) deletes: &'f [DataFile],
+}
+
+/// Stages a snapshot that adds files to main. `summary`: entries of our own.
+pub(super) async fn snapshot(
     io: &FileIO,
     loaded: &Loaded,
     metadata: &TableMetadata,
     id: i64,
-    files: &[DataFile],
+    added: Added<'_>,
     summary: HashMap<String, String>,
 ) -> iceberg::Result<Staged> {
     let name = uuid::Uuid::new_v4();
     let sequence = metadata.next_sequence_number();
-    let manifest = format!("{}/metadata/{name}-m0.avro", metadata.location());
     let list = format!("{}/metadata/snap-{id}-0-{name}.avro", metadata.location());
 
     let mut manifests = older_manifests(io, loaded).await?;
-    manifests.push(write_manifest(io, metadata, id, &manifest, files).await?);
+    let mut files = Vec::new();
+    for (number, of) in [added.data, added.deletes].into_iter().enumerate() {
+        if of.is_empty() {
+            continue;
+        }
+        let path = format!("{}/metadata/{name}-m{number}.avro", metadata.location());
+        manifests.push(write_manifest(io, metadata, id, &path, of).await?);
+        files.push(path);
+    }
     let writer = io.new_output(&list)?.writer().await?;
     let parent = metadata.current_snapshot_id();
     let mut list_writer = match metadata.format_version() {
@@ -60,7 +74,7 @@ pub(super) async fn append(
         .with_snapshot_id(id)
         .with_parent_snapshot_id(parent)
         .with_sequence_number(sequence)
-        .with_summary(summarize(metadata, files, summary))
+        .with_summary(summarize(metadata, added, summary))
         .with_schema_id(metadata.current_schema_id())
         // Clocks of other writers may be ahead.
         .with_timestamp_ms(now.max(metadata.last_updated_ms()));
@@ -71,7 +85,8 @@ pub(super) async fn append(
         }
         None => snapshot.build(),
     };
-    Ok(Staged { snapshot, files: vec![manifest, list] })
+    files.push(list);
+    Ok(Staged { snapshot, files })
 }
 
 async fn older_manifests(io: &FileIO, loaded: &Loaded) -> iceberg::Result<Vec<ManifestFile>> {
@@ -96,9 +111,12 @@ async fn write_manifest(
         metadata.current_schema().clone(),
         metadata.default_partition_spec().as_ref().clone(),
     );
-    let mut writer = match metadata.format_version() {
-        FormatVersion::V3 => builder.build_v3_data(),
-        _ => builder.build_v2_data(),
+    let is_data = files.iter().all(|file| file.content_type() == DataContentType::Data);
+    let mut writer = match (metadata.format_version(), is_data) {
+        (FormatVersion::V3, true) => builder.build_v3_data(),
+        (FormatVersion::V3, false) => builder.build_v3_deletes(),
+        (_, true) => builder.build_v2_data(),
+        (_, false) => builder.build_v2_deletes(),
     };
     for file in files {
         // Its sequence number is that of the snapshot.
@@ -107,13 +125,9 @@ async fn write_manifest(
     writer.write_manifest_file().await
 }
 
-fn summarize(
-    metadata: &TableMetadata,
-    files: &[DataFile],
-    own: HashMap<String, String>,
-) -> Summary {
+fn summarize(metadata: &TableMetadata, added: Added<'_>, own: HashMap<String, String>) -> Summary {
     let mut collector = SnapshotSummaryCollector::default();
-    for file in files {
+    for file in added.data.iter().chain(added.deletes) {
         let (schema, spec) = (metadata.current_schema(), metadata.default_partition_spec());
         collector.add_file(file, schema.clone(), spec.clone());
     }
@@ -130,7 +144,12 @@ fn summarize(
         properties.insert(total.to_owned(), now.to_string());
     }
     properties.extend(own);
-    Summary { operation: Operation::Append, additional_properties: properties }
+    let operation = match (added.data.is_empty(), added.deletes.is_empty()) {
+        (_, true) => Operation::Append,
+        (true, false) => Operation::Delete,
+        (false, false) => Operation::Overwrite,
+    };
+    Summary { operation, additional_properties: properties }
 }
 
 /// An id that no snapshot of the table has.

@@ -1,36 +1,70 @@
 //! Data files: rows of several partitions and layouts in one Parquet file of the table's schema.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, ListArray, MapArray, RecordBatch, StructArray, new_null_array};
+use arrow_array::{
+    Array, ArrayRef, Int64Array, ListArray, MapArray, RecordBatch, StringArray, StructArray,
+    new_null_array,
+};
 use arrow_schema::{ArrowError, DataType, Schema as ArrowSchema};
 use iceberg::arrow::schema_to_arrow_schema;
 use iceberg::io::FileIO;
-use iceberg::spec::{DataFile, Schema};
+use iceberg::spec::{
+    DataContentType, DataFile, NestedField, PrimitiveType, Schema, TableMetadata, Type,
+};
 use iceberg::writer::file_writer::{FileWriter, FileWriterBuilder, ParquetWriterBuilder};
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{DEFAULT_STATISTICS_TRUNCATE_LENGTH, WriterProperties};
 
+use super::index::{DELETED_PATH, DELETED_ROW};
 use crate::error::{LakeError, Result};
 use crate::rows::Segment;
 
 /// Rows of one record batch.
 const BATCH: usize = 1 << 16;
 
-/// Writes segments into one file; nothing where they have no rows.
+/// What is written into one file.
+pub(super) struct Content {
+    pub(super) path: String,
+    pub(super) schema: Arc<Schema>,
+    pub(super) spec_id: i32,
+    pub(super) kind: DataContentType,
+}
+
+impl Content {
+    /// Rows of a table.
+    pub(super) fn data(path: String, metadata: &TableMetadata) -> Self {
+        Self {
+            path,
+            schema: metadata.current_schema().clone(),
+            spec_id: metadata.default_partition_spec_id(),
+            kind: DataContentType::Data,
+        }
+    }
+}
+
+/// The table's columns as Arrow has them.
+pub(super) fn arrow(schema: &Schema) -> Result<Arc<ArrowSchema>> {
+    let arrow = schema_to_arrow_schema(schema);
+    arrow.map(Arc::new).map_err(|error| LakeError::internal("columns of a table", error))
+}
+
+/// Batches that are made one after the other.
+pub(super) type Batches =
+    Box<dyn Iterator<Item = std::result::Result<RecordBatch, ArrowError>> + Send>;
+
+/// Writes rows into one file; nothing where there are none.
 pub(super) async fn write(
     io: FileIO,
-    path: String,
-    schema: Arc<Schema>,
-    spec_id: i32,
-    segments: Vec<Arc<Segment>>,
+    content: Content,
+    batches: Batches,
 ) -> Result<Option<DataFile>> {
-    let doing = format!("writing data file {path}");
+    let doing = format!("writing file {}", content.path);
     let runtime = tokio::runtime::Handle::current();
     // Compression takes long, and so do writes to a local disk.
-    let written = tokio::task::spawn_blocking(move || {
-        runtime.block_on(write_now(&io, &path, schema, spec_id, &segments))
-    });
+    let written =
+        tokio::task::spawn_blocking(move || runtime.block_on(write_now(&io, content, batches)));
     let written = written.await.map_err(|error| LakeError::internal(&doing, error))?;
     written.map_err(|error| match error {
         WriteError::Iceberg(error) => LakeError::warehouse(&doing, error),
@@ -38,6 +72,36 @@ pub(super) async fn write(
         WriteError::Parquet(error) => LakeError::internal(&doing, error),
         WriteError::DataFile(error) => LakeError::internal(&doing, error),
     })
+}
+
+/// The rows of segments, in the table's columns.
+pub(super) fn rows_of(segments: Vec<Arc<Segment>>, arrow: Arc<ArrowSchema>) -> Batches {
+    Box::new(
+        segments
+            .into_iter()
+            .map(move |segment| in_schema(&segment, &segment.columns, segment.rows, &arrow)),
+    )
+}
+
+/// Deletes by position, in the order of files and rows.
+pub(super) fn deletes_of(deletes: BTreeMap<Arc<str>, Vec<u32>>) -> Result<(Arc<Schema>, Batches)> {
+    let internal = |error| LakeError::internal("making the schema of deletes", error);
+    let required =
+        |id, name: &str, ty| Arc::new(NestedField::required(id, name, Type::Primitive(ty)));
+    let schema = Schema::builder()
+        .with_fields([
+            required(DELETED_PATH, "file_path", PrimitiveType::String),
+            required(DELETED_ROW, "pos", PrimitiveType::Long),
+        ])
+        .build()
+        .map_err(internal)?;
+    let arrow = arrow(&schema)?;
+    let batches = deletes.into_iter().map(move |(path, rows)| {
+        let paths = StringArray::from_iter_values(rows.iter().map(|_| path.as_ref()));
+        let rows = Int64Array::from_iter_values(rows.iter().map(|row| i64::from(*row)));
+        RecordBatch::try_new(arrow.clone(), vec![Arc::new(paths), Arc::new(rows)])
+    });
+    Ok((Arc::new(schema), Box::new(batches)))
 }
 
 enum WriteError {
@@ -61,43 +125,52 @@ impl From<ArrowError> for WriteError {
 
 async fn write_now(
     io: &FileIO,
-    path: &str,
-    schema: Arc<Schema>,
-    spec_id: i32,
-    segments: &[Arc<Segment>],
+    content: Content,
+    batches: Batches,
 ) -> std::result::Result<Option<DataFile>, WriteError> {
+    let statistics = match content.kind {
+        DataContentType::Data => DEFAULT_STATISTICS_TRUNCATE_LENGTH,
+        _ => None,
+    };
     let level = ZstdLevel::try_new(3).map_err(WriteError::Parquet)?;
     // One row group per file: bounds of a column whose statistics were cut in one of several groups
     // would be taken from the others alone.
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
         .set_max_row_group_row_count(None)
+        // Paths of a warehouse begin alike: cut, they would not tell apart what deletes are for.
+        .set_statistics_truncate_length(statistics)
         .set_created_by(concat!("cdc-platform ", env!("CARGO_PKG_VERSION")).to_owned())
         .build();
-    let arrow = Arc::new(schema_to_arrow_schema(&schema)?);
-    let mut writer =
-        ParquetWriterBuilder::new(properties, schema).build(io.new_output(path)?).await?;
-    for segment in segments {
-        let whole = in_schema(segment, &arrow)?;
+    let output = io.new_output(&content.path)?;
+    let mut writer = ParquetWriterBuilder::new(properties, content.schema).build(output).await?;
+    for whole in batches {
+        let whole = whole?;
         for start in (0..whole.num_rows()).step_by(BATCH) {
             let rows = BATCH.min(whole.num_rows() - start);
             writer.write(&whole.slice(start, rows)).await?;
         }
     }
     let Some(mut file) = writer.close().await?.into_iter().next() else { return Ok(None) };
-    file.partition_spec_id(spec_id).build().map(Some).map_err(WriteError::DataFile)
+    file.partition_spec_id(content.spec_id)
+        .content(content.kind)
+        .build()
+        .map(Some)
+        .map_err(WriteError::DataFile)
 }
 
-/// The rows in the columns of the table.
-fn in_schema(
+/// Rows with a segment's columns in the columns of the table.
+pub(super) fn in_schema(
     segment: &Segment,
+    columns: &[ArrayRef],
+    rows: usize,
     schema: &Arc<ArrowSchema>,
 ) -> std::result::Result<RecordBatch, ArrowError> {
     let columns = schema.fields().iter().map(|field| {
-        let found = segment.names().zip(&segment.columns).find(|(name, _)| name == field.name());
+        let found = segment.names().zip(columns).find(|(name, _)| name == field.name());
         match found {
             Some((_, column)) => as_type(column, field.data_type()),
-            None => Ok(new_null_array(field.data_type(), segment.rows)),
+            None => Ok(new_null_array(field.data_type(), rows)),
         }
     });
     let columns: std::result::Result<Vec<_>, _> = columns.collect();
@@ -105,7 +178,10 @@ fn in_schema(
 }
 
 /// A column as a type that holds its values, with the table's names and ids of its parts.
-fn as_type(array: &ArrayRef, wanted: &DataType) -> std::result::Result<ArrayRef, ArrowError> {
+pub(super) fn as_type(
+    array: &ArrayRef,
+    wanted: &DataType,
+) -> std::result::Result<ArrayRef, ArrowError> {
     if array.data_type() == wanted {
         return Ok(array.clone());
     }

@@ -28,7 +28,15 @@ pub(super) struct Answer {
     /// The round that it was in.
     pub(super) round: u64,
     /// Its outcome.
-    pub(super) outcome: Result<Outcome, SinkError>,
+    pub(super) outcome: Result<Outcome, Failure>,
+}
+
+/// A flush that was given up.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: SinkError,
+    /// The record that is to blame, where that is known.
+    pub(super) offset: Option<i64>,
 }
 
 /// What a partition adds to a round.
@@ -189,7 +197,9 @@ impl Round {
     fn tell_settled(&mut self) {
         for (at, outcome) in self.commit.take_settled() {
             let outcome = match outcome {
-                Outcome::Refused(why) => Err(error::refused(&self.doing, why)),
+                Outcome::Refused(why, offset) => {
+                    Err(Failure { error: error::refused(&self.doing, why), offset })
+                }
                 outcome => Ok(outcome),
             };
             self.answer(at, outcome);
@@ -205,14 +215,14 @@ impl Round {
                 Ok(wait) => longest = longest.max(Some(wait)),
                 Err(last) => {
                     self.commit.give_up(at);
-                    self.answer(at, Err(last));
+                    self.answer(at, Err(Failure { error: last, offset: None }));
                 }
             }
         }
         longest
     }
 
-    fn answer(&mut self, at: usize, outcome: Result<Outcome, SinkError>) {
+    fn answer(&mut self, at: usize, outcome: Result<Outcome, Failure>) {
         if let Some((retrier, reply)) = self.waiting.remove(&at) {
             retrier.succeeded();
             // A writer that was reset or dropped does not listen.

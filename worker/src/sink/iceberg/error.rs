@@ -1,6 +1,7 @@
 //! What an error of a lake means for delivery.
 
 use cdc_iceberg::{Kind, LakeError};
+use cdc_shared::offset::TopicPartition;
 
 use crate::sink::{Disposition, SinkError};
 
@@ -45,6 +46,19 @@ pub(super) fn told(doing: &str, error: &LakeError) -> SinkError {
 /// Rows that the table can never take: the first of them is looked for, and not given up.
 pub(super) fn refused(doing: &str, error: LakeError) -> SinkError {
     SinkError { disposition: Disposition::RejectAndStop, ..sink_error(doing, error) }
+}
+
+/// A row under its new key waits for the partition of its old one.
+pub(super) fn waiting(tp: &TopicPartition) -> SinkError {
+    SinkError {
+        code: "waiting_for_moved_row".to_owned(),
+        message: format!(
+            "{tp} has a row under its new key, and the partition of its old key is behind"
+        ),
+        hint: Some("if that partition is held, see there".to_owned()),
+        disposition: Disposition::Retry(None),
+        source: None,
+    }
 }
 
 /// What the program does not expect of itself.

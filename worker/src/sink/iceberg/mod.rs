@@ -1,4 +1,5 @@
-//! The `iceberg` sink in `write_mode: append`: a change log, one row per change, exactly once.
+//! The `iceberg` sink: a change log, one row per change (`write_mode: append`), or the rows of the
+//! source as they are (`write_mode: upsert`), exactly once.
 //!
 //! The rows of a flush and the offsets that they reach are one snapshot of the table, guarded by a
 //! compare-and-set on the offsets that the table holds (`cdc_iceberg`); so whatever is repeated, by
@@ -10,7 +11,8 @@
 //!              └ naming.rs (which table)
 //! ```
 //!
-//! Tombstones are no changes and leave no row. A truncate is a row without values.
+//! Tombstones are no changes and leave no row. A truncate is a row without values in a change log; a
+//! table of rows stops at it.
 
 mod committer;
 mod error;
@@ -23,14 +25,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cdc_iceberg::{Catalog, Lake, Owner, SqliteCatalog, TypeOptions};
-use cdc_shared::config::{IcebergConfig, PipelineConfig, SinkConfig};
+use cdc_shared::config::{
+    IcebergConfig, IcebergWriteMode, PipelineConfig, SinkConfig, TruncateHandling,
+};
 use cdc_shared::envelope::Placeholder;
 use cdc_shared::offset::{Position, TopicPartition};
 
 use self::committer::Committer;
 use self::error::sink_error;
 use self::naming::Naming;
-use self::writer::AppendWriter;
+use self::writer::LakeWriter;
 use super::{BatchLimits, PartitionWriter, Sink, SinkError, retry};
 
 /// Least time between two commits that do nothing but move offsets.
@@ -42,6 +46,8 @@ struct Shared {
     types: TypeOptions,
     placeholder: Placeholder,
     limits: BatchLimits,
+    mode: IcebergWriteMode,
+    truncate: TruncateHandling,
 }
 
 /// The sink; see the module.
@@ -82,6 +88,7 @@ impl IcebergSink {
         let owner = Owner::new(&pipeline.pipeline_id, &sink.sink_id);
         let lake = Lake::new(catalog, &config.warehouse, owner, config.auto_create_table);
         let lake = lake.map_err(|error| sink_error("opening the warehouse", error))?;
+        let lake = lake.in_mode(config.write_mode);
         let limits = BatchLimits {
             rows: config.batch_size.max(1) as usize,
             bytes: usize::try_from(config.target_file_size).unwrap_or(usize::MAX),
@@ -94,6 +101,8 @@ impl IcebergSink {
                 types: TypeOptions::new(&pipeline.source),
                 placeholder: Placeholder::new(&pipeline.source.unavailable_placeholder),
                 limits,
+                mode: config.write_mode,
+                truncate: config.truncate,
             }),
             committers: Mutex::default(),
         })
@@ -138,12 +147,11 @@ impl Sink for IcebergSink {
     ) -> Box<dyn PartitionWriter> {
         let table = self.table(&tp.topic);
         let mut committers = self.committers.lock().unwrap_or_else(PoisonError::into_inner);
-        let committer = committers.entry(table.name().clone()).or_insert_with(|| {
-            let rows = self.shared.limits.rows;
-            Committer::start(table, rows)
-        });
+        let committer = committers
+            .entry(table.name().clone())
+            .or_insert_with(|| Committer::start(table.clone(), self.shared.limits.rows));
         let (shared, committer) = (self.shared.clone(), committer.clone());
-        Box::new(AppendWriter::new(shared, committer, tp, start, trouble))
+        Box::new(LakeWriter::new(shared, table, committer, tp, start, trouble))
     }
 
     fn batch_limits(&self) -> BatchLimits {

@@ -2,25 +2,37 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use cdc_iceberg::{Layout, Outcome, Part, Rows};
+use cdc_iceberg::{
+    Half, KeyedPart, LakeTable, Layout, Move, Outcome, Part, PartitionIndex, Rows, Segment,
+};
 use cdc_shared::avro::{Plan, Value};
+use cdc_shared::config::{IcebergWriteMode as WriteMode, TruncateHandling};
 use cdc_shared::envelope::Envelope;
 use cdc_shared::offset::{Position, TopicPartition};
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use super::Shared;
-use super::committer::{Answer, Committer, Member, Submission};
+use super::committer::{Answer, Committer, Failure, Member, Submission};
 use super::error;
-use crate::change::Change;
+use crate::change::{Change, KeyChange, Operation};
 use crate::sink::retry::TroubleReporter;
 use crate::sink::{PartitionWriter, Progress, Rejection, SinkError};
 
+/// How long a flush pauses whose next row waits for another partition, at first and at most.
+/// Each try asks the other partitions of this worker for what they have, so later ones are rare.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
+/// How long it waits before it says so.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
+
 /// See the module.
 #[derive(Debug)]
-pub(super) struct AppendWriter {
+pub(super) struct LakeWriter {
     shared: Arc<Shared>,
+    table: Arc<LakeTable>,
     committer: Arc<Committer>,
     member: Arc<Member>,
     tp: TopicPartition,
@@ -36,6 +48,10 @@ pub(super) struct AppendWriter {
     /// The newest round that we were in or had nothing for.
     joined: u64,
     trouble: TroubleReporter,
+    /// Where rows are that are kept by key.
+    index: Option<PartitionIndex>,
+    /// Partitions of the topic; 0: not known.
+    partitions: i32,
 }
 
 /// A flush under way. Dropping it abandons it: where that comes too late, the compare-and-set of
@@ -45,6 +61,11 @@ struct Flight {
     covers: Position,
     abandoned: Arc<AtomicBool>,
     answer: Pending,
+    segments: Vec<Arc<Segment>>,
+    /// Rows at the front that are in the table.
+    done: usize,
+    /// Since when nothing more came to be in the table.
+    waiting: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -53,6 +74,8 @@ enum Pending {
     /// There was nothing to commit.
     Done,
     Failed(Option<SinkError>),
+    /// Its next row waits for another partition: tried again then.
+    Later(Instant),
 }
 
 impl Drop for Flight {
@@ -61,9 +84,10 @@ impl Drop for Flight {
     }
 }
 
-impl AppendWriter {
+impl LakeWriter {
     pub(super) fn new(
         shared: Arc<Shared>,
+        table: Arc<LakeTable>,
         committer: Arc<Committer>,
         tp: TopicPartition,
         start: Position,
@@ -72,7 +96,10 @@ impl AppendWriter {
         let rounds = committer.rounds();
         let joined = *rounds.borrow();
         Self {
+            index: (shared.mode == WriteMode::Upsert).then(|| PartitionIndex::new(tp.clone())),
+            partitions: 0,
             shared,
+            table,
             member: committer.join(),
             committer,
             rows: Rows::new(tp.topic.clone(), tp.partition),
@@ -100,9 +127,15 @@ impl AppendWriter {
         {
             return Ok(layout.clone());
         }
-        let layout = Layout::of(envelope, key, self.shared.types)
+        let layout = Layout::of(envelope, key, self.shared.types, self.shared.mode)
             .map_err(|why| Rejection::stop(why.code, why.message, why.way_out))?;
+        if self.index.is_some() {
+            self.check_key(layout.ids.1)?;
+        }
         let layout = Arc::new(layout);
+        if self.layout.is_none() {
+            self.prepare(&layout);
+        }
         self.layout = Some(layout.clone());
         Ok(layout)
     }
@@ -112,25 +145,71 @@ impl AppendWriter {
         self.open = 0;
     }
 
-    fn submit(&mut self, covers: &Position, abandoned: &Arc<AtomicBool>) -> Pending {
-        let segments = match self.rows.finish() {
-            Ok(segments) => segments.into_iter().map(Arc::new).collect::<Vec<_>>(),
-            Err(why) => {
-                let doing = format!("flushing {}", self.tp);
-                return Pending::Failed(Some(error::sink_error(&doing, why)));
-            }
-        };
-        if segments.is_empty() && covers.next == self.expected.next {
-            return Pending::Done;
+    /// A new schema of the key moves keys to other partitions: where their rows are is not known
+    /// then.
+    fn check_key(&self, new: Option<i32>) -> Result<(), Rejection> {
+        let before = self.layout.as_ref().map_or(self.expected.schemas.key, |layout| layout.ids.1);
+        let Some(old) = before.filter(|old| Some(*old) != new) else { return Ok(()) };
+        if self.partitions == 1 {
+            return Ok(());
         }
+        let message = format!(
+            "the key has a new schema ({old} before): rows of table {} come in other partitions \
+             than those that hold them",
+            self.table.name()
+        );
+        let way_out = "fill a new table: another sink_id and table_name, and a new snapshot of the \
+                       source's table (cdc snapshot FILE --table)";
+        Err(Rejection::stop("key_schema_changed", message, way_out))
+    }
+
+    /// Finds out where the rows of the partition are, before its first flush asks.
+    fn prepare(&self, layout: &Layout) {
+        if let Some(index) = self.index.clone() {
+            let (table, key) = (self.table.clone(), layout.key_columns());
+            tokio::spawn(async move { table.prepare(&index, &key).await });
+        }
+    }
+
+    fn truncated(&self, change: &Change<'_>) -> Result<(), Rejection> {
+        let table = self.table.name();
+        if self.shared.truncate == TruncateHandling::Ignore {
+            tracing::warn!(tp = %self.tp, offset = change.offset, %table,
+                "truncate: ignore, the table keeps its rows");
+            return Ok(());
+        }
+        Err(Rejection::stop(
+            "truncate",
+            format!("the source's table of {table} was truncated"),
+            "set truncate: ignore (the table keeps its rows), or delete its rows by hand once every \
+             partition has come as far, and skip the record",
+        ))
+    }
+
+    /// Which half of a change of the primary key this is, when values can be missing from it.
+    fn half(change: &Change<'_>, layout: &Layout) -> Option<(Half, Move)> {
+        let half = match change.key_change.filter(|_| layout.may_miss_values)? {
+            KeyChange::From => Half::Left,
+            KeyChange::To => Half::Reached,
+        };
+        let envelope = change.envelope.as_ref()?;
+        Some((half, Move { lsn: envelope.lsn()?, tx: envelope.tx_id()? }))
+    }
+
+    fn submit(&self, flight: &Flight) -> Pending {
         let (reply, answer) = oneshot::channel();
         self.committer.submit(Submission {
             part: Part {
                 tp: self.tp.clone(),
                 expected: self.expected.clone(),
-                covers: covers.clone(),
-                segments,
-                abandoned: abandoned.clone(),
+                covers: flight.covers.clone(),
+                segments: flight.segments.clone(),
+                abandoned: flight.abandoned.clone(),
+                keyed: self.index.clone().map(|index| KeyedPart {
+                    index,
+                    partitions: self.partitions,
+                    skip: flight.done,
+                }),
             },
             retrier: self.trouble.retrier(),
             reply,
@@ -138,16 +217,57 @@ impl AppendWriter {
         Pending::Waits(answer)
     }
 
-    fn answered(&mut self, covers: Position, outcome: Result<Outcome, SinkError>) -> Progress {
+    /// Sends what is left of a flush.
+    fn submit_rest(&mut self) {
+        if let Some(mut flight) = self.flight.take() {
+            flight.answer = self.submit(&flight);
+            self.flight = Some(flight);
+        }
+    }
+
+    /// `None`: there is nothing to tell yet.
+    fn answered(&mut self, outcome: Result<Outcome, Failure>) -> Option<Progress> {
         match outcome {
-            Ok(Outcome::Durable) => {
-                let next = covers.next;
-                self.expected = covers;
-                Progress::Durable(next)
+            Ok(Outcome::Durable(position, rows)) => {
+                let next = position.next;
+                let is_end = self.flight.as_ref().is_none_or(|f| f.covers.next <= next);
+                self.expected = position;
+                if is_end {
+                    self.flight = None;
+                } else if let Some(flight) = &mut self.flight {
+                    (flight.done, flight.waiting) = (rows, None);
+                    self.submit_rest();
+                }
+                Some(Progress::Durable(next))
+            }
+            Ok(Outcome::Waits) => {
+                self.wait();
+                None
             }
             // Abandoned by us it is not listened to; if it is, the table knows more.
-            Ok(Outcome::Moved | Outcome::Abandoned | Outcome::Refused(_)) => Progress::Moved,
-            Err(error) => error.into(),
+            Ok(Outcome::Moved | Outcome::Abandoned | Outcome::Refused(..)) => {
+                self.flight = None;
+                Some(Progress::Moved)
+            }
+            Err(Failure { error, offset }) => {
+                self.flight = None;
+                Some(match Progress::from(error) {
+                    Progress::Rejected { error, .. } => Progress::Rejected { offset, error },
+                    progress => progress,
+                })
+            }
+        }
+    }
+
+    /// The rest of the flush is tried again later.
+    fn wait(&mut self) {
+        let Some(flight) = &mut self.flight else { return };
+        let since = *flight.waiting.get_or_insert_with(Instant::now);
+        let waited = since.elapsed();
+        flight.answer = Pending::Later(Instant::now() + (waited / 4).clamp(PAUSES.0, PAUSES.1));
+        if waited >= TOLD_AFTER {
+            let attempts = u32::try_from(waited.as_secs()).unwrap_or(u32::MAX);
+            self.trouble.tell(&error::waiting(&self.tp), attempts);
         }
     }
 
@@ -167,9 +287,13 @@ impl AppendWriter {
 }
 
 #[async_trait]
-impl PartitionWriter for AppendWriter {
+impl PartitionWriter for LakeWriter {
     fn has_room(&self) -> bool {
         true
+    }
+
+    fn is_one_of(&mut self, partitions: i32) {
+        self.partitions = partitions;
     }
 
     fn push(&mut self, change: &Change<'_>) -> Result<(), Rejection> {
@@ -178,10 +302,14 @@ impl PartitionWriter for AppendWriter {
         if change.offset < self.expected.next.get() {
             return Ok(());
         }
+        if self.index.is_some() && change.operation == Operation::Truncate {
+            return self.truncated(change);
+        }
         let layout = self.layout(envelope, change.key)?;
         let placeholder = &self.shared.placeholder;
+        let half = Self::half(change, &layout);
         self.rows
-            .push(&layout, change.offset, envelope, change.key, placeholder)
+            .push(&layout, change.offset, envelope, change.key, placeholder, half)
             .map_err(|why| Rejection::new(why.code, why.to_string()))?;
         self.open += 1;
         self.committer.opened(&self.member);
@@ -189,11 +317,29 @@ impl PartitionWriter for AppendWriter {
     }
 
     fn flush(&mut self, covers: Position) {
-        let abandoned = Arc::new(AtomicBool::new(false));
-        let answer = self.submit(&covers, &abandoned);
+        let mut flight = Flight {
+            covers,
+            abandoned: Arc::new(AtomicBool::new(false)),
+            answer: Pending::Done,
+            segments: Vec::new(),
+            done: 0,
+            waiting: None,
+        };
+        match self.rows.finish() {
+            Ok(segments) => {
+                flight.segments = segments.into_iter().map(Arc::new).collect();
+                if !flight.segments.is_empty() || flight.covers.next != self.expected.next {
+                    flight.answer = self.submit(&flight);
+                }
+            }
+            Err(why) => {
+                let why = error::sink_error(&format!("flushing {}", self.tp), why);
+                flight.answer = Pending::Failed(Some(why));
+            }
+        }
         // After the submission, so that a round waits for it.
         self.close();
-        self.flight = Some(Flight { covers, abandoned, answer });
+        self.flight = Some(flight);
     }
 
     fn in_flight(&self) -> bool {
@@ -201,22 +347,35 @@ impl PartitionWriter for AppendWriter {
     }
 
     async fn progress(&mut self) -> Progress {
-        let Some(flight) = self.flight.as_mut() else { return self.wanted().await };
-        let answer = match &mut flight.answer {
-            Pending::Waits(answer) => answer.await.map_err(|_| None),
-            Pending::Done => Ok(Answer { round: 0, outcome: Ok(Outcome::Durable) }),
-            Pending::Failed(error) => Err(error.take()),
-        };
-        let covers = flight.covers.clone();
-        self.flight = None;
-        match answer {
-            Ok(Answer { round, outcome }) => {
-                self.joined = self.joined.max(round);
-                self.answered(covers, outcome)
+        loop {
+            let Some(flight) = self.flight.as_mut() else { return self.wanted().await };
+            let answer = match &mut flight.answer {
+                Pending::Waits(answer) => answer.await.map_err(|_| None),
+                Pending::Done => {
+                    let outcome = Ok(Outcome::Durable(flight.covers.clone(), flight.done));
+                    Ok(Answer { round: 0, outcome })
+                }
+                Pending::Failed(error) => Err(error.take()),
+                Pending::Later(at) => {
+                    tokio::time::sleep_until(*at).await;
+                    self.submit_rest();
+                    continue;
+                }
+            };
+            match answer {
+                Ok(Answer { round, outcome }) => {
+                    self.joined = self.joined.max(round);
+                    if let Some(progress) = self.answered(outcome) {
+                        return progress;
+                    }
+                }
+                Err(error) => {
+                    self.flight = None;
+                    return Progress::Fatal(error.unwrap_or_else(|| {
+                        error::internal(format!("the flush of {} ended without an answer", self.tp))
+                    }));
+                }
             }
-            Err(error) => Progress::Fatal(error.unwrap_or_else(|| {
-                error::internal(format!("the flush of {} ended without an answer", self.tp))
-            })),
         }
     }
 
@@ -228,11 +387,13 @@ impl PartitionWriter for AppendWriter {
         self.flight = None;
         self.rows.clear();
         self.close();
+        // The schemas before the next record are the position's.
+        self.layout = None;
         self.expected = position;
     }
 }
 
-impl Drop for AppendWriter {
+impl Drop for LakeWriter {
     fn drop(&mut self) {
         self.close();
     }

@@ -1,0 +1,132 @@
+//! The Iceberg sink with `write_mode: upsert`: its table is the source's, row by row, as PyIceberg and
+//! DuckDB read it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use cdc_tests::lake::plain;
+use cdc_tests::pipeline::Pipeline;
+use cdc_tests::postgres;
+use cdc_tests::wait::{SOON, check, until};
+use tokio_postgres::Client;
+
+use super::iceberg::{CHANGES, ROWS, TABLE, rows};
+use super::replica::{seed, statement};
+
+/// Waits until both readers see the source's rows, each once.
+async fn is_the_source(pipeline: &Pipeline, source: &Client, select: &str, within: Duration) {
+    until("the table is the source's", within, async || {
+        let expected: Vec<String> = rows(source, select).await.into_iter().collect();
+        let found = plain(&pipeline.change_log(&[]).await?);
+        let differ = expected.iter().filter(|row| !found.contains(row)).take(2);
+        let more = found.iter().filter(|row| !expected.contains(row)).take(2);
+        let short = |text: &String| text.chars().take(300).collect::<String>();
+        let differ: Vec<_> = differ.chain(more).map(short).collect();
+        check(found == expected, format!("{} {} {differ:#?}", found.len(), expected.len()))?;
+        Ok::<_, String>(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_is_the_sources_whatever_pyiceberg_does_to_it() {
+    let mut pipeline = Pipeline::new("lakerows");
+    let source = postgres::source_with(&pipeline, TABLE).await;
+    pipeline.lake_of_rows("lake");
+    pipeline.cdc_ok(&["validate", "FILE", "--connect"]).await;
+    pipeline.cdc_ok(&["deploy", "FILE"]).await;
+    let _coordinator = pipeline.serve();
+    let mut worker = pipeline.worker("lake");
+    let select = ROWS.replace("{id}", &pipeline.id);
+    postgres::run(&source, &pipeline, "SET timezone = 'UTC'").await;
+    is_the_source(&pipeline, &source, &select, SOON).await;
+    postgres::run(&source, &pipeline, CHANGES).await;
+    let moves = "UPDATE {id}.t SET id = id + 1000 WHERE id BETWEEN 20 AND 30;
+        UPDATE {id}.t SET id = 2000, large = 'moved' WHERE id = 31;
+        DELETE FROM {id}.t WHERE id = 1025;";
+    postgres::run(&source, &pipeline, moves).await;
+    is_the_source(&pipeline, &source, &select, SOON).await;
+
+    // All rows in one file of another, whatever partitions they are of; then large values are to be
+    // found in it, and its rows to be replaced.
+    pipeline.foreign_rewrite("").await;
+    let more = "UPDATE {id}.t SET small = 5 WHERE id % 3 = 0;
+        DELETE FROM {id}.t WHERE id % 7 = 0;
+        UPDATE {id}.t SET id = id + 5000 WHERE id % 5 = 0;";
+    postgres::run(&source, &pipeline, more).await;
+    is_the_source(&pipeline, &source, &select, SOON).await;
+
+    // Rows that somebody took away come back with their next change.
+    pipeline.foreign_rewrite("small = 5").await;
+    worker.kill();
+    worker = pipeline.worker("lake");
+    postgres::run(&source, &pipeline, "UPDATE {id}.t SET large = 'again' WHERE small = 5").await;
+    is_the_source(&pipeline, &source, &select, SOON).await;
+    drop(worker);
+}
+
+/// How long the workload runs and things go wrong.
+const CHAOS: Duration = Duration::from_secs(20);
+const RECOVERY: Duration = Duration::from_secs(150);
+
+/// Transactions until it is told to stop, every fifth rolled back. Of 300 rows many change their keys
+/// again and again, over partitions of two workers: that takes a commit each time.
+async fn workload(table: String, mut random: fastrand::Rng, stop: Arc<AtomicBool>) -> u32 {
+    let source = postgres::source().await;
+    let (mut transactions, mut pace) = (0, tokio::time::interval(Duration::from_millis(60)));
+    while !stop.load(Ordering::Relaxed) {
+        pace.tick().await;
+        let end = if random.u32(..5) == 0 { "ROLLBACK" } else { "COMMIT" };
+        let statements: Vec<_> =
+            (0..random.usize(1..4)).map(|_| statement(&table, &mut random)).collect();
+        let transaction = format!("BEGIN; {}; {end}", statements.join("; "));
+        if let Err(error) = source.batch_execute(&transaction).await {
+            // Two rows that wanted one key.
+            let code = error.code().map(|code| code.code().to_owned());
+            assert_eq!(code.as_deref(), Some("23505"), "{transaction}: {error:?}");
+            source.batch_execute("ROLLBACK").await.unwrap();
+        }
+        transactions += 1;
+    }
+    transactions
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_is_the_sources_whatever_is_killed() {
+    let mut random = fastrand::Rng::with_seed(seed());
+    let mut pipeline = Pipeline::new("lakechaos");
+    let source = postgres::source_with(
+        &pipeline,
+        "CREATE TABLE {id}.t (id bigint PRIMARY KEY, n integer, name text, large text);
+         ALTER TABLE {id}.t ALTER large SET STORAGE EXTERNAL;
+         INSERT INTO {id}.t SELECT i, i, 'snapshot', repeat('x', 3000)
+         FROM generate_series(0, 99) AS i;",
+    )
+    .await;
+    pipeline.lake_of_rows("lake");
+    pipeline.cdc_ok(&["deploy", "FILE"]).await;
+    let _coordinator = pipeline.serve();
+    let mut workers = [pipeline.worker("lake"), pipeline.worker("lake")];
+    let table = format!("{}.t", pipeline.id);
+    let select = format!("SELECT id, n, name, large FROM {table}");
+    is_the_source(&pipeline, &source, &select, SOON).await;
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let working = tokio::spawn(workload(table.clone(), random.fork(), stop.clone()));
+    let end = Instant::now() + CHAOS;
+    while Instant::now() < end {
+        if random.u32(..4) == 0 {
+            pipeline.foreign_rewrite("").await;
+        } else {
+            let place = random.usize(..2);
+            workers[place].kill();
+            workers[place] = pipeline.worker("lake");
+        }
+        tokio::time::sleep(Duration::from_millis(random.u64(300..3000))).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let transactions = working.await.unwrap();
+    is_the_source(&pipeline, &source, &select, RECOVERY).await;
+    assert!(transactions > 50, "{transactions}");
+}

@@ -1,0 +1,268 @@
+//! The index of one Kafka partition's rows: made from the files that hold them, followed from commit
+//! to commit, made anew when somebody else has changed what it says.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type};
+use arrow_array::{Array, ArrayRef};
+use cdc_shared::offset::TopicPartition;
+use iceberg::spec::{DataContentType, DataFileFormat, TableMetadata};
+use roaring::RoaringBitmap;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::live::{LiveFile, View};
+use super::{LakeTable, Loaded, read};
+use crate::error::{Kind, LakeError, Result};
+use crate::upsert::{Builder, Index, Place, hashes};
+
+/// Reserved ids of the columns of position deletes.
+pub(super) const DELETED_PATH: i32 = 2_147_483_546;
+pub(super) const DELETED_ROW: i32 = 2_147_483_545;
+
+/// Where the rows of one Kafka partition are in its table.
+#[derive(Debug, Clone)]
+pub struct PartitionIndex {
+    pub(super) tp: TopicPartition,
+    state: Arc<Mutex<Option<Indexed>>>,
+}
+
+/// An index and what it was made from.
+#[derive(Debug)]
+pub(super) struct Indexed {
+    table: uuid::Uuid,
+    /// Names of the key's columns.
+    key: Vec<String>,
+    /// The snapshot that it was last compared with.
+    pub(super) snapshot: Option<i64>,
+    pub(super) files: Vec<Arc<str>>,
+    known: HashSet<Arc<str>>,
+    /// Files of deletes that it knows of.
+    pub(super) deletes: HashSet<Arc<str>>,
+    pub(super) keys: Index,
+    /// Rows that have a newer one of their key.
+    pub(super) stale: Vec<Place>,
+    /// Which index it is: another one knows other numbers of files.
+    pub(super) generation: uuid::Uuid,
+}
+
+impl PartitionIndex {
+    /// An index that is made once it is needed.
+    pub fn new(tp: TopicPartition) -> Self {
+        Self { tp, state: Arc::default() }
+    }
+
+    pub(super) async fn lock(&self) -> OwnedMutexGuard<Option<Indexed>> {
+        self.state.clone().lock_owned().await
+    }
+}
+
+impl Indexed {
+    /// A file of ours is in the table now.
+    pub(super) fn add_file(&mut self, path: &Arc<str>) -> u32 {
+        self.files.push(path.clone());
+        self.known.insert(path.clone());
+        (self.files.len() - 1) as u32
+    }
+
+    /// Whether it says what the table is. Deletes of others only take away rows, which a commit of
+    /// ours may take away again.
+    fn fits(&mut self, table: uuid::Uuid, view: &View, partition: i32, key: &[String]) -> bool {
+        if self.table != table || self.key != key {
+            return false;
+        }
+        if self.snapshot == view.snapshot {
+            return true;
+        }
+        let mut held = 0;
+        for file in view.data.iter().filter(|file| file.may_hold(partition)) {
+            held += 1;
+            if !self.known.contains(&file.path) {
+                return false;
+            }
+        }
+        let paths: HashSet<&Arc<str>> = view.deletes.iter().map(|file| &file.path).collect();
+        let fits = held == self.known.len() && self.deletes.iter().all(|file| paths.contains(file));
+        if fits {
+            self.snapshot = view.snapshot;
+        }
+        fits
+    }
+}
+
+impl LakeTable {
+    /// Makes the index of a partition, so that its first commit finds it. What goes wrong is told by
+    /// that commit.
+    pub async fn prepare(&self, index: &PartitionIndex, key: &[String]) {
+        let prepared = async {
+            let mut state = index.lock().await;
+            if state.is_none()
+                && let Some(loaded) = self.load().await?
+            {
+                self.index(&loaded, &index.tp, key, &mut state).await?;
+            }
+            Ok::<_, LakeError>(())
+        };
+        if let Err(error) = prepared.await {
+            tracing::debug!(tp = %index.tp, %error, "the index is not made yet");
+        }
+    }
+
+    /// The index of a partition, as the table is.
+    pub(super) async fn index(
+        &self,
+        loaded: &Loaded,
+        tp: &TopicPartition,
+        key: &[String],
+        state: &mut Option<Indexed>,
+    ) -> Result<()> {
+        let metadata = &loaded.metadata;
+        let view = self.view(metadata).await?;
+        if let Some(indexed) = state
+            && indexed.fits(metadata.uuid(), &view, tp.partition, key)
+        {
+            return Ok(());
+        }
+        let is_again = state.take().is_some();
+        let began = std::time::Instant::now();
+        let making = Making { table: self, metadata, view: &view, partition: tp.partition, key };
+        let indexed = making.make().await?;
+        tracing::info!(
+            table = %self.name, %tp, files = indexed.files.len(), is_again,
+            seconds = began.elapsed().as_secs_f32(), "rows indexed"
+        );
+        *state = Some(indexed);
+        Ok(())
+    }
+
+    /// The live files.
+    pub(super) async fn view(&self, metadata: &TableMetadata) -> Result<Arc<View>> {
+        let mut manifests = self.manifests.lock().await;
+        manifests.view(&self.lake.io, metadata).await.map_err(|error| {
+            LakeError::warehouse(&format!("reading the manifests of table {}", self.name), error)
+        })
+    }
+}
+
+struct Making<'m> {
+    table: &'m LakeTable,
+    metadata: &'m TableMetadata,
+    view: &'m View,
+    partition: i32,
+    key: &'m [String],
+}
+
+impl Making<'_> {
+    async fn make(&self) -> Result<Indexed> {
+        let data = self.view.data.iter().filter(|file| file.may_hold(self.partition));
+        let mut data: Vec<_> = data.cloned().collect();
+        data.sort_by_key(|file| file.sequence);
+        let known: HashSet<Arc<str>> = data.iter().map(|file| file.path.clone()).collect();
+        let gone = self.deleted(&known).await?;
+        let mut builder = Builder::new();
+        let nothing = RoaringBitmap::new();
+        for (number, file) in data.iter().enumerate() {
+            let gone = gone.get(&file.path).unwrap_or(&nothing);
+            self.add(&mut builder, number as u32, file, gone).await?;
+        }
+        let (keys, stale) = builder.finish();
+        if !stale.is_empty() {
+            tracing::warn!(
+                table = %self.table.name, partition = self.partition, rows = stale.len(),
+                "rows whose key has a newer row: they go with the next commit"
+            );
+        }
+        Ok(Indexed {
+            table: self.metadata.uuid(),
+            key: self.key.to_vec(),
+            snapshot: self.view.snapshot,
+            files: data.iter().map(|file| file.path.clone()).collect(),
+            known,
+            deletes: self.view.deletes.iter().map(|file| file.path.clone()).collect(),
+            keys,
+            stale,
+            generation: uuid::Uuid::new_v4(),
+        })
+    }
+
+    fn unfit(&self, file: &LiveFile, what: &str) -> LakeError {
+        let message = format!("table {}: file {} {what}", self.table.name, file.path);
+        LakeError::new(Kind::Unfit, "table_unfit", message)
+            .hint("let the sink create a table of its own, under another name")
+    }
+
+    /// Rows of some files that are deleted by position.
+    async fn deleted(&self, files: &HashSet<Arc<str>>) -> Result<HashMap<Arc<str>, RoaringBitmap>> {
+        let mut gone: HashMap<Arc<str>, RoaringBitmap> = HashMap::new();
+        for file in &self.view.deletes {
+            // Deletes by value are not ours: of a key that they took away, a row that is written
+            // again is the newer one.
+            if file.content != DataContentType::PositionDeletes {
+                continue;
+            }
+            if file.format != DataFileFormat::Parquet {
+                return Err(self.unfit(file, "holds deletes in a format that the sink cannot read"));
+            }
+            let ids = [DELETED_PATH, DELETED_ROW];
+            read::read(&self.table.lake.io, &file.path, &ids, None, |columns, rows| {
+                let paths = columns.get(&DELETED_PATH).and_then(|c| c.as_string_opt::<i32>());
+                let numbers = columns.get(&DELETED_ROW);
+                let numbers = numbers.and_then(|c| c.as_primitive_opt::<Int64Type>());
+                let Some((paths, numbers)) = paths.zip(numbers) else {
+                    return Err(self.unfit(file, "has other columns than deletes have"));
+                };
+                for row in 0..rows {
+                    if let Some(path) = files.get(paths.value(row))
+                        && let Ok(number) = u32::try_from(numbers.value(row))
+                    {
+                        gone.entry(path.clone()).or_default().insert(number);
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(gone)
+    }
+
+    async fn add(
+        &self,
+        builder: &mut Builder,
+        number: u32,
+        file: &LiveFile,
+        gone: &RoaringBitmap,
+    ) -> Result<()> {
+        if file.format != DataFileFormat::Parquet {
+            return Err(self.unfit(file, "is not in the format Parquet"));
+        }
+        let schema = self.metadata.current_schema();
+        let id = |name: &str| schema.field_by_name(name).map(|field| field.id);
+        let key: Vec<i32> = self.key.iter().filter_map(|name| id(name)).collect();
+        let partition = id("_cdc_partition");
+        let ids: Vec<i32> = key.iter().copied().chain(partition).collect();
+        let mut first = 0;
+        read::read(&self.table.lake.io, &file.path, &ids, None, |columns, rows| {
+            let of_key: Vec<ArrayRef> =
+                key.iter().filter_map(|id| columns.get(id)).cloned().collect();
+            let feeds = partition.and_then(|id| columns.get(&id));
+            let feeds = feeds.and_then(|column| column.as_primitive_opt::<Int32Type>());
+            // Rows that somebody else has added.
+            let Some(feeds) = feeds else { return Ok(()) };
+            if of_key.len() != self.key.len() {
+                return Err(self.unfit(file, "lacks a column of the key"));
+            }
+            let hashes = hashes(&of_key).map_err(|error| self.unfit(file, &error.to_string()))?;
+            for (at, hash) in hashes.iter().enumerate() {
+                let row = first + at as u32;
+                let is_ours = feeds.is_valid(at) && feeds.value(at) == self.partition;
+                if is_ours && !gone.contains(row) {
+                    builder.add(*hash, Place { file: number, row });
+                }
+            }
+            first += rows as u32;
+            Ok(())
+        })
+        .await
+    }
+}

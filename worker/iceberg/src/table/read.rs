@@ -1,0 +1,109 @@
+//! Columns of data files, by their ids.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_select::concat::concat;
+use futures::TryStreamExt;
+use iceberg::arrow::ArrowFileReader;
+use iceberg::io::FileIO;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, RowSelection};
+use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use parquet::arrow::{PARQUET_FIELD_ID_META_KEY, ProjectionMask};
+
+use crate::error::{LakeError, Result};
+
+/// Rows that are decoded at a time.
+const BATCH: usize = 1 << 14;
+
+/// What a file has of the columns asked for.
+pub(super) type Columns = HashMap<i32, ArrayRef>;
+
+/// Reads columns of a file and hands them out, some rows at a time, in order. `rows`: only these,
+/// in ascending order.
+pub(super) async fn read(
+    io: &FileIO,
+    path: &str,
+    ids: &[i32],
+    rows: Option<&[u32]>,
+    mut take: impl FnMut(Columns, usize) -> Result<()>,
+) -> Result<()> {
+    let doing = || format!("reading {path}");
+    let unavailable = |error| LakeError::warehouse(&doing(), error);
+    let input = io.new_input(path).map_err(unavailable)?;
+    let meta = input.metadata().await.map_err(unavailable)?;
+    let reader = ArrowFileReader::new(meta, input.reader().await.map_err(unavailable)?);
+    let broken = |error| unreadable(&doing(), error);
+    // The types are the table's, not those that a writer had in memory.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let builder = ParquetRecordBatchStreamBuilder::new_with_options(reader, options);
+    let builder = builder.await.map_err(broken)?;
+    let roots = builder.parquet_schema().root_schema().get_fields().iter().enumerate();
+    let wanted = roots.filter(|(_, field)| {
+        let info = field.get_basic_info();
+        info.has_id() && ids.contains(&info.id())
+    });
+    let wanted: Vec<usize> = wanted.map(|(at, _)| at).collect();
+    let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
+    let total = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
+    let mut builder = builder.with_projection(mask).with_batch_size(BATCH);
+    if let Some(rows) = rows {
+        let selection = RowSelection::from_consecutive_ranges(ranges(rows).into_iter(), total);
+        builder = builder.with_row_selection(selection);
+    }
+    let mut stream = builder.build().map_err(broken)?;
+    while let Some(batch) = stream.try_next().await.map_err(broken)? {
+        take(by_id(&batch), batch.num_rows())?;
+    }
+    Ok(())
+}
+
+/// The same, at once.
+pub(super) async fn read_rows(
+    io: &FileIO,
+    path: &str,
+    ids: &[i32],
+    rows: &[u32],
+) -> Result<Columns> {
+    let mut pieces: HashMap<i32, Vec<ArrayRef>> = HashMap::new();
+    read(io, path, ids, Some(rows), |columns, _| {
+        for (id, column) in columns {
+            pieces.entry(id).or_default().push(column);
+        }
+        Ok(())
+    })
+    .await?;
+    let whole = pieces.into_iter().map(|(id, pieces)| {
+        let pieces: Vec<_> = pieces.iter().map(AsRef::as_ref).collect();
+        let whole = concat(&pieces);
+        whole.map(|whole| (id, whole)).map_err(|error| LakeError::internal("joining rows", error))
+    });
+    whole.collect()
+}
+
+fn ranges(rows: &[u32]) -> Vec<Range<usize>> {
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    for row in rows {
+        let row = *row as usize;
+        match ranges.last_mut() {
+            Some(last) if last.end == row => last.end += 1,
+            _ => ranges.push(row..row + 1),
+        }
+    }
+    ranges
+}
+
+fn by_id(batch: &RecordBatch) -> Columns {
+    let schema = batch.schema();
+    let columns = schema.fields().iter().zip(batch.columns()).filter_map(|(field, column)| {
+        let id = field.metadata().get(PARQUET_FIELD_ID_META_KEY)?.parse().ok()?;
+        Some((id, column.clone()))
+    });
+    columns.collect()
+}
+
+fn unreadable(doing: &str, error: parquet::errors::ParquetError) -> LakeError {
+    use crate::error::Kind;
+    LakeError::new(Kind::Unavailable, "warehouse_unavailable", doing).caused_by(error)
+}
