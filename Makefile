@@ -52,8 +52,8 @@ lint: packages ## Formats, clippy, documentation, scripts, YAML, the JSON Schema
 fmt: ## Format the code
 	cargo fmt --all
 
-schema: packages ## Write config/pipeline.schema.json anew
-	UPDATE_SCHEMA=1 $(CARGO) test --workspace --lib schema_for_editors
+schema: packages ## Write config/pipeline.schema.json and docs/metrics.md anew
+	UPDATE_SCHEMA=1 $(CARGO) test --workspace --lib -- schema_for_editors metrics_table
 
 ##@ Local stack (PostgreSQL, Kafka, schema registry, Connect, Redis; no containers)
 .PHONY: up down clean

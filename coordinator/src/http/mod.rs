@@ -19,6 +19,7 @@ use cdc_shared::api::{
     COMMAND_PATH, HEALTH_PATH, HEARTBEAT_PATH, SCHEMAS_PATH, STATUS_PATH, TASKS_PATH,
     WATERMARKS_PATH, WatermarkEntry, Watermarks,
 };
+use cdc_shared::metrics::Page;
 use cdc_shared::schema::SchemaReport;
 use cdc_shared::task::Tasks;
 use tokio::net::TcpListener;
@@ -126,8 +127,7 @@ async fn get_ready(State(coordinator): Shared) -> Response {
 async fn get_metrics(State(coordinator): Shared) -> Result<Response, ApiError> {
     let text = metrics::encode(&coordinator, &health(&coordinator))
         .map_err(|error| ApiError::internal(&error))?;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+    Ok(([(header::CONTENT_TYPE, Page::content_type())], text).into_response())
 }
 
 async fn get_watermarks(
