@@ -5,9 +5,9 @@ mod coordinator;
 mod page;
 mod worker;
 
-pub use coordinator::{COORDINATOR, coordinator as of_coordinator};
+pub use coordinator::{COORDINATOR, metric as of_coordinator};
 pub use page::{Number, Page};
-pub use worker::{WORKER, worker as of_worker};
+pub use worker::{WORKER, metric as of_worker};
 
 /// What a value means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,26 +6,26 @@ use super::{BUILD, PROCESS_START, Row};
 pub const WORKER: &[Row] = &[
     BUILD.row(),
     PROCESS_START.row(),
-    worker::DELIVERED.row(),
-    worker::SKIPPED.row(),
-    worker::DEAD_LETTERED.row(),
-    worker::RETRIES.row(),
-    worker::FETCHED.row(),
-    worker::MOVED.row(),
-    worker::WENT_BACK.row(),
-    worker::BUFFERED_BYTES.row(),
-    worker::STATE.row(),
-    worker::LAST_POLL.row(),
-    worker::WATERMARK.row(),
-    worker::QUEUE_DEPTH.row(),
-    worker::PARTITION_STATE.row(),
-    worker::PARTITION_HELD.row(),
-    worker::LAST_FLUSH.row(),
-    worker::NEXT_SOURCE.row(),
+    metric::DELIVERED.row(),
+    metric::SKIPPED.row(),
+    metric::DEAD_LETTERED.row(),
+    metric::RETRIES.row(),
+    metric::FETCHED.row(),
+    metric::MOVED.row(),
+    metric::WENT_BACK.row(),
+    metric::BUFFERED_BYTES.row(),
+    metric::STATE.row(),
+    metric::LAST_POLL.row(),
+    metric::WATERMARK.row(),
+    metric::QUEUE_DEPTH.row(),
+    metric::PARTITION_STATE.row(),
+    metric::PARTITION_HELD.row(),
+    metric::LAST_FLUSH.row(),
+    metric::NEXT_SOURCE.row(),
 ];
 
 /// By name.
-pub mod worker {
+pub mod metric {
     use super::super::{Metric, counter, gauge};
 
     /// Records taken by the sink.
