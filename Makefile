@@ -67,6 +67,17 @@ down: demo-down ## Stop what the stack and a demo started, and nothing else
 clean: demo-down ## Stop them and remove the data (fetched files stay)
 	$(STACK) clean
 
+##@ Containers
+.PHONY: fleet-test compose-up
+fleet-test: packages ## The fleet in containers (root or a Docker daemon; NOMAD=path: in Nomad too)
+	$(CARGO) build --workspace --bins
+	tests/fleet
+
+compose-up: ## Build all images and start docker/compose.yaml (docker/README.md)
+	$(STACK) install mysql mariadb
+	$(STACK) export docker/parts
+	cd docker && docker compose up -d --build
+
 ##@ Speed
 .PHONY: bench bench-live bench-peers
 bench: up ## Measure the record path, then whole workers on the real stack (BENCH_RECORDS, BENCH_PASSES)
