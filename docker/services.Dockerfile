@@ -24,7 +24,7 @@ COPY parts/kafka/ /opt/kafka/
 COPY services/kafka.sh /usr/local/bin/
 EXPOSE 9092 9094
 # The broker's own answer: its port is open before it can serve.
-HEALTHCHECK --interval=3s --timeout=5s --start-period=60s --retries=10 \
+HEALTHCHECK --interval=3s --timeout=5s --start-period=180s --retries=20 \
   CMD ["bash", "-c", "kcat -b localhost:9092 -L -m 3 | grep -q 'broker 1 at'"]
 ENTRYPOINT ["bash", "/usr/local/bin/kafka.sh"]
 
@@ -37,7 +37,7 @@ COPY parts/kafka/ /opt/kafka/
 COPY parts/plugins/ /opt/plugins/
 COPY services/connect.sh /usr/local/bin/
 EXPOSE 8083
-HEALTHCHECK --interval=3s --timeout=5s --start-period=60s --retries=10 \
+HEALTHCHECK --interval=3s --timeout=5s --start-period=180s --retries=20 \
   CMD ["curl", "-fsS", "-o", "/dev/null", "--max-time", "4", "http://localhost:8083/health"]
 ENTRYPOINT ["bash", "/usr/local/bin/connect.sh"]
 
@@ -45,7 +45,7 @@ FROM java AS registry
 COPY parts/registry/ /opt/registry/
 COPY services/registry.sh /usr/local/bin/
 EXPOSE 8081
-HEALTHCHECK --interval=3s --timeout=5s --start-period=60s --retries=10 \
+HEALTHCHECK --interval=3s --timeout=5s --start-period=180s --retries=20 \
   CMD ["curl", "-fsS", "-o", "/dev/null", "--max-time", "4", "http://localhost:8081/health/ready"]
 ENTRYPOINT ["bash", "/usr/local/bin/registry.sh"]
 
@@ -59,7 +59,7 @@ USER postgres
 VOLUME /data
 EXPOSE 5432
 # By the network: while the demo's data is loaded the server listens on its socket only.
-HEALTHCHECK --interval=3s --timeout=5s --start-period=60s --retries=10 CMD ["pg_isready", "-q", "-h", "127.0.0.1"]
+HEALTHCHECK --interval=3s --timeout=5s --start-period=180s --retries=20 CMD ["pg_isready", "-q", "-h", "127.0.0.1"]
 STOPSIGNAL SIGINT
 ENTRYPOINT ["bash", "/usr/local/bin/postgres.sh"]
 
@@ -83,7 +83,7 @@ COPY parts/demo-mysql.sql services/mariadb.sh /usr/local/bin/
 USER 65532:65532
 VOLUME /data
 EXPOSE 3306
-HEALTHCHECK --interval=3s --timeout=5s --start-period=60s --retries=10 \
+HEALTHCHECK --interval=3s --timeout=5s --start-period=180s --retries=20 \
   CMD ["mariadb", "-h", "127.0.0.1", "-u", "cdc_user", "-pcdc_password", "-e", "SELECT 1"]
 ENTRYPOINT ["bash", "/usr/local/bin/mariadb.sh"]
 

@@ -8,6 +8,7 @@ use cdc_shared::metrics::{BUILD, PROCESS_START, Page, of_coordinator as metric};
 
 use crate::group::Observation;
 use crate::health::{HealthReport, ServiceState, SinkHealth};
+use crate::scaling::SinkScaling;
 use crate::state::Coordinator;
 
 /// What is counted between two looks.
@@ -38,7 +39,8 @@ pub(crate) fn encode(
 ) -> Result<String, std::fmt::Error> {
     let failures = coordinator.group.commit_failures.load(Ordering::Relaxed);
     let view = coordinator.group.view();
-    page(&coordinator.metrics, report, view.seen.as_deref(), failures).text()
+    let scaling = coordinator.scaling.report();
+    page(&coordinator.metrics, report, view.seen.as_deref(), failures, &scaling).text()
 }
 
 fn page(
@@ -46,6 +48,7 @@ fn page(
     report: &HealthReport,
     seen: Option<&Observation>,
     commit_failures: u64,
+    scaling: &[SinkScaling],
 ) -> Page {
     let mut page = Page::new([("pipeline", report.pipeline_id.clone())]);
     process(&mut page, metrics);
@@ -56,6 +59,8 @@ fn page(
         pipeline(&mut page, report);
         page.one(&metric::PIPELINE_COMMIT_FAILURES, commit_failures);
         sinks(&mut page, &report.sinks);
+        let wanted = scaling.iter().map(|sink| ([sink.sink_id.clone()], sink.wanted_workers));
+        page.family(&metric::SINK_WANTED, wanted);
         if let Some(seen) = seen {
             positions(&mut page, seen);
         }
@@ -229,7 +234,10 @@ mod tests {
 
     #[test]
     fn a_leader_shows_what_is_listed_and_nothing_else() {
-        let text = page(&Metrics::default(), &report(), Some(&observation()), 2).text().unwrap();
+        let wanted =
+            SinkScaling { sink_id: "wh".into(), wanted_workers: 3, ..SinkScaling::default() };
+        let seen = observation();
+        let text = page(&Metrics::default(), &report(), Some(&seen), 2, &[wanted]).text().unwrap();
         for line in [
             r#"cdc_coordinator_leader{pipeline="demo"} 1"#,
             r#"cdc_service_up{pipeline="demo",service="kafka"} 1"#,
@@ -242,6 +250,7 @@ mod tests {
             r#"cdc_pipeline_waiting_partitions{pipeline="demo",sink="wh"} 0"#,
             r#"cdc_pipeline_commit_failures_total{pipeline="demo"} 2"#,
             r#"cdc_sink_state{pipeline="demo",sink="wh",state="running"} 1"#,
+            r#"cdc_sink_wanted_workers{pipeline="demo",sink="wh"} 3"#,
             r#"cdc_sink_last_flush_timestamp_seconds{pipeline="demo",sink="wh"} 1.5"#,
             r#"cdc_sink_held_partitions{pipeline="demo",sink="wh",state="stopped"} 1"#,
             r#"cdc_sink_watermark_offset{pipeline="demo",sink="wh",topic="cdc.t",partition="0"} 42"#,
@@ -258,7 +267,8 @@ mod tests {
         report.coordinator.leader = false;
         report.kafka.state = ServiceState::Down;
         report.redis.state = ServiceState::Unused;
-        let text = page(&Metrics::default(), &report, Some(&observation()), 0).text().unwrap();
+        let seen = observation();
+        let text = page(&Metrics::default(), &report, Some(&seen), 0, &[]).text().unwrap();
         let own =
             |name: &&str| !name.starts_with("cdc_sink_") && !name.starts_with("cdc_pipeline_");
         assert!(names(&text).iter().all(own), "{text}");

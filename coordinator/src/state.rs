@@ -13,6 +13,7 @@ use crate::health::Probes;
 use crate::kafka::Cluster;
 use crate::metrics::Metrics;
 use crate::monitor::LagMonitor;
+use crate::scaling::Scaling;
 use crate::schema::SchemaMonitor;
 use crate::task::Ending;
 use crate::watermark::WatermarkStore;
@@ -33,6 +34,8 @@ pub struct Coordinator {
     pub group: GroupTicker,
     /// Lag.
     pub lag: LagMonitor,
+    /// How many workers each sink should have.
+    pub scaling: Scaling,
     /// Schemas.
     pub schemas: SchemaMonitor,
     /// The services around.

@@ -22,6 +22,8 @@ pub const HEALTH_PATH: &str = "/v1/health";
 pub const TASKS_PATH: &str = "/v1/tasks";
 /// Path of the schemas and their changes (GET).
 pub const SCHEMAS_PATH: &str = "/v1/schemas";
+/// Path of the wanted numbers of workers (GET).
+pub const SCALING_PATH: &str = "/v1/scaling";
 /// Path of the status report (GET).
 pub const STATUS_PATH: &str = "/v1/status";
 

@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use cdc_shared::api::{
-    COMMAND_PATH, HEALTH_PATH, HEARTBEAT_PATH, SCHEMAS_PATH, STATUS_PATH, TASKS_PATH,
+    COMMAND_PATH, HEALTH_PATH, HEARTBEAT_PATH, SCALING_PATH, SCHEMAS_PATH, STATUS_PATH, TASKS_PATH,
     WATERMARKS_PATH, WatermarkEntry, Watermarks,
 };
 use cdc_shared::metrics::Page;
@@ -30,6 +30,7 @@ use self::error::ApiError;
 use crate::error::CoordinatorError;
 use crate::health::{HealthReport, StatusReport, health, status};
 use crate::metrics;
+use crate::scaling::ScalingReport;
 use crate::state::Coordinator;
 use crate::task;
 
@@ -64,6 +65,7 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
     let reader = Router::new()
         .route(HEALTH_PATH, get(get_health))
         .route(STATUS_PATH, get(get_status))
+        .route(SCALING_PATH, get(get_scaling))
         .route(TASKS_PATH, get(get_tasks))
         .route(SCHEMAS_PATH, get(get_schemas))
         .route("/metrics", get(get_metrics))
@@ -93,6 +95,11 @@ async fn get_health(State(coordinator): Shared) -> Json<HealthReport> {
 
 async fn get_status(State(coordinator): Shared) -> Json<StatusReport> {
     Json(status(&coordinator))
+}
+
+async fn get_scaling(State(coordinator): Shared) -> Json<ScalingReport> {
+    let pipeline_id = coordinator.config.pipeline_id.clone();
+    Json(ScalingReport { pipeline_id, sinks: coordinator.scaling.report() })
 }
 
 async fn get_schemas(State(coordinator): Shared) -> Json<SchemaReport> {

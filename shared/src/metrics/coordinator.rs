@@ -23,6 +23,7 @@ pub const COORDINATOR: &[Row] = &[
     metric::PIPELINE_COMMIT_FAILURES.row(),
     metric::SINK_STATE.row(),
     metric::SINK_WORKERS.row(),
+    metric::SINK_WANTED.row(),
     metric::SINK_LAG_RECORDS.row(),
     metric::SINK_LAG_SECONDS.row(),
     metric::SINK_LAST_FLUSH.row(),
@@ -121,6 +122,12 @@ pub mod metric {
     );
     /// Live ones.
     pub const SINK_WORKERS: Metric<1> = gauge("cdc_sink_workers", ["sink"], "Live workers");
+    /// For autoscalers.
+    pub const SINK_WANTED: Metric<1> = gauge(
+        "cdc_sink_wanted_workers",
+        ["sink"],
+        "Workers that the sink should have, by what arrives, what waits and what a worker delivers",
+    );
     /// Behind the log's end.
     pub const SINK_LAG_RECORDS: Metric<1> =
         gauge("cdc_sink_lag_records", ["sink"], "Records that are not yet durable in the sink");
