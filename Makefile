@@ -52,8 +52,8 @@ lint: packages ## Formats, clippy, documentation, scripts, YAML, the JSON Schema
 fmt: ## Format the code
 	cargo fmt --all
 
-schema: packages ## Write config/pipeline.schema.json and docs/openapi.json anew
-	UPDATE_SCHEMA=1 $(CARGO) test --workspace --lib -- schema_for_editors openapi_document_is_current
+schema: packages ## Write config/pipeline.schema.json, docs/metrics.md and docs/openapi.json anew
+	UPDATE_SCHEMA=1 $(CARGO) test --workspace --lib -- schema_for_editors metrics_table openapi_document_is_current
 
 ##@ Local stack (PostgreSQL, Kafka, schema registry, Connect, Redis; no containers)
 .PHONY: up down clean
@@ -66,6 +66,17 @@ down: demo-down ## Stop what the stack and a demo started, and nothing else
 
 clean: demo-down ## Stop them and remove the data (fetched files stay)
 	$(STACK) clean
+
+##@ Containers
+.PHONY: fleet-test compose-up
+fleet-test: packages ## The fleet in containers (root or a Docker daemon; NOMAD=path: in Nomad too)
+	$(CARGO) build --workspace --bins
+	tests/fleet
+
+compose-up: ## Build all images and start docker/compose.yaml (docker/README.md)
+	$(STACK) install mysql mariadb
+	$(STACK) export docker/parts
+	cd docker && docker compose up -d --build
 
 ##@ Speed
 .PHONY: bench bench-live bench-peers

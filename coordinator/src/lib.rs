@@ -20,6 +20,7 @@ pub mod leader;
 mod metrics;
 pub mod monitor;
 pub mod run;
+pub mod scaling;
 pub mod schema;
 pub mod source;
 pub mod state;

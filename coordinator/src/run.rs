@@ -25,6 +25,7 @@ use crate::kafka::Cluster;
 use crate::leader;
 use crate::metrics::Metrics;
 use crate::monitor::LagMonitor;
+use crate::scaling::Scaling;
 use crate::schema::SchemaMonitor;
 use crate::state::Coordinator;
 use crate::task::Ending;
@@ -65,6 +66,7 @@ pub async fn run(
         cluster,
         group: GroupTicker::default(),
         lag: LagMonitor::new(&config.kafka)?,
+        scaling: Scaling::default(),
         schemas: SchemaMonitor::new(&config.kafka)?,
         letters: DeadLetters::new(&config)?,
         probes: Probes::new(&config)?,
@@ -109,6 +111,7 @@ async fn serve(
             leader::run(&coordinator, reader, &all),
             coordinator.group.run(&coordinator, &all),
             coordinator.lag.run(&coordinator, &all),
+            coordinator.scaling.run(&coordinator, &all),
             coordinator.schemas.run(&coordinator, &all),
             coordinator.letters.run(&coordinator, &all),
             coordinator.probes.run(&coordinator, &all),

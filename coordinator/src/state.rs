@@ -15,6 +15,7 @@ use crate::http::{Access, Certificates};
 use crate::kafka::Cluster;
 use crate::metrics::Metrics;
 use crate::monitor::LagMonitor;
+use crate::scaling::Scaling;
 use crate::schema::SchemaMonitor;
 use crate::task::Ending;
 use crate::watermark::WatermarkStore;
@@ -39,6 +40,8 @@ pub struct Coordinator {
     pub group: GroupTicker,
     /// Lag.
     pub lag: LagMonitor,
+    /// How many workers each sink should have.
+    pub scaling: Scaling,
     /// Schemas.
     pub schemas: SchemaMonitor,
     /// Dead letters.

@@ -29,6 +29,8 @@ pub const AUDIT_PATH: &str = "/v1/audit";
 pub const DLQ_PATH: &str = "/v1/dlq";
 /// Path of one dead letter (GET).
 pub const LETTER_PATH: &str = "/v1/dlq/{sink}/{topic}/{partition}/{offset}";
+/// Path of the wanted numbers of workers (GET).
+pub const SCALING_PATH: &str = "/v1/scaling";
 /// Path of the status report (GET).
 pub const STATUS_PATH: &str = "/v1/status";
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use cdc_shared::config::{LoadOptions, Loaded, LogFormat, Sections, load, process_variables};
 use cdc_shared::exit::Exit;
+use cdc_shared::probe::probe;
 use cdc_shared::task::{TaskKind, VerifyOptions};
 use cdc_shared::{telemetry, tls};
 use cdc_worker::exit::Failure;
@@ -33,6 +34,12 @@ enum Command {
     /// Deliver until SIGTERM.
     #[command(after_help = "Example: cdc-worker run pipeline.yaml --sink webhook-notifications")]
     Run(RunArgs),
+    /// Ask a worker whether it is ready: the health check of a container.
+    #[command(
+        after_help = "Example: cdc-worker probe 127.0.0.1:8091\n\nExit codes: 0 ready, 1 not \
+                            ready (standard error has the reasons), 69 no answer."
+    )]
+    Probe(ProbeArgs),
     /// Compare the sink's mirror with the source. Only while no worker of the sink lives;
     /// otherwise `cdc verify` has one do it.
     #[command(after_help = "Example: cdc-worker verify pipeline.yaml --sink analytics-db\n\n\
@@ -72,6 +79,16 @@ impl SinkArgs {
     fn files(&self) -> ConfigFiles {
         ConfigFiles { pipeline: self.config.clone(), platform: self.platform_config.clone() }
     }
+}
+
+#[derive(Args)]
+struct ProbeArgs {
+    /// Where the worker serves /livez, /readyz and /metrics.
+    #[arg(default_value = "127.0.0.1:8091")]
+    address: String,
+    /// Ask whether it lives instead: that is, whether a restart would help.
+    #[arg(long)]
+    live: bool,
 }
 
 #[derive(Args)]
@@ -117,6 +134,10 @@ fn main() -> ExitCode {
     };
     let ended = match cli.command {
         Command::Run(args) => start(args).map(|()| Exit::Done.code()),
+        Command::Probe(args) => {
+            let path = if args.live { "/livez" } else { "/readyz" };
+            return probe(&args.address, path).tell("cdc-worker", &args.address);
+        }
         Command::Verify(args) => compare(&args, TaskKind::Verify),
         Command::Resync(args) => compare(&args, TaskKind::Resync),
     };

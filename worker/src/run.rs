@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
 use crate::exit::Failure;
+use crate::metrics::Metrics;
 use crate::pipeline::Shared;
 use crate::pipeline::decode::Filter;
 use crate::pipeline::dlq::Dlq;
@@ -64,13 +65,9 @@ pub async fn run(loaded: Loaded, options: RunOptions, stops: Stops) -> Result<()
         Failure::Usage(format!("sink {} is not in the configuration", options.sink_id))
     })?;
     let status: SharedStatus = Arc::new(Status::default());
-    let admin = Admin::bind(
-        &options.admin_address,
-        &options.sink_id,
-        sink_config.sink_type,
-        status.clone(),
-    )
-    .await?;
+    let metrics = Metrics::new(&config.pipeline_id, &options.sink_id, status.clone());
+    let sink_type = sink_config.sink_type;
+    let admin = Admin::bind(&options.admin_address, sink_type, status.clone(), metrics).await?;
     let identity = identity(&loaded.hash, &admin.address().to_string());
     tracing::info!(worker = %identity.id, sink = %options.sink_id, admin = %admin.address(),
         "worker starts");

@@ -32,6 +32,10 @@ pub struct Status {
     pub retries: AtomicU64,
     /// Records that the Kafka client fetched, each time it did.
     pub fetched: AtomicU64,
+    /// Writes that found the sink's position moved by another worker.
+    pub moved: AtomicU64,
+    /// Partitions whose sink was found behind itself.
+    pub went_back: AtomicU64,
     /// Bytes of records held in the process.
     pub buffered_bytes: AtomicU64,
     /// The group was joined once.

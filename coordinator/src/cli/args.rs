@@ -57,6 +57,12 @@ pub(super) enum Command {
     /// Show the commands that changed something: who, when, from what to what.
     #[command(after_help = "Example:\n  cdc audit pipeline.yaml --json")]
     Audit(StatusArgs),
+    /// Ask a coordinator whether it is ready: the health check of a container.
+    #[command(
+        after_help = "Example:\n  cdc-coordinator probe 127.0.0.1:8090\n\nExit codes: 0 ready, \
+                            1 not ready (standard error has the reasons), 69 no answer."
+    )]
+    Probe(ProbeArgs),
     /// Show every sink, worker and partition as the coordinator knows them.
     #[command(after_help = "Example:\n  cdc status pipeline.yaml --json")]
     Status(StatusArgs),
@@ -244,6 +250,16 @@ pub(super) struct ServeArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct ProbeArgs {
+    /// Where the coordinator listens.
+    #[arg(default_value = "127.0.0.1:8090")]
+    pub(super) address: String,
+    /// Ask whether it lives instead: that is, whether a restart would help.
+    #[arg(long)]
+    pub(super) live: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     #[command(flatten)]
     pub(super) target: Target,
@@ -419,7 +435,7 @@ mod tests {
         Cli::command().debug_assert();
         let mut found = Vec::new();
         leaves(&Cli::command(), "cdc", &mut found);
-        assert_eq!(found.len(), 28);
+        assert_eq!(found.len(), 29);
         for (path, command) in found {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let (_, example) = help.split_once("Example:\n  ").expect(&path);

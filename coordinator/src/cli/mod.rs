@@ -84,6 +84,7 @@ async fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Health(args) => return health::run(&args).await,
         Command::Consume(args) => consume::run(&load(&args.target)?, &args.options()?).await?,
         Command::Serve(args) => serve(&args.target).await?,
+        Command::Probe(args) => return Ok(ask(&args)),
         Command::Run(args) => return supervise::run(&args).await,
         Command::Status(args) => operate::status(&args).await?,
         Command::Pause(args) => operate::pause(&args).await?,
@@ -125,6 +126,11 @@ async fn snapshot(args: &args::SnapshotArgs) -> Result<(), Failure> {
     let wait = (!args.no_wait).then(|| std::time::Duration::from_secs(args.timeout_seconds));
     let report = deploy::snapshot(&config, &args.table, wait, &progress).await?;
     print(args.json, &report, &report)
+}
+
+fn ask(args: &args::ProbeArgs) -> ExitCode {
+    let path = if args.live { "/livez" } else { "/readyz" };
+    cdc_shared::probe::probe(&args.address, path).tell("cdc-coordinator", &args.address)
 }
 
 async fn serve(target: &Target) -> Result<(), Failure> {

@@ -22,11 +22,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use cdc_shared::api::{
-    AUDIT_PATH, COMMAND_PATH, DLQ_PATH, HEALTH_PATH, HEARTBEAT_PATH, LETTER_PATH, SCHEMAS_PATH,
-    STATUS_PATH, TASKS_PATH, WATERMARKS_PATH, WatermarkEntry, Watermarks,
+    AUDIT_PATH, COMMAND_PATH, DLQ_PATH, HEALTH_PATH, HEARTBEAT_PATH, LETTER_PATH, SCALING_PATH,
+    SCHEMAS_PATH, STATUS_PATH, TASKS_PATH, WATERMARKS_PATH, WatermarkEntry, Watermarks,
 };
 use cdc_shared::audit::AuditTrail;
 use cdc_shared::config::Role;
+use cdc_shared::metrics::Page;
 use cdc_shared::schema::SchemaReport;
 use cdc_shared::task::Tasks;
 use tokio::net::TcpListener;
@@ -37,6 +38,7 @@ use self::listen::{Peer, TlsListener};
 use crate::error::CoordinatorError;
 use crate::health::{HealthReport, StatusReport, health, status};
 use crate::metrics;
+use crate::scaling::ScalingReport;
 use crate::state::Coordinator;
 use crate::task;
 
@@ -88,6 +90,7 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
     let reader = Router::new()
         .route(HEALTH_PATH, get(get_health))
         .route(STATUS_PATH, get(get_status))
+        .route(SCALING_PATH, get(get_scaling))
         .route(TASKS_PATH, get(get_tasks))
         .route(SCHEMAS_PATH, get(get_schemas))
         .route(AUDIT_PATH, get(get_audit))
@@ -123,6 +126,11 @@ async fn get_health(State(coordinator): Shared) -> Json<HealthReport> {
 
 async fn get_status(State(coordinator): Shared) -> Json<StatusReport> {
     Json(status(&coordinator))
+}
+
+async fn get_scaling(State(coordinator): Shared) -> Json<ScalingReport> {
+    let pipeline_id = coordinator.config.pipeline_id.clone();
+    Json(ScalingReport { pipeline_id, sinks: coordinator.scaling.report() })
 }
 
 async fn get_schemas(State(coordinator): Shared) -> Json<SchemaReport> {
@@ -162,8 +170,7 @@ async fn get_ready(State(coordinator): Shared) -> Response {
 async fn get_metrics(State(coordinator): Shared) -> Result<Response, ApiError> {
     let text = metrics::encode(&coordinator, &health(&coordinator))
         .map_err(|error| ApiError::internal(&error))?;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+    Ok(([(header::CONTENT_TYPE, Page::content_type())], text).into_response())
 }
 
 async fn get_watermarks(

@@ -2,8 +2,8 @@
 
 use cdc_shared::api::{
     AUDIT_PATH, COMMAND_PATH, CommandReply, CommandRequest, DLQ_PATH, ErrorBody, HEALTH_PATH,
-    HEARTBEAT_PATH, Heartbeat, HeartbeatReply, LETTER_PATH, SCHEMAS_PATH, STATUS_PATH, TASKS_PATH,
-    WATERMARKS_PATH, Watermarks,
+    HEARTBEAT_PATH, Heartbeat, HeartbeatReply, LETTER_PATH, SCALING_PATH, SCHEMAS_PATH,
+    STATUS_PATH, TASKS_PATH, WATERMARKS_PATH, Watermarks,
 };
 use cdc_shared::audit::AuditTrail;
 use cdc_shared::config::Role;
@@ -15,6 +15,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
 use crate::health::{HealthReport, StatusReport};
+use crate::scaling::ScalingReport;
 
 /// Path of the document (GET, without a token: it tells nothing of the pipeline).
 pub(super) const OPENAPI_PATH: &str = "/v1/openapi.json";
@@ -61,6 +62,7 @@ fn operations() -> Vec<Operation> {
         look(TASKS_PATH, "What workers do beside delivering", schema::<Tasks>),
         look(SCHEMAS_PATH, "Schemas and every change of them", schema::<SchemaReport>),
         Operation { query: LETTER_QUERY, ..look(DLQ_PATH, "Dead letters", schema::<Letters>) },
+        look(SCALING_PATH, "How many workers each sink should have", schema::<ScalingReport>),
         look(LETTER_PATH, "One dead letter, decoded", schema::<LetterDetail>),
         look(AUDIT_PATH, "The newest commands, newest first", schema::<AuditTrail>),
         Operation {

@@ -21,6 +21,7 @@ use crate::health::tests::heartbeat;
 use crate::kafka::Cluster;
 use crate::metrics::Metrics;
 use crate::monitor::LagMonitor;
+use crate::scaling::Scaling;
 use crate::schema::SchemaMonitor;
 use crate::task::Ending;
 use crate::watermark::{MemoryStore, StoreError};
@@ -83,6 +84,7 @@ async fn running(tokens: TokenConfig) -> Running {
         cluster: Cluster::new(&config.kafka, &config.group_id).unwrap(),
         group: GroupTicker::default(),
         lag: LagMonitor::new(&config.kafka).unwrap(),
+        scaling: Scaling::default(),
         schemas: SchemaMonitor::new(&config.kafka).unwrap(),
         letters: DeadLetters::new(&config).unwrap(),
         probes: Probes::new(&config).unwrap(),
@@ -133,6 +135,7 @@ async fn every_path_demands_its_role() {
     for (method, path, allowed) in [
         (Method::GET, HEALTH_PATH, &["reader", "operator"][..]),
         (Method::GET, STATUS_PATH, &["reader", "operator"]),
+        (Method::GET, SCALING_PATH, &["reader", "operator"]),
         (Method::GET, "/metrics", &["reader", "operator"]),
         (Method::POST, HEARTBEAT_PATH, &["worker"]),
         (Method::GET, watermarks.as_str(), &["worker"]),

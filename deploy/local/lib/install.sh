@@ -111,6 +111,23 @@ require_installed() {
   [[ ${#missing[@]} -eq 0 ]] || fail 69 "not installed: ${missing[*]}; run '$HERE/stack install${extra[*]:+ ${extra[*]}}' first"
 }
 
+# export_parts FOLDER: what docker/services.Dockerfile copies.
+export_parts() {
+  local out=${1:-} plugin
+  [[ -n $out ]] || fail 64 "stack export FOLDER"
+  require_installed
+  rm -rf -- "$out"
+  mkdir -p "$out/plugins/avro"
+  cp -rT "$KAFKA_JARS" "$out/kafka"
+  cp -rT "$REGISTRY_APP" "$out/registry"
+  cp "$CONVERTER_JARS"/*.jar "$TRANSFORM/cdc-connect.jar" "$out/plugins/avro/"
+  for plugin in "$PLUGIN_POSTGRES" "$PLUGIN_MYSQL" "$PLUGIN_MARIADB"; do
+    [[ ! -d $plugin ]] || cp -r "$plugin"/* "$out/plugins/"
+  done
+  cp "$HERE/log4j2.properties" "$HERE/demo.sql" "$HERE/demo-mysql.sql" "$out/"
+  say "exported to $out"
+}
+
 # install_packages [PACKAGE:PROBE...]: the packages above and the given ones, as far as missing.
 install_packages() {
   local entry package probe missing=() as_root=()

@@ -31,6 +31,9 @@ struct Options {
     /// File for the bodies, one JSON object per line; emptied at the start.
     #[arg(long)]
     file: Option<PathBuf>,
+    /// Ask a receiver at this address whether it answers, and end: the health check of a container.
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["bind", "file"])]
+    probe: Option<String>,
 }
 
 /// What `GET /count` says.
@@ -56,6 +59,9 @@ type Shared = Arc<Mutex<Received>>;
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
+    if let Some(address) = &options.probe {
+        return cdc_shared::probe::probe(address, "/count").tell("webhook_receiver", address);
+    }
     match serve(options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {

@@ -13,6 +13,7 @@ use axum::routing::get;
 use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use cdc_shared::config::SinkType;
+use cdc_shared::metrics::Page;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -62,14 +63,13 @@ impl Admin {
     /// When the address cannot be had, naming it.
     pub async fn bind(
         address: &str,
-        sink_id: &str,
         sink_type: SinkType,
         status: SharedStatus,
+        metrics: Metrics,
     ) -> Result<Self, AdminError> {
         let failed = |cause| AdminError::Bind { address: address.to_owned(), cause };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        let metrics = Metrics::new(sink_id, status.clone());
         let shared = Shared { status, sink_type, stalls: StallWatch::default(), metrics };
         Ok(Self { listener, address: bound, shared: Arc::new(shared) })
     }
@@ -130,10 +130,7 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     match shared.metrics.text() {
-        Ok(text) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
-        }
+        Ok(text) => ([(header::CONTENT_TYPE, Page::content_type())], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
@@ -154,8 +151,9 @@ mod tests {
     #[tokio::test]
     async fn it_answers_live_ready_and_metrics() {
         let status = SharedStatus::default();
-        let webhook = SinkType::Webhook;
-        let admin = Admin::bind("127.0.0.1:0", "wh", webhook, status.clone()).await.unwrap();
+        let metrics = Metrics::new("shop", "wh", status.clone());
+        let bound = Admin::bind("127.0.0.1:0", SinkType::Webhook, status.clone(), metrics).await;
+        let admin = bound.unwrap();
         let (address, stop) = (admin.address(), CancellationToken::new());
         let server = tokio::spawn(admin.serve(stop.clone()));
 
@@ -184,7 +182,9 @@ mod tests {
     async fn an_address_in_use_is_named() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = taken.local_addr().unwrap().to_string();
-        let admin = Admin::bind(&address, "wh", SinkType::Webhook, SharedStatus::default()).await;
+        let status = SharedStatus::default();
+        let metrics = Metrics::new("shop", "wh", status.clone());
+        let admin = Admin::bind(&address, SinkType::Webhook, status, metrics).await;
         let error = admin.err().unwrap().to_string();
         assert!(error.contains(&address) && error.contains("worker.bind"), "{error}");
     }

@@ -1,6 +1,7 @@
 //! Finds a partition's start: gathers the evidence, asks the rule, writes the answer down before
 //! the first delivery. Unreadable is not absent: whatever cannot be read is asked again.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cdc_shared::config::StartPosition;
@@ -202,6 +203,7 @@ async fn settle(
 ) -> Result<Position, Resolved> {
     let tp = &question.tp;
     if alarm {
+        shared.status.went_back.fetch_add(1, Ordering::Relaxed);
         tracing::error!(%tp, next = position.next.get(), incarnation = position.incarnation.0,
             "the sink was found behind itself (restored from a backup?): delivering again from \
              its own record");

@@ -6,6 +6,7 @@
 //! records, so that nothing is started that was already called off.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 
 use cdc_shared::api::{ErrorReport, PartitionState};
 use cdc_shared::clock::unix_ms;
@@ -376,6 +377,7 @@ impl PartitionTask {
                 None
             }
             Progress::Moved => {
+                self.shared.status.moved.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(tp = %self.question.tp, "the sink's record moved; reading it again");
                 Some(Phase::Resolving)
             }

@@ -136,6 +136,7 @@ impl WholeTask {
                 None
             }
             Landing::Moved => {
+                self.shared.status.moved.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(sink = %self.shared.sink_id,
                     "the sink's record moved; reading it again");
                 Some(Next::Again)
