@@ -2,7 +2,7 @@
 
 use cdc_tests::pipeline::Pipeline;
 use cdc_tests::postgres;
-use cdc_tests::receiver::Receiver;
+use cdc_tests::receiver::{Delivery, Receiver};
 use cdc_tests::wait::{SOON, check, until};
 
 use super::holds::{fill, offsets};
@@ -91,7 +91,8 @@ async fn a_whole_webhook_goes_back_to_a_time_or_the_beginning_with_the_same_ids(
     let before = receiver.deliveries().len();
     let mut worker = pipeline.worker("wh");
     let came = |receiver: &Receiver| {
-        let mut came: Vec<_> = receiver.deliveries()[before..].iter().map(|d| d.event()).collect();
+        let mut came: Vec<_> =
+            receiver.deliveries()[before..].iter().map(Delivery::event).collect();
         came.sort_unstable();
         came
     };
@@ -116,7 +117,7 @@ async fn a_whole_webhook_goes_back_to_a_time_or_the_beginning_with_the_same_ids(
     let _worker = pipeline.worker("wh");
     until("all came again", SOON, async || {
         let came: std::collections::BTreeSet<_> =
-            receiver.deliveries()[again..].iter().map(|d| d.event()).collect();
+            receiver.deliveries()[again..].iter().map(Delivery::event).collect();
         let expected = &offsets(0, 0..5) | &offsets(1, 0..2);
         check(came == expected, came)
     })
