@@ -38,7 +38,7 @@ nomad_agent() {
 }
 
 node_is_ready() { nomad node status | grep -q ready; }
-no_allocations() { ! nomad job allocs cdc-worker-webhook 2>/dev/null | grep -q running; }
+no_allocations() { ! pgrep -P "$NOMAD_AGENT" -f " executor " >/dev/null; }
 
 # nomad_pipeline PORT: the pipeline of the containers, as this machine reaches them.
 nomad_pipeline() {
