@@ -38,7 +38,7 @@ nomad_agent() {
 }
 
 node_is_ready() { nomad node status | grep -q ready; }
-no_allocations() { ! nomad job allocs cdc-worker-webhook 2>/dev/null | grep -q running; }
+no_allocations() { ! pgrep -P "$NOMAD_AGENT" -f " executor " >/dev/null; }
 
 # nomad_pipeline PORT: the pipeline of the containers, as this machine reaches them.
 nomad_pipeline() {
@@ -51,7 +51,7 @@ nomad_pipeline() {
 # nomad_run PIPELINE LOG-LEVEL: another level is another version. Ends with the deployment.
 nomad_run() {
   timeout 240 "$NOMAD" job run -var sink=webhook -var "pipeline=$1" -var driver=raw_exec \
-    -var "command=$PWD/target/$PROFILE/cdc-worker" -var min_healthy_time=2s -var healthy_deadline=25s \
+    -var "command=$PWD/target/$PROFILE/cdc-worker" -var min_healthy_time=2s -var healthy_deadline=20s -var progress_deadline=30s \
     -var "environment={CDC_WORKER_TOKEN=\"demo-worker\",CDC_LOG_LEVEL=\"$2\"}" \
     deploy/nomad/worker.nomad.hcl >"$WORK/nomad-run.log" 2>&1
 }

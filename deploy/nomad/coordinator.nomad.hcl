@@ -59,6 +59,12 @@ variable "healthy_deadline" {
   default = "3m"
 }
 
+variable "progress_deadline" {
+  type        = string
+  default     = "10m"
+  description = "When a version that has not become ready is given up and reverted; until then it is tried again."
+}
+
 locals {
   args = ["serve", "${NOMAD_TASK_DIR}/pipeline.yaml"]
 }
@@ -76,7 +82,7 @@ job "cdc-coordinator" {
       health_check      = "checks"
       min_healthy_time  = var.min_healthy_time
       healthy_deadline  = var.healthy_deadline
-      progress_deadline = "10m"
+      progress_deadline = var.progress_deadline
     }
 
     restart {

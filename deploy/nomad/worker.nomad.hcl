@@ -63,6 +63,12 @@ variable "healthy_deadline" {
   default = "3m"
 }
 
+variable "progress_deadline" {
+  type        = string
+  default     = "10m"
+  description = "When a version that has not become ready is given up and reverted; until then it is tried again."
+}
+
 locals {
   secrets = var.secrets != "" ? var.secrets : "nomad/jobs/cdc-worker-${var.sink}"
   args = [
@@ -89,7 +95,7 @@ job "cdc-worker" {
       health_check      = "checks"
       min_healthy_time  = var.min_healthy_time
       healthy_deadline  = var.healthy_deadline
-      progress_deadline = "10m"
+      progress_deadline = var.progress_deadline
     }
 
     restart {
