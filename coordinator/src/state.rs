@@ -62,6 +62,13 @@ impl Coordinator {
         self.leading.load(Ordering::Acquire)
     }
 
+    /// Where the coordinator that leads is, when that is another one.
+    pub fn other_leader(&self) -> Option<String> {
+        let control = self.control.state();
+        let leader = control.leader()?;
+        (!self.leads() && leader != self.config.coordinator.own_url()).then(|| leader.to_owned())
+    }
+
     /// The (sink, topic) pairs that count for P.
     pub fn members(&self, control: &ControlState) -> Members {
         let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);

@@ -447,6 +447,9 @@ pub struct ErrorBody {
     /// What to do about it.
     #[serde(default)]
     pub hint: Option<String>,
+    /// With `not_leader`: where the coordinator that leads is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
 }
 
 /// A topic with its id and partition count, as monitors and marks keep it.

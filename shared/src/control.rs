@@ -148,6 +148,11 @@ pub enum ControlRecord {
         /// The verdict.
         verdict: SchemaVerdict,
     },
+    /// Where the coordinator that leads is reached.
+    Leader {
+        /// Its address.
+        url: String,
+    },
     /// A line of the audit trail.
     Audit {
         /// By whom.
@@ -189,6 +194,7 @@ impl ControlRecord {
             Self::SchemaVerdict { verdict } => {
                 format!("schema/{}/{}/{}", verdict.subject, verdict.previous, verdict.this)
             }
+            Self::Leader { .. } => "leader".to_owned(),
             Self::Audit { at_ms, action, .. } => format!("audit/{at_ms:013}/{action}"),
         }
     }
@@ -248,6 +254,14 @@ impl ControlState {
     /// The record of a key.
     pub fn record(&self, key: &str) -> Option<&ControlRecord> {
         self.records.get(key).map(|(_, record)| record)
+    }
+
+    /// Where the coordinator that leads, or led last, is reached.
+    pub fn leader(&self) -> Option<&str> {
+        match self.record("leader")? {
+            ControlRecord::Leader { url } => Some(url),
+            _ => None,
+        }
     }
 
     /// What commands have changed, newest first.

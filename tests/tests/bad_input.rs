@@ -47,9 +47,9 @@ async fn a_broken_file_is_told_with_line_and_nearest_name() {
         (good.replace("pipeline_id: p", "pipeline_id: p.q"), &["p.q", "a dot"]),
         (
             format!(
-                "{good}  - sink_id: i\n    sink_type: iceberg\n    iceberg: {{catalog_uri: 'sqlite:////tmp/x', warehouse: 'file:///tmp/x', table_name: t, write_mode: upsert}}\n"
+                "{good}  - sink_id: i\n    sink_type: iceberg\n    iceberg: {{catalog_uri: 'sqlite:////tmp/x', warehouse: 'file:///tmp/x', table_name: t, partition_by: [id]}}\n"
             ),
-            &["write_mode", "not built yet"],
+            &["partition_by", "not built yet"],
         ),
         (String::new(), &["pipeline_id"]),
         ("- a\n- b\n".to_owned(), &["p.yaml"]),

@@ -5,7 +5,7 @@ use cdc_tests::kafka::{self, Producer};
 use cdc_tests::pipeline::Pipeline;
 use cdc_tests::process::Process;
 use cdc_tests::receiver::Receiver;
-use cdc_tests::record::Schemas;
+use cdc_tests::record::{Schemas, http};
 use cdc_tests::stack::free_port;
 use cdc_tests::wait::{SOON, check, until};
 use serde_json::json;
@@ -46,19 +46,31 @@ async fn a_leader_that_wakes_up_after_it_was_replaced_neither_writes_nor_moves_p
     first.freeze();
     says(&second, "leading the pipeline", 1).await;
     fill(&topic, schemas, 5..9);
-    // Without a heartbeat: the worker reports to the first one. Its group says enough.
     pipeline.committed(0, 9).await;
+    // The worker knows the address of the first one, and finds the one that leads.
+    until("the worker reports to the second one", SOON, async || {
+        let health = pipeline.sink_health("wh").await?;
+        let workers = health["workers"].as_array().map_or(0, Vec::len);
+        check(workers == 1, health.to_string())
+    })
+    .await;
     first.thaw();
     says(&first, "no longer leading the pipeline", 1).await;
-    // It can be asked, and sends the asker away.
+    // It can be asked, takes nothing, and says who does.
+    let command = json!({"by": "me", "command": {"type": "stop", "sink": "wh", "reason": ""}});
+    let url = format!("http://{}/v1/commands", first_bind.as_str().unwrap());
+    let refused = http().post(url).json(&command).send().await.unwrap();
+    assert_eq!(refused.status().as_u16(), 409);
+    let refused: serde_json::Value = refused.json().await.unwrap();
+    let second_url = format!("http://{}", second_bind.as_str().unwrap());
+    assert_eq!((&refused["code"], &refused["leader"]), (&json!("not_leader"), &json!(second_url)));
     pipeline.config["coordinator"]["bind"] = first_bind;
-    let output = pipeline.cdc(&["pause", "FILE", "--sink", "wh"]).await;
-    assert!(!output.status.success(), "only the leader takes commands");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("lead"), "{said}");
-    pipeline.config["coordinator"]["bind"] = second_bind;
-    pipeline.command(&["pause", "FILE", "--sink", "wh"]).await;
+    let status = pipeline.cdc_ok(&["status", "FILE", "--json"]).await;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["coordinator"]["leader"], true, "{status:#}");
+    pipeline.cdc_ok(&["pause", "FILE", "--sink", "wh"]).await;
     says(&worker, "paused by an operator", 1).await;
+    pipeline.config["coordinator"]["bind"] = second_bind;
 
     // The commit of P that a frozen leader had sent off just before, or that anybody else makes:
     // Kafka takes it, and the leader mends it.

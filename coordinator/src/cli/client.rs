@@ -40,7 +40,15 @@ impl Coordinator {
     pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
         let report = self.send(Method::GET, path, None).await?;
         self.ours(&report)?;
-        Ok(report)
+        // One that does not lead hears no worker. It knows who does.
+        let coordinator = &report["coordinator"];
+        match coordinator["leader_url"].as_str() {
+            Some(url) if coordinator["leader"] == false => {
+                let asked = self.send_to(url, Method::GET, path, None).await;
+                Ok(asked.ok().and_then(Result::ok).unwrap_or(report))
+            }
+            _ => Ok(report),
+        }
     }
 
     /// Several pipelines on one machine easily share an address by mistake; a command must not
@@ -70,17 +78,40 @@ impl Coordinator {
         serde_json::from_value(reply).map_err(|_| self.foreign())
     }
 
+    /// Asks the coordinator, and the one that leads where it names another.
     async fn send(
         &self,
         method: Method,
         path: &str,
         body: Option<Value>,
     ) -> Result<Value, Failure> {
-        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        let (status, error) =
+            match self.send_to(&self.base, method.clone(), path, body.as_ref()).await? {
+                Ok(answer) => return Ok(answer),
+                Err(refused) => refused,
+            };
+        let Some(leader) = &error.leader else { return Err(refusal(status, error)) };
+        match self.send_to(leader, method, path, body.as_ref()).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err((status, error))) => Err(refusal(status, error)),
+            // Its own address may lead nowhere from here.
+            Err(_) => Err(refusal(status, error)),
+        }
+    }
+
+    /// The inner `Err`: a refusal of the coordinator's own.
+    async fn send_to(
+        &self,
+        base: &str,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Result<Value, (StatusCode, ErrorBody)>, Failure> {
+        let mut request = self.http.request(method, format!("{base}{path}"));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }
-        if let Some(body) = &body {
+        if let Some(body) = body {
             request = request.json(body);
         }
         let answer = request.send().await.map_err(|e| self.unreachable(&e))?;
@@ -89,10 +120,10 @@ impl Coordinator {
         // A critical pipeline may answer 503, with the same body.
         if let Ok(value) = serde_json::from_str::<Value>(&text) {
             if status.is_success() || value.get("code").is_none() {
-                return Ok(value);
+                return Ok(Ok(value));
             }
             if let Ok(error) = serde_json::from_value::<ErrorBody>(value) {
-                return Err(refusal(status, error));
+                return Ok(Err((status, error)));
             }
         }
         match status {
@@ -170,6 +201,7 @@ mod tests {
             code: "unknown_sink".into(),
             message: "no sink x".into(),
             hint: Some("see status".into()),
+            leader: None,
         };
         let failure = refusal(StatusCode::NOT_FOUND, body);
         assert_eq!(failure.exit, Exit::Data);

@@ -421,6 +421,7 @@ fn remove(
                 | ControlRecord::GroupStart { .. }
                 | ControlRecord::SchemaSubject { .. }
                 | ControlRecord::SchemaVerdict { .. }
+                | ControlRecord::Leader { .. }
                 | ControlRecord::Audit { .. } => return false,
             };
             of == sink && (topic.is_none() || of_topic == topic)

@@ -34,6 +34,7 @@ pub fn health(coordinator: &Coordinator) -> HealthReport {
             leader: coordinator.leads(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             control_offset: control.offset(),
+            leader_url: coordinator.other_leader(),
             error: coordinator.probes.control_trouble().or(coordinator.control.status().error),
         },
         source: facts.source.clone(),

@@ -283,6 +283,9 @@ pub struct LeaderHealth {
     pub version: String,
     /// How far it has read the control topic.
     pub control_offset: i64,
+    /// Where the coordinator that leads is, when that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader_url: Option<String>,
     /// Trouble with the control topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

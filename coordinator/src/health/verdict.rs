@@ -66,12 +66,16 @@ fn coordinator(report: &HealthReport, reasons: &mut Vec<Reason>) {
     if let Some(error) = &report.coordinator.error {
         add(reasons, Severity::Critical, "control_topic", format!("control topic: {error}"), None);
     } else if !report.coordinator.leader {
+        let way_out = match &report.coordinator.leader_url {
+            Some(url) => format!("ask {url}, which led last, or again in a few seconds"),
+            None => "ask the leading coordinator, or again in a few seconds".to_owned(),
+        };
         add(
             reasons,
             Severity::Unknown,
             "not_leader",
             "this coordinator does not lead (yet): it does not hear the workers",
-            Some("ask the leading coordinator, or again in a few seconds"),
+            Some(&way_out),
         );
     }
 }

@@ -31,7 +31,7 @@ pub(super) async fn carry_out(
     checks::command(&request).map_err(ApiError::invalid)?;
     request.by = caller.signed(&request.by);
     if !coordinator.leads() {
-        return Err(ApiError::not_leader());
+        return Err(ApiError::not_leader(coordinator.other_leader()));
     }
     let mut known = known(&coordinator);
     request.command = known.resolve(&request.command)?;

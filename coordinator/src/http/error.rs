@@ -25,7 +25,7 @@ pub(crate) struct ApiError {
 impl ApiError {
     fn new(status: StatusCode, code: &str, message: String, hint: Option<&str>) -> Self {
         let (code, hint) = (code.to_owned(), hint.map(ToOwned::to_owned));
-        Self { status, body: ErrorBody { code, message, hint }, retry_after: None }
+        Self { status, body: ErrorBody { code, message, hint, leader: None }, retry_after: None }
     }
 
     pub(crate) fn not_found() -> Self {
@@ -33,13 +33,20 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", "no such path".to_owned(), hint)
     }
 
-    pub(crate) fn not_leader() -> Self {
-        Self::new(
+    /// `leader`: where it is, as far as this one knows.
+    pub(crate) fn not_leader(leader: Option<String>) -> Self {
+        let hint = match &leader {
+            Some(url) => format!("ask {url}, which led last, or again in a few seconds"),
+            None => "ask the leading coordinator, or again in a few seconds".to_owned(),
+        };
+        let mut refusal = Self::new(
             StatusCode::CONFLICT,
             "not_leader",
             "this coordinator does not lead the pipeline (yet)".to_owned(),
-            Some("ask the leading coordinator, or again in a few seconds"),
-        )
+            Some(&hint),
+        );
+        refusal.body.leader = leader;
+        refusal
     }
 
     pub(crate) fn unauthorized(role: &str) -> Self {
@@ -111,7 +118,7 @@ impl ApiError {
 impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
         match error {
-            ControlError::NotLeader => Self::not_leader(),
+            ControlError::NotLeader => Self::not_leader(None),
             ControlError::Write(_) | ControlError::ReadBack => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "control_unavailable",

@@ -25,7 +25,7 @@ pub(super) async fn take(
         return Err(ApiError::wrong_pipeline(&heartbeat.pipeline_id, ours));
     }
     if !coordinator.leads() {
-        return Err(ApiError::not_leader());
+        return Err(ApiError::not_leader(coordinator.other_leader()));
     }
     super::count(&coordinator.metrics.heartbeats);
     let sink = heartbeat.sink_id.clone();

@@ -37,7 +37,7 @@ async fn answer(error: ApiError) -> (u16, ErrorBody) {
 async fn refusals_have_one_shape_and_stable_codes() {
     let unreadable = StoreError::Unavailable { address: "redis://r".into(), cause: "gone".into() };
     for (error, status, code) in [
-        (ApiError::not_leader(), 409, "not_leader"),
+        (ApiError::not_leader(None), 409, "not_leader"),
         (ApiError::wrong_pipeline("a", "b"), 422, "wrong_pipeline"),
         (ApiError::store(&unreadable), 503, "store_unreadable"),
         (ApiError::unauthorized("worker"), 401, "unauthorized"),

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use cdc_shared::control::ControlRecord;
 use tokio_util::sync::CancellationToken;
 
-use crate::control::{Reader, Writer, ensure_topic};
+use crate::control::{Change, ControlError, Reader, Writer, ensure_topic};
 use crate::state::Coordinator;
 
 pub use election::{ELECTION_TIMEOUT, Election};
@@ -95,11 +96,30 @@ async fn lead_once(
         () = stop.cancelled() => Ended::Leave,
         lost = election.wait_for(false) => if lost { Ended::Revoked } else { Ended::Leave },
         () = coordinator.control.fenced() => Ended::Leave,
+        ended = announce(coordinator) => ended,
     };
     coordinator.leading.store(false, Ordering::Release);
     coordinator.control.set_writer(None).await;
     tracing::info!("no longer leading the pipeline");
     ended
+}
+
+/// Tells workers, commands and other coordinators where the leader is. Never ends: whatever becomes
+/// of it, this process leads on.
+async fn announce(coordinator: &Coordinator) -> Ended {
+    let url = coordinator.config.coordinator.own_url();
+    loop {
+        let told = coordinator.control.write::<(), ControlError>(|control| {
+            let is_known = control.leader() == Some(url.as_str());
+            let change = || Change::put(ControlRecord::Leader { url: url.clone() });
+            Ok(((!is_known).then(change).into_iter().collect(), ()))
+        });
+        match told.await {
+            Ok(_) => return std::future::pending().await,
+            Err(error) => tracing::warn!(%error, "tell where the leader is"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
 }
 
 /// Fences the former leader, then reads what it has left.

@@ -1,6 +1,6 @@
 //! How many workers each sink should have: `GET /v1/scaling` and the metric that autoscalers read.
 //!
-//! [`rule`] is pure; here it is fed with what the leader knows. A coordinator starts and stops
+//! `rule` is pure; here it is fed with what the leader knows. A coordinator starts and stops
 //! nobody.
 
 mod rule;

@@ -16,6 +16,9 @@ pub struct CoordinatorConfig {
     pub bind: String,
     /// Address by which workers and commands reach it. Default: from `bind`.
     pub url: Option<String>,
+    /// Address by which workers, commands and other coordinators reach this one while it leads,
+    /// where several have one `url`. Default: as `url`.
+    pub advertise: Option<String>,
     /// Tokens by role.
     pub tokens: TokenConfig,
     /// Certificates for an `https` address in `url`.
@@ -34,6 +37,7 @@ impl Default for CoordinatorConfig {
         Self {
             bind: "127.0.0.1:8090".to_owned(),
             url: None,
+            advertise: None,
             tokens: TokenConfig::default(),
             tls: TlsConfig::default(),
             server_tls: None,
@@ -56,6 +60,14 @@ impl CoordinatorConfig {
             Some(("[::]", port)) => format!("{scheme}://[::1]:{port}"),
             _ => format!("{scheme}://{}", self.bind),
         }
+    }
+}
+
+impl CoordinatorConfig {
+    /// Address by which this one is reached, whichever others there are.
+    pub fn own_url(&self) -> String {
+        let own = self.advertise.as_ref().map(|url| url.trim_end_matches('/').to_owned());
+        own.unwrap_or_else(|| self.base_url())
     }
 }
 

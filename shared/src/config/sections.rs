@@ -30,6 +30,7 @@ const NOT_FOR_WORKERS: &[&str] = &[
     "coordinator.tokens.reader",
     "coordinator.tokens.named",
     "coordinator.server_tls",
+    "coordinator.advertise",
     "coordinator.watermark_store",
 ];
 

@@ -1,5 +1,7 @@
 //! The coordinator, as a worker calls it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cdc_shared::api::{
@@ -52,6 +54,15 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Whether another coordinator may take what this one did not.
+    fn leads_elsewhere(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { code, .. } => code == "not_leader",
+            Self::Setup(_) | Self::Unreadable { .. } => false,
+        }
+    }
+
     /// Tells one kind of trouble from another, so that each is told once.
     pub fn kind(&self) -> &str {
         match self {
@@ -68,6 +79,8 @@ impl ClientError {
 pub struct CoordinatorClient {
     http: reqwest::Client,
     address: String,
+    /// Whether the coordinator that leads is another one than at `address`, and was reached.
+    follows: Arc<AtomicBool>,
     credentials: Credentials,
 }
 
@@ -82,6 +95,7 @@ impl CoordinatorClient {
         Ok(Self {
             http: http::client(&coordinator.tls, TIMEOUT)?,
             address: coordinator.base_url(),
+            follows: Arc::default(),
             credentials: Credentials::from_fields(None, None, token),
         })
     }
@@ -91,13 +105,34 @@ impl CoordinatorClient {
         &self.address
     }
 
-    /// Reports, and learns what is wanted.
+    /// Reports, and learns what is wanted. `leader`: where the control topic says that the
+    /// coordinator that leads is; it is asked where the configured address has another one, or none.
     ///
     /// # Errors
     /// See [`ClientError`]; none of them is a reason to stop delivering.
-    pub async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<HeartbeatReply, ClientError> {
-        let url = format!("{}{HEARTBEAT_PATH}", self.address);
-        self.call(self.http.post(url).json(heartbeat)).await
+    pub async fn heartbeat(
+        &self,
+        heartbeat: &Heartbeat,
+        leader: Option<&str>,
+    ) -> Result<HeartbeatReply, ClientError> {
+        let Some(leader) = leader.filter(|leader| *leader != self.address) else {
+            return self.report(&self.address, heartbeat).await;
+        };
+        let follows = self.follows.load(Ordering::Relaxed);
+        let (first, second) =
+            if follows { (leader, self.address.as_str()) } else { (self.address.as_str(), leader) };
+        match self.report(first, heartbeat).await {
+            Err(error) if error.leads_elsewhere() => {
+                let reply = self.report(second, heartbeat).await.map_err(|_| error)?;
+                self.follows.store(!follows, Ordering::Relaxed);
+                Ok(reply)
+            }
+            answer => answer,
+        }
+    }
+
+    async fn report(&self, at: &str, heartbeat: &Heartbeat) -> Result<HeartbeatReply, ClientError> {
+        self.call(at, self.http.post(format!("{at}{HEARTBEAT_PATH}")).json(heartbeat)).await
     }
 
     /// The watermarks of a sink, as the store has them.
@@ -106,50 +141,46 @@ impl CoordinatorClient {
     /// See [`ClientError`]. "Not known" is an empty answer, not an error.
     pub async fn watermarks(&self, sink: &str) -> Result<Watermarks, ClientError> {
         let url = format!("{}{}", self.address, WATERMARKS_PATH.replace("{sink}", sink));
-        self.call(self.http.get(url)).await
+        self.call(&self.address, self.http.get(url)).await
     }
 
     async fn call<T: DeserializeOwned>(
         &self,
+        address: &str,
         request: reqwest::RequestBuilder,
     ) -> Result<T, ClientError> {
         let unreachable = |error: reqwest::Error| ClientError::Unreachable {
-            address: self.address.clone(),
+            address: address.to_owned(),
             cause: cause(&error),
         };
         let response = self.credentials.apply(request).send().await.map_err(unreachable)?;
         let status = response.status();
         let body = response.bytes().await.map_err(unreachable)?;
         if !status.is_success() {
-            return Err(self.refused(status, &body));
+            return Err(refused(address, status, &body));
         }
         serde_json::from_slice(&body).map_err(|error| ClientError::Unreadable {
-            address: self.address.clone(),
+            address: address.to_owned(),
             cause: error.to_string(),
         })
     }
+}
 
-    fn refused(&self, status: StatusCode, body: &[u8]) -> ClientError {
-        let (code, message) = match serde_json::from_slice::<ErrorBody>(body) {
-            Ok(ErrorBody { code, message, hint: None }) => (code, message),
-            Ok(ErrorBody { code, message, hint: Some(hint) }) => {
-                (code, format!("{message} ({hint})"))
-            }
-            Err(_) => {
-                let way_out = match status {
-                    StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                        "check coordinator.tokens.worker"
-                    }
-                    _ => "is this the address of a coordinator? check coordinator.url",
-                };
-                (format!("http_{}", status.as_u16()), way_out.to_owned())
-            }
-        };
-        ClientError::Refused {
-            address: self.address.clone(),
-            status: status.as_u16(),
-            code,
-            message,
+fn refused(address: &str, status: StatusCode, body: &[u8]) -> ClientError {
+    let (code, message) = match serde_json::from_slice::<ErrorBody>(body) {
+        Ok(ErrorBody { code, message, hint: None, .. }) => (code, message),
+        Ok(ErrorBody { code, message, hint: Some(hint), .. }) => {
+            (code, format!("{message} ({hint})"))
         }
-    }
+        Err(_) => {
+            let way_out = match status {
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                    "check coordinator.tokens.worker"
+                }
+                _ => "is this the address of a coordinator? check coordinator.url",
+            };
+            (format!("http_{}", status.as_u16()), way_out.to_owned())
+        }
+    };
+    ClientError::Refused { address: address.to_owned(), status: status.as_u16(), code, message }
 }

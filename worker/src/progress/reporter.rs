@@ -102,7 +102,9 @@ impl Reporter {
             }
         }
         let last = self.heartbeat();
-        match tokio::time::timeout(FINAL_DEADLINE, self.client.heartbeat(&last)).await {
+        let leader = self.leader();
+        let farewell = self.client.heartbeat(&last, leader.as_deref());
+        match tokio::time::timeout(FINAL_DEADLINE, farewell).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::debug!(%error, "last report not taken"),
             Err(_) => tracing::debug!(deadline = ?FINAL_DEADLINE, "last report not taken in time"),
@@ -111,13 +113,18 @@ impl Reporter {
 
     async fn report(&mut self) {
         let heartbeat = self.heartbeat();
-        match self.client.heartbeat(&heartbeat).await {
+        let leader = self.leader();
+        match self.client.heartbeat(&heartbeat, leader.as_deref()).await {
             Ok(reply) => {
                 self.recovered();
                 self.take(reply);
             }
             Err(error) => self.failed(&error),
         }
+    }
+
+    fn leader(&self) -> Option<String> {
+        self.control.borrow().state.leader().map(ToOwned::to_owned)
     }
 
     /// Keeps an answer, unless we have read more of the control topic than it reflects.
@@ -345,17 +352,46 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn where_the_configured_coordinator_does_not_lead_the_leader_is_told() {
+        use DirectiveState::Run;
+        let body = ErrorBody {
+            code: "not_leader".into(),
+            message: "another leads".into(),
+            hint: None,
+            leader: None,
+        };
+        let standby = coordinator(Err(body.clone())).await;
+        let leads = coordinator(Ok(reply(Run, 3))).await;
+        let config = config(&standby.url);
+        let (_view, views) = watch::channel(ControlView::default());
+        let (reporter, _latest) = reporter(&config, &SharedStatus::default(), views);
+        let beat = async |leader: Option<&str>| {
+            let heartbeat = reporter.heartbeat();
+            reporter.client.heartbeat(&heartbeat, leader).await.map(|reply| reply.control_offset)
+        };
+        assert_eq!(beat(None).await.unwrap_err().kind(), "not_leader");
+        assert_eq!(beat(Some(&leads.url)).await.unwrap(), 3);
+        // It stays there, until the first one leads again.
+        standby.answer.send(Ok(reply(Run, 4))).unwrap();
+        assert_eq!(beat(Some(&leads.url)).await.unwrap(), 3);
+        leads.answer.send(Err(body)).unwrap();
+        assert_eq!(beat(Some(&leads.url)).await.unwrap(), 4);
+        assert_eq!(beat(Some("http://127.0.0.1:1")).await.unwrap(), 4);
+    }
+
+    #[tokio::test]
     async fn a_refusal_says_why_and_shows_no_token() {
         let body = ErrorBody {
             code: "bad_token".into(),
             message: "unknown token".into(),
             hint: Some("set coordinator.tokens.worker".into()),
+            leader: None,
         };
         let coordinator = coordinator(Err(body)).await;
         let config = config(&coordinator.url);
         let (_view, views) = watch::channel(ControlView::default());
         let (reporter, _latest) = reporter(&config, &SharedStatus::default(), views);
-        let error = reporter.client.heartbeat(&reporter.heartbeat()).await.unwrap_err();
+        let error = reporter.client.heartbeat(&reporter.heartbeat(), None).await.unwrap_err();
         assert_eq!(error.kind(), "bad_token");
         let text = format!("{error} {error:?} {:?}", reporter.client);
         assert!(text.contains("unknown token (set coordinator.tokens.worker)"), "{text}");

@@ -31,6 +31,9 @@ pub(super) fn check(config: &PipelineConfig, findings: &mut Findings<'_>) {
     if let Some(address) = &config.coordinator.url {
         findings.check("coordinator.url", url(address, http));
     }
+    if let Some(address) = &config.coordinator.advertise {
+        findings.check("coordinator.advertise", url(address, http));
+    }
     findings.check("redis.url", url(&config.redis.url, &["redis", "rediss"]));
     bind(config, findings);
     for (path, tls) in [
