@@ -135,6 +135,8 @@ job "cdc-coordinator" {
       env = merge({
         CDC_LOG_FORMAT        = "json"
         CDC_COORDINATOR__BIND = "0.0.0.0:${NOMAD_PORT_http}"
+        # Where workers that meet the standby find this one once it leads.
+        CDC_COORDINATOR__ADVERTISE = "http://${NOMAD_ADDR_http}"
       }, var.environment)
 
       template {
