@@ -59,11 +59,15 @@ async fn a_leader_that_wakes_up_after_it_was_replaced_neither_writes_nor_moves_p
     // It can be asked, takes nothing, and says who does.
     let command = json!({"by": "me", "command": {"type": "stop", "sink": "wh", "reason": ""}});
     let url = format!("http://{}/v1/commands", first_bind.as_str().unwrap());
-    let refused = http().post(url).json(&command).send().await.unwrap();
-    assert_eq!(refused.status().as_u16(), 409);
-    let refused: serde_json::Value = refused.json().await.unwrap();
-    let second_url = format!("http://{}", second_bind.as_str().unwrap());
-    assert_eq!((&refused["code"], &refused["leader"]), (&json!("not_leader"), &json!(second_url)));
+    let second_url = json!(format!("http://{}", second_bind.as_str().unwrap()));
+    until("the first one knows who leads", SOON, async || {
+        let refused = http().post(&url).json(&command).send().await.map_err(|e| e.to_string())?;
+        let status = refused.status().as_u16();
+        let said: serde_json::Value = refused.json().await.map_err(|e| e.to_string())?;
+        let is_refusal = (status, &said["code"]) == (409, &json!("not_leader"));
+        check(is_refusal && said["leader"] == second_url, said.to_string())
+    })
+    .await;
     pipeline.config["coordinator"]["bind"] = first_bind;
     let status = pipeline.cdc_ok(&["status", "FILE", "--json"]).await;
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
