@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use crate::wait::{check, until};
+use crate::wait::{SOON, check, until};
 
 /// Every row of a table as JSON text: columns by name, so that their order does not matter, and
 /// numbers with every digit. Only these columns: one that the source dropped stays in the mirror.
@@ -57,4 +57,15 @@ pub async fn is_equal(source: &Client, target: &Client, table: &str, within: Dur
         Ok::<_, String>(found.len())
     })
     .await
+}
+
+/// Waits until every change of a primary key has both its halves. What is complete is swept after the
+/// rows are committed, in a statement of its own, or with the next ones.
+pub async fn nothing_is_left(pipeline_id: &str, target: &Client) {
+    let left = format!("SELECT count(*) FROM {pipeline_id}.cdc_moved_rows");
+    until("nothing is left of the handovers", SOON, async || {
+        let left: i64 = target.query_one(&left, &[]).await.unwrap().get(0);
+        check(left == 0, left)
+    })
+    .await;
 }

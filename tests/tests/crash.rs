@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use cdc_tests::chaos::seed;
 use cdc_tests::kafka::{self, Producer};
 use cdc_tests::pipeline::Pipeline;
 use cdc_tests::postgres;
@@ -24,13 +25,6 @@ const KEYS: i64 = 40;
 const CHAOS: Duration = Duration::from_secs(30);
 /// How long the rest may take then.
 const RECOVERY: Duration = Duration::from_secs(90);
-
-fn seed() -> u64 {
-    let given = cdc_shared::config::process_variables().remove("CDC_TEST_SEED");
-    let seed = given.and_then(|text| text.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
-    println!("CDC_TEST_SEED={seed}");
-    seed
-}
 
 /// Produces until it is told to stop: every key in the same partition each time.
 fn produce(topic: String, schemas: Schemas, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<i64> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use cdc_tests::chaos::seed;
 use cdc_tests::lake::plain;
 use cdc_tests::pipeline::Pipeline;
 use cdc_tests::postgres;
@@ -12,7 +13,7 @@ use cdc_tests::wait::{SOON, check, until};
 use tokio_postgres::Client;
 
 use super::iceberg::{CHANGES, ROWS, TABLE, rows};
-use super::replica::{seed, statement};
+use super::replica::workload;
 
 /// Waits until both readers see the source's rows, each once.
 async fn is_the_source(pipeline: &Pipeline, source: &Client, select: &str, within: Duration) {
@@ -70,27 +71,9 @@ async fn the_table_is_the_sources_whatever_pyiceberg_does_to_it() {
 const CHAOS: Duration = Duration::from_secs(20);
 const RECOVERY: Duration = Duration::from_secs(150);
 
-/// Transactions until it is told to stop, every fifth rolled back. Of 300 rows many change their keys
-/// again and again, over partitions of two workers: that takes a commit each time.
-async fn workload(table: String, mut random: fastrand::Rng, stop: Arc<AtomicBool>) -> u32 {
-    let source = postgres::source().await;
-    let (mut transactions, mut pace) = (0, tokio::time::interval(Duration::from_millis(60)));
-    while !stop.load(Ordering::Relaxed) {
-        pace.tick().await;
-        let end = if random.u32(..5) == 0 { "ROLLBACK" } else { "COMMIT" };
-        let statements: Vec<_> =
-            (0..random.usize(1..4)).map(|_| statement(&table, &mut random)).collect();
-        let transaction = format!("BEGIN; {}; {end}", statements.join("; "));
-        if let Err(error) = source.batch_execute(&transaction).await {
-            // Two rows that wanted one key.
-            let code = error.code().map(|code| code.code().to_owned());
-            assert_eq!(code.as_deref(), Some("23505"), "{transaction}: {error:?}");
-            source.batch_execute("ROLLBACK").await.unwrap();
-        }
-        transactions += 1;
-    }
-    transactions
-}
+/// Of 300 rows many change their keys again and again, over partitions of two workers: that takes a
+/// commit each time. So the workload has a pace.
+const PACE: Duration = Duration::from_millis(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_table_is_the_sources_whatever_is_killed() {
@@ -113,7 +96,8 @@ async fn the_table_is_the_sources_whatever_is_killed() {
     is_the_source(&pipeline, &source, &select, SOON).await;
 
     let stop = Arc::new(AtomicBool::new(false));
-    let working = tokio::spawn(workload(table.clone(), random.fork(), stop.clone()));
+    let working =
+        tokio::spawn(workload(table.clone(), random.fork(), stop.clone(), 1..4, Some(PACE)));
     let end = Instant::now() + CHAOS;
     while Instant::now() < end {
         if random.u32(..4) == 0 {

@@ -4,22 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use cdc_tests::mirror::{columns, is_equal};
+use cdc_tests::chaos::seed;
+use cdc_tests::mirror::{columns, is_equal, nothing_is_left};
 use cdc_tests::pipeline::Pipeline;
 use cdc_tests::postgres;
 use cdc_tests::process::Process;
 use cdc_tests::wait::{SOON, check, until};
 use tokio_postgres::Client;
-
-/// Every change of a primary key has both its halves.
-async fn nothing_is_left(pipeline: &Pipeline, target: &Client) {
-    let left = format!("SELECT count(*) FROM {}.cdc_moved_rows", pipeline.id);
-    until("nothing is left of the handovers", SOON, async || {
-        let left: i64 = target.query_one(&left, &[]).await.unwrap().get(0);
-        check(left == 0, left)
-    })
-    .await;
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_mirror_has_the_sources_rows_names_and_types() {
@@ -74,7 +65,7 @@ async fn the_mirror_has_the_sources_rows_names_and_types() {
         client.query_one(columns, &[&table]).await.unwrap().get(0)
     };
     assert_eq!(shape(&source).await, shape(&target).await);
-    nothing_is_left(&pipeline, &target).await;
+    nothing_is_left(&pipeline.id, &target).await;
 }
 
 /// How long the workload runs and things go wrong.
@@ -83,15 +74,8 @@ const CHAOS: Duration = Duration::from_secs(15);
 const RECOVERY: Duration = Duration::from_secs(150);
 const IDS: i64 = 300;
 
-pub(super) fn seed() -> u64 {
-    let given = cdc_shared::config::process_variables().remove("CDC_TEST_SEED");
-    let seed = given.and_then(|text| text.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
-    println!("CDC_TEST_SEED={seed}");
-    seed
-}
-
 /// One statement of the workload.
-pub(super) fn statement(table: &str, random: &mut fastrand::Rng) -> String {
+fn statement(table: &str, random: &mut fastrand::Rng) -> String {
     let (id, other, n) = (random.i64(0..IDS), random.i64(0..IDS), random.i32(0..));
     match random.u32(..10) {
         0..=2 => format!(
@@ -113,17 +97,23 @@ pub(super) fn statement(table: &str, random: &mut fastrand::Rng) -> String {
     }
 }
 
-/// Transactions until it is told to stop, every fifth rolled back.
+/// Transactions of so many statements until it is told to stop, every fifth rolled back; not more
+/// than one in each `pace`.
 pub(super) async fn workload(
     table: String,
     mut random: fastrand::Rng,
     stop: Arc<AtomicBool>,
+    statements: std::ops::Range<usize>,
+    pace: Option<Duration>,
 ) -> u32 {
     let source = postgres::source().await;
-    let mut transactions = 0;
+    let (mut transactions, mut pace) = (0, pace.map(tokio::time::interval));
     while !stop.load(Ordering::Relaxed) {
+        if let Some(pace) = &mut pace {
+            pace.tick().await;
+        }
         let end = if random.u32(..5) == 0 { "ROLLBACK" } else { "COMMIT" };
-        let count = random.usize(1..6);
+        let count = random.usize(statements.clone());
         let statements: Vec<_> = (0..count).map(|_| statement(&table, &mut random)).collect();
         let transaction = format!("BEGIN; {}; {end}", statements.join("; "));
         if let Err(error) = source.batch_execute(&transaction).await {
@@ -157,7 +147,7 @@ async fn the_mirror_is_equal_after_a_random_workload_and_whatever_is_killed() {
     is_equal(&source, &target, &table, RECOVERY).await;
 
     let stop = Arc::new(AtomicBool::new(false));
-    let working = tokio::spawn(workload(table.clone(), random.fork(), stop.clone()));
+    let working = tokio::spawn(workload(table.clone(), random.fork(), stop.clone(), 1..6, None));
     let end = Instant::now() + CHAOS;
     let mut frozen = [None; 2];
     while Instant::now() < end {
@@ -193,7 +183,7 @@ async fn the_mirror_is_equal_after_a_random_workload_and_whatever_is_killed() {
     stop.store(true, Ordering::Relaxed);
     println!("{} transactions", working.await.unwrap());
     is_equal(&source, &target, &table, RECOVERY).await;
-    nothing_is_left(&pipeline, &target).await;
+    nothing_is_left(&pipeline.id, &target).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

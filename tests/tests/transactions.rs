@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cdc_tests::mirror::is_equal;
+use cdc_tests::chaos::seed;
+use cdc_tests::mirror::{is_equal, nothing_is_left};
 use cdc_tests::pipeline::Pipeline;
 use cdc_tests::postgres;
 use cdc_tests::process::Process;
@@ -126,13 +127,6 @@ async fn work(id: String, seed: u64, stop: Arc<AtomicBool>) -> u64 {
     count
 }
 
-fn seed() -> u64 {
-    let given = cdc_shared::config::process_variables().remove("CDC_TEST_SEED");
-    let seed = given.and_then(|text| text.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
-    println!("CDC_TEST_SEED={seed}");
-    seed
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sum_over_two_tables_is_right_at_every_look_whatever_is_killed() {
     let mut random = fastrand::Rng::with_seed(seed());
@@ -189,12 +183,10 @@ async fn the_sum_over_two_tables_is_right_at_every_look_whatever_is_killed() {
     let looks = looks.load(Ordering::Relaxed);
     println!("{looks} looks");
     assert!(looks > 100, "{looks}");
-    let (id, file) = (bank.pipeline.id.clone(), &mut bank.pipeline);
-    let left = format!("SELECT count(*) FROM {id}.cdc_moved_rows");
-    let left: i64 = bank.target.query_one(&left, &[]).await.unwrap().get(0);
-    assert_eq!(left, 0, "both halves of a change of a key are in one transaction");
+    // Both halves of a change of a key are in one transaction.
+    nothing_is_left(&bank.pipeline.id, &bank.target).await;
     let line = ["verify", "FILE", "--sink", "mirror"];
-    file.command(&line).await;
+    bank.pipeline.command(&line).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
