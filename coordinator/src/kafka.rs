@@ -13,7 +13,8 @@ use cdc_shared::kafka::{TopicIdError, consumer_config, topic_ids};
 use cdc_shared::offset::{NextOffset, TopicId, TopicPartition};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
+use rdkafka::message::OwnedMessage;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use crate::error::CoordinatorError;
 
@@ -58,15 +59,6 @@ pub struct Committed {
     pub next: NextOffset,
     /// Free text of whoever committed.
     pub metadata: String,
-}
-
-/// One record, as far as the lag monitor needs it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NextRecord {
-    /// When the broker or the producer says it was made, Unix ms.
-    pub timestamp_ms: Option<i64>,
-    /// Its value.
-    pub value: Option<Vec<u8>>,
 }
 
 /// Committed offsets of some partitions; those without are missing.
@@ -310,7 +302,7 @@ impl Cluster {
             .collect()
     }
 
-    /// The first record at or after `from`, or `None` when the log holds none.
+    /// See [`first_record`].
     ///
     /// # Errors
     /// When the log cannot be read there.
@@ -319,35 +311,46 @@ impl Cluster {
         tp: &TopicPartition,
         from: i64,
         timeout: Duration,
-    ) -> Result<Option<NextRecord>, KafkaTrouble> {
-        let what = format!("read {tp} at {from}");
-        let client: BaseConsumer<EndIsNoTrouble> = consumer_config(&self.config, &self.group_id)
-            .set("enable.partition.eof", "true")
-            .set("fetch.message.max.bytes", "65536")
-            .create_with_context(EndIsNoTrouble)
-            .map_err(|cause| request(&what, cause))?;
-        let mut assignment = TopicPartitionList::with_capacity(1);
-        assignment
-            .add_partition_offset(&tp.topic, tp.partition, Offset::Offset(from))
-            .and_then(|()| client.assign(&assignment))
-            .map_err(|cause| request(&what, cause))?;
-        let deadline = std::time::Instant::now() + timeout;
-        loop {
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
-            if left.is_zero() {
-                return Err(KafkaTrouble::Answer(format!("{what}: no answer in {timeout:?}")));
-            }
-            match client.poll(left) {
-                Some(Ok(message)) => {
-                    let timestamp_ms = message.timestamp().to_millis();
-                    let value = message.payload().map(<[u8]>::to_vec);
-                    return Ok(Some(NextRecord { timestamp_ms, value }));
-                }
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(None),
-                Some(Err(cause)) if is_transient(&cause) => {}
-                Some(Err(cause)) => return Err(request(&what, cause)),
-                None => {}
-            }
+    ) -> Result<Option<OwnedMessage>, KafkaTrouble> {
+        first_record(&self.config, &self.group_id, tp, from, timeout)
+    }
+}
+
+/// The first record at or after `from`, or `None` when the log holds none. Blocks. `group` is only a
+/// name.
+///
+/// # Errors
+/// When the log cannot be read there.
+pub fn first_record(
+    config: &KafkaConfig,
+    group: &str,
+    tp: &TopicPartition,
+    from: i64,
+    timeout: Duration,
+) -> Result<Option<OwnedMessage>, KafkaTrouble> {
+    let what = format!("read {tp} at {from}");
+    let client: BaseConsumer<EndIsNoTrouble> = consumer_config(config, group)
+        .set("enable.partition.eof", "true")
+        .set("fetch.message.max.bytes", "65536")
+        .create_with_context(EndIsNoTrouble)
+        .map_err(|cause| request(&what, cause))?;
+    let mut assignment = TopicPartitionList::with_capacity(1);
+    assignment
+        .add_partition_offset(&tp.topic, tp.partition, Offset::Offset(from))
+        .and_then(|()| client.assign(&assignment))
+        .map_err(|cause| request(&what, cause))?;
+    let deadline = std::time::Instant::now() + timeout;
+    loop {
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        if left.is_zero() {
+            return Err(KafkaTrouble::Answer(format!("{what}: no answer in {timeout:?}")));
+        }
+        match client.poll(left) {
+            Some(Ok(message)) => return Ok(Some(message.detach())),
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(None),
+            Some(Err(cause)) if is_transient(&cause) => {}
+            Some(Err(cause)) => return Err(request(&what, cause)),
+            None => {}
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod dlq;
 pub mod envelope;
 pub mod error;
 pub mod exit;
+pub mod hex;
 pub mod http;
 pub mod iso;
 pub mod json;

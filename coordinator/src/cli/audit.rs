@@ -4,20 +4,16 @@ use std::fmt::Write as _;
 
 use cdc_shared::api::AUDIT_PATH;
 use cdc_shared::audit::AuditTrail;
-use cdc_shared::config::Sections;
 
+use super::Failure;
 use super::args::StatusArgs;
 use super::client::Coordinator;
-use super::load::load_for;
+use super::operate::client_config;
 use super::schema::moment;
-use super::{Exit, Failure};
 
 pub(super) async fn run(args: &StatusArgs) -> Result<(), Failure> {
-    let config = load_for(&args.target, Sections::Client)?.config;
-    let body = Coordinator::new(&config)?.get(AUDIT_PATH).await?;
-    let trail: AuditTrail = serde_json::from_value(body.clone()).map_err(|error| {
-        Failure::new(Exit::Software, format!("the coordinator's audit trail: {error}"))
-    })?;
+    let config = client_config(&args.target)?;
+    let (body, trail) = Coordinator::new(&config)?.get_as(AUDIT_PATH, "audit trail").await?;
     super::print(args.json, &body, &shown(&trail))
 }
 

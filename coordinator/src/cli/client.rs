@@ -6,6 +6,7 @@ use cdc_shared::api::{
 use cdc_shared::config::{PipelineConfig, Secret};
 use cdc_shared::http;
 use reqwest::{Method, StatusCode};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -49,6 +50,17 @@ impl Coordinator {
             }
             _ => Ok(report),
         }
+    }
+
+    /// The same, read as well; `what` it is, for the message.
+    pub(super) async fn get_as<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        what: &str,
+    ) -> Result<(Value, T), Failure> {
+        let body = self.get(path).await?;
+        let report = read_as(&body, what)?;
+        Ok((body, report))
     }
 
     /// Several pipelines on one machine easily share an address by mistake; a command must not
@@ -164,6 +176,12 @@ fn refusal(status: StatusCode, error: ErrorBody) -> Failure {
         _ => Exit::Software,
     };
     Failure { exit, message: format!("{} ({})", error.message, error.code), hint: error.hint }
+}
+
+/// A report in its own form; `what` it is, for the message.
+pub(super) fn read_as<T: DeserializeOwned>(report: &Value, what: &str) -> Result<T, Failure> {
+    T::deserialize(report)
+        .map_err(|e| Failure::new(Exit::Software, format!("the coordinator's {what}: {e}")))
 }
 
 /// User and host, for the audit line.

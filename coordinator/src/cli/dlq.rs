@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cdc_shared::api::Command;
 use cdc_shared::clock::unix_ms;
-use cdc_shared::config::{PipelineConfig, Sections};
+use cdc_shared::config::PipelineConfig;
 use cdc_shared::control::ControlState;
 use cdc_shared::dlq::{LetterFilter, LetterState, MOST_AT_ONCE};
 use cdc_shared::task::TaskStatus;
@@ -14,8 +14,8 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::args::Target;
 use super::client::Coordinator;
-use super::load::{load, load_for};
-use super::operate::topic_of;
+use super::load::load;
+use super::operate::{client_config, place, topic_of};
 use super::{Exit, Failure, task};
 use crate::control::Reader;
 use crate::dlq::{DeadLetters, MOST_SHOWN, configured_topics};
@@ -198,13 +198,10 @@ async fn list(args: &ListArgs) -> Result<(), Failure> {
 
 async fn show(args: &ShowArgs) -> Result<(), Failure> {
     let config = load(&args.target)?;
-    let topic = match &args.topic {
-        Some(topic) => Some(topic.clone()),
-        None => topic_of(&config, args.table.as_deref())?,
-    };
+    let topic = place(&config, args.table.as_deref(), args.topic.as_deref())?;
     let filter = LetterFilter {
         sink: Some(args.sink.clone()),
-        topic: topic.clone(),
+        topic: Some(topic.clone()),
         partition: Some(args.partition),
         offset: Some(args.offset),
         ..LetterFilter::default()
@@ -212,7 +209,7 @@ async fn show(args: &ShowArgs) -> Result<(), Failure> {
     let (letters, control) = read(&config).await?;
     let found = letters.show(&control, &filter).await.map_err(|error| trouble(&config, &error))?;
     let Some(found) = found else {
-        let place = format!("{}[{}]@{}", topic.unwrap_or_default(), args.partition, args.offset);
+        let place = format!("{topic}[{}]@{}", args.partition, args.offset);
         let message = format!("sink {} has no dead letter of {place}", args.sink);
         return Err(Failure::new(Exit::Data, message).hint("see cdc dlq list"));
     };
@@ -220,7 +217,7 @@ async fn show(args: &ShowArgs) -> Result<(), Failure> {
 }
 
 async fn replay(args: &ReplayArgs) -> Result<ExitCode, Failure> {
-    let config = load_for(&args.target, Sections::Client)?.config;
+    let config = client_config(&args.target)?;
     let filter = LetterFilter {
         state: args.dropped.then_some(LetterState::Dropped),
         ..args.which.filter(&config, Some(&args.sink))?
@@ -247,7 +244,7 @@ async fn replay(args: &ReplayArgs) -> Result<ExitCode, Failure> {
 }
 
 async fn drop_letters(args: &DropArgs) -> Result<(), Failure> {
-    let config = load_for(&args.target, Sections::Client)?.config;
+    let config = client_config(&args.target)?;
     let filter = args.which.filter(&config, Some(&args.sink))?;
     let command = Command::DropLetters { filter, reason: args.reason.clone() };
     let reply = Coordinator::new(&config)?.command(command).await?;

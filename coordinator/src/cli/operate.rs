@@ -90,7 +90,8 @@ pub(super) fn topic_of(
     Err(Failure::new(Exit::Usage, message).hint(format!("one of {}", known.join(", "))))
 }
 
-fn place(
+/// The topic that a command names, by its table or by itself.
+pub(super) fn place(
     config: &PipelineConfig,
     table: Option<&str>,
     topic: Option<&str>,

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use cdc_shared::api::{Command, SCHEMAS_PATH};
-use cdc_shared::config::Sections;
 use cdc_shared::registry::{Registry, RegistryError, Schema, Version};
 use cdc_shared::schema::{
     FieldChange, SchemaReport, SchemaSubject, SchemaVerdict, key_subject, value_subject,
@@ -15,8 +14,8 @@ use serde::Serialize;
 
 use super::args::{StatusArgs, Target};
 use super::client::Coordinator;
-use super::load::{load, load_for};
-use super::operate::topic_of;
+use super::load::load;
+use super::operate::{client_config, topic_of};
 use super::{Exit, Failure};
 use crate::schema;
 
@@ -94,16 +93,13 @@ pub(super) async fn run(args: &SchemaCommandArgs) -> Result<(), Failure> {
 }
 
 async fn list(args: &StatusArgs) -> Result<(), Failure> {
-    let config = load_for(&args.target, Sections::Client)?.config;
-    let body = Coordinator::new(&config)?.get(SCHEMAS_PATH).await?;
-    let report: SchemaReport = serde_json::from_value(body.clone()).map_err(|error| {
-        Failure::new(Exit::Software, format!("the coordinator's list of schemas: {error}"))
-    })?;
+    let config = client_config(&args.target)?;
+    let (body, report) = Coordinator::new(&config)?.get_as(SCHEMAS_PATH, "list of schemas").await?;
     super::print(args.json, &body, &listed(&report))
 }
 
 async fn accept(args: &AcceptArgs) -> Result<(), Failure> {
-    let config = load_for(&args.target, Sections::Client)?.config;
+    let config = client_config(&args.target)?;
     let topic = topic_of(&config, Some(&args.table))?.unwrap_or_default();
     let command = Command::AcceptSchema { topic, id: args.id, reason: args.reason.clone() };
     let reply = Coordinator::new(&config)?.command(command).await?;

@@ -4,17 +4,18 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use cdc_shared::api::{Command, TASKS_PATH};
-use cdc_shared::config::{PipelineConfig, Sections};
+use cdc_shared::config::PipelineConfig;
 use cdc_shared::task::{Task, TaskKind, TaskStatus, TaskView, Tasks, VerifyOptions};
-use serde_json::Value;
 
-use super::args::{CompareArgs, Target, TaskCommand, TaskCommandArgs};
-use super::client::Coordinator;
-use super::load::{load, load_for};
-use super::operate::topic_of;
+use super::args::{CompareArgs, TaskCommand, TaskCommandArgs};
+use super::client::{Coordinator, read_as};
+use super::load::load;
+use super::operate::{client_config, topic_of};
 use super::{Exit, Failure};
 use crate::deploy;
 
+/// What the coordinator answers, in messages.
+const TASKS: &str = "list of tasks";
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(300);
 /// How long a coordinator, or every worker of the sink, may be away before watching ends.
@@ -124,8 +125,8 @@ pub(super) async fn task(args: &TaskCommandArgs) -> Result<ExitCode, Failure> {
     match &args.command {
         TaskCommand::List(args) => {
             let config = client_config(&args.target)?;
-            let body = Coordinator::new(&config)?.get(TASKS_PATH).await?;
-            let tasks = read(body.clone())?;
+            let (body, tasks): (_, Tasks) =
+                Coordinator::new(&config)?.get_as(TASKS_PATH, TASKS).await?;
             let lines: Vec<String> = tasks.tasks.iter().map(line).collect();
             let text = if lines.is_empty() { "no tasks".to_owned() } else { lines.join("\n") };
             super::print(args.json, &body, &text)?;
@@ -143,16 +144,6 @@ pub(super) async fn task(args: &TaskCommandArgs) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-fn client_config(target: &Target) -> Result<PipelineConfig, Failure> {
-    Ok(load_for(target, Sections::Client)?.config)
-}
-
-fn read(body: Value) -> Result<Tasks, Failure> {
-    serde_json::from_value(body).map_err(|error| {
-        Failure::new(Exit::Software, format!("the coordinator's list of tasks: {error}"))
-    })
 }
 
 /// One task in one line.
@@ -182,7 +173,7 @@ async fn watch(coordinator: &Coordinator, sink: &str, id: &str) -> Result<Task, 
     let mut away: Option<Instant> = None;
     loop {
         let outcome = match coordinator.get(TASKS_PATH).await {
-            Ok(body) => Ok(find(read(body)?, sink, id)?),
+            Ok(body) => Ok(find(read_as(&body, TASKS)?, sink, id)?),
             Err(failure) => Err(failure),
         };
         let trouble = match outcome {

@@ -14,7 +14,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message, OwnedMessage};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::index::{Index, Raw};
-use crate::kafka::{Cluster, EndIsNoTrouble, KafkaTrouble, is_transient};
+use crate::kafka::{Cluster, EndIsNoTrouble, KafkaTrouble, first_record, is_transient};
 
 const POLL: Duration = Duration::from_millis(200);
 /// Longest wait for the next record.
@@ -200,18 +200,6 @@ pub(super) fn read_one(
     tp: &TopicPartition,
     offset: i64,
 ) -> Result<Option<OwnedMessage>, KafkaTrouble> {
-    let consumer = consumer(kafka, group)?;
-    assign(&consumer, std::iter::once((tp, offset)))?;
-    let began = Instant::now();
-    while began.elapsed() < SILENCE {
-        match consumer.poll(POLL) {
-            Some(Ok(record)) if record.offset() == offset => return Ok(Some(record.detach())),
-            Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => return Ok(None),
-            Some(Err(error)) if !is_transient(&error) => {
-                return Err(request(&format!("read {tp} at {offset}"), error));
-            }
-            Some(Err(_)) | None => {}
-        }
-    }
-    Err(KafkaTrouble::Answer(format!("read {tp} at {offset}: no answer in {SILENCE:?}")))
+    let found = first_record(kafka, group, tp, offset, SILENCE)?;
+    Ok(found.filter(|record| record.offset() == offset))
 }

@@ -1,10 +1,9 @@
 //! One dead letter with everything in it, decoded.
 
-use std::fmt::Write as _;
-
 use cdc_shared::avro::frame;
 use cdc_shared::control::ControlState;
 use cdc_shared::dlq::{Datum, LetterDetail, LetterFilter, LetterHeader};
+use cdc_shared::hex;
 use cdc_shared::offset::TopicPartition;
 use rdkafka::message::{Headers, Message};
 
@@ -36,7 +35,8 @@ impl DeadLetters {
         let Some(record) = read else { return Ok(None) };
         let headers = record.headers().into_iter().flat_map(Headers::iter).map(|header| {
             let value = header.value.unwrap_or_default();
-            let text = std::str::from_utf8(value).map_or_else(|_| hex(value), ToOwned::to_owned);
+            let text =
+                std::str::from_utf8(value).map_or_else(|_| hex::encode(value), ToOwned::to_owned);
             LetterHeader { name: header.key.to_owned(), value: text }
         });
         Ok(Some(LetterDetail {
@@ -54,15 +54,10 @@ impl DeadLetters {
         let known = Datum { schema_id, bytes: Some(bytes.len()), ..Datum::default() };
         match consume::decode(&self.registry, bytes).await {
             Ok(Ok(decoded)) => Datum { json: Some(decoded.json), ..known },
-            Ok(Err(why)) => Datum { hex: Some(hex(bytes)), error: Some(why), ..known },
-            Err(failure) => Datum { hex: Some(hex(bytes)), error: Some(failure.message), ..known },
+            Ok(Err(why)) => Datum { hex: Some(hex::encode(bytes)), error: Some(why), ..known },
+            Err(failure) => {
+                Datum { hex: Some(hex::encode(bytes)), error: Some(failure.message), ..known }
+            }
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -108,7 +108,7 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
     Router::new()
         .route("/livez", get(async || "ok"))
         .route("/readyz", get(get_ready))
-        .route(openapi::OPENAPI_PATH, get(async || Json(openapi::document())))
+        .route(openapi::OPENAPI_PATH, get(async || Json(&*openapi::DOCUMENT)))
         .merge(console::routes())
         .merge(reader)
         .merge(worker)

@@ -1,5 +1,7 @@
 //! The interface as an `OpenAPI` document, made from the types that the handlers take and give.
 
+use std::sync::LazyLock;
+
 use cdc_shared::api::{
     AUDIT_PATH, COMMAND_PATH, CommandReply, CommandRequest, DLQ_PATH, ErrorBody, HEALTH_PATH,
     HEARTBEAT_PATH, Heartbeat, HeartbeatReply, LETTER_PATH, SCALING_PATH, SCHEMAS_PATH,
@@ -90,8 +92,10 @@ fn operations() -> Vec<Operation> {
     ]
 }
 
-/// The document.
-pub(super) fn document() -> Value {
+/// The document, made when somebody first asks.
+pub(super) static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
+
+fn document() -> Value {
     let mut generator = SchemaSettings::openapi3().into_generator();
     let mut paths: Map<String, Value> = Map::new();
     let failure = generator.subschema_for::<ErrorBody>();

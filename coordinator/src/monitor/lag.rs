@@ -14,6 +14,7 @@ use cdc_shared::config::{KafkaConfig, LagConfig, seconds};
 use cdc_shared::offset::TopicPartition;
 use cdc_shared::registry::{Registry, RegistryError, Schema};
 use cdc_shared::tls::TlsError;
+use rdkafka::message::{Message, OwnedMessage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,7 @@ use super::alarm::{Alarm, LagLevel};
 use super::pace::{Look, Pace, Track};
 use crate::fleet::Worker;
 use crate::group::{GroupView, Observation};
-use crate::kafka::{NextRecord, ask};
+use crate::kafka::ask;
 use crate::state::Coordinator;
 
 /// Partitions whose next record is read in one round.
@@ -73,6 +74,15 @@ pub struct LagReport {
     pub pipeline: Vec<PartitionLag>,
 }
 
+impl Trend {
+    fn tell(&self, lag: &mut SinkLag) {
+        lag.pace = self.track.pace();
+        lag.catch_up_seconds =
+            lag.pace.zip(lag.total_lag).and_then(|(pace, records)| pace.catch_up_seconds(records));
+        lag.level = self.alarm.level();
+    }
+}
+
 /// What was found at a position between two ends of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Found {
@@ -116,11 +126,15 @@ impl LagMonitor {
     pub fn report(&self, view: &GroupView, workers: &[Worker], now_ms: i64) -> LagReport {
         let Some(seen) = &view.seen else { return LagReport::default() };
         let found = Arc::clone(&self.found.lock().unwrap_or_else(PoisonError::into_inner));
-        let sinks = seen
-            .watermarks
-            .keys()
-            .map(|sink| self.with_trend(sink_lag(sink, view, seen, workers, &found, now_ms)))
-            .collect();
+        let trends = self.trends();
+        let sinks = seen.watermarks.keys().map(|sink| {
+            let mut lag = sink_lag(sink, view, seen, workers, &found, now_ms);
+            if let Some(trend) = trends.get(sink) {
+                trend.tell(&mut lag);
+            }
+            lag
+        });
+        let sinks = sinks.collect();
         let pipeline = seen
             .partitions()
             .into_iter()
@@ -146,30 +160,26 @@ impl LagMonitor {
             let workers = coordinator.fleet.workers(Instant::now());
             let view = coordinator.group.view();
             self.read_next_records(coordinator, &view, &workers).await;
-            self.follow(&view, &workers, &coordinator.config.lag);
-            tell(&coordinator.config.group_id, &self.report(&view, &workers, unix_ms()));
+            let mut report = self.report(&view, &workers, unix_ms());
+            self.follow(&view, &mut report.sinks, &coordinator.config.lag);
+            tell(&coordinator.config.group_id, &report);
         }
     }
 
-    fn with_trend(&self, lag: SinkLag) -> SinkLag {
-        let trends = self.trends.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(trend) = trends.get(&lag.sink_id) else { return lag };
-        let pace = trend.track.pace();
-        let catch_up_seconds =
-            pace.zip(lag.total_lag).and_then(|(pace, records)| pace.catch_up_seconds(records));
-        SinkLag { pace, catch_up_seconds, level: trend.alarm.level(), ..lag }
+    fn trends(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Trend>> {
+        self.trends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a look to each sink's trend, and forgets sinks that are gone.
-    fn follow(&self, view: &GroupView, workers: &[Worker], config: &LagConfig) {
+    fn follow(&self, view: &GroupView, lags: &mut [SinkLag], config: &LagConfig) {
         let Some(seen) = &view.seen else { return };
-        let lags = self.report(view, workers, unix_ms()).sinks;
-        let mut trends = self.trends.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut trends = self.trends();
         trends.retain(|sink, _| seen.watermarks.contains_key(sink));
         for lag in lags {
             let trend = trends.entry(lag.sink_id.clone()).or_default();
             trend.track.add(seen.begun, look(&lag.sink_id, view, seen));
             trend.alarm.look(config, lag.total_lag, lag.seconds);
+            trend.tell(lag);
         }
     }
 
@@ -219,9 +229,9 @@ impl LagMonitor {
 /// When the source committed a change, as its envelope has it. What is no change, or cannot be
 /// decoded, was made when the connector wrote it, which Kafka's timestamp tells. `false`: that is
 /// the answer only because the registry does not answer.
-async fn made_ms(registry: &Registry, record: &NextRecord) -> (Option<i64>, bool) {
-    let written = record.timestamp_ms.filter(|at| *at > 0);
-    let Some(Ok((id, datum))) = record.value.as_deref().map(frame) else { return (written, true) };
+async fn made_ms(registry: &Registry, record: &OwnedMessage) -> (Option<i64>, bool) {
+    let written = record.timestamp().to_millis().filter(|at| *at > 0);
+    let Some(Ok((id, datum))) = record.payload().map(frame) else { return (written, true) };
     match tokio::time::timeout(READ_TIMEOUT, registry.schema(id)).await {
         Ok(Ok(schema)) => (source_ms(&schema, datum).or(written), true),
         Err(_) | Ok(Err(RegistryError::Unavailable { .. })) => (written, false),

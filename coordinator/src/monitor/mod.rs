@@ -8,5 +8,5 @@ mod restart;
 
 pub use alarm::LagLevel;
 pub use lag::{LagMonitor, LagReport, PartitionLag, SinkLag};
-pub use pace::Pace;
+pub use pace::{Look, Pace};
 pub use restart::Restarts;

@@ -11,13 +11,29 @@ const WINDOW: Duration = Duration::from_secs(60);
 
 /// One look at a sink: sums over its partitions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Look {
+pub struct Look {
     /// First offsets that are not yet durable.
-    pub(super) done: i64,
+    pub done: i64,
     /// Ends of the logs.
-    pub(super) end: i64,
+    pub end: i64,
     /// Partitions whose position and end are known: with others the sums say nothing.
-    pub(super) partitions: usize,
+    pub partitions: usize,
+}
+
+impl Look {
+    /// Whether the two can be compared: not after a rewind, nor when other partitions are known.
+    fn comes_after(self, before: Self) -> bool {
+        self.partitions == before.partitions && self.done >= before.done && self.end >= before.end
+    }
+
+    /// The pace since an earlier look; `None` where they cannot be compared, or no time has passed.
+    pub fn pace_since(self, before: Self, elapsed: Duration) -> Option<Pace> {
+        let seconds = elapsed.as_secs_f64();
+        (self.comes_after(before) && seconds > 0.0).then(|| Pace {
+            records_per_second: (self.done - before.done) as f64 / seconds,
+            incoming_per_second: (self.end - before.end) as f64 / seconds,
+        })
+    }
 }
 
 /// Offsets per second over the last minute. Marks of transactions count as records.
@@ -50,10 +66,7 @@ pub(super) struct Track {
 impl Track {
     /// Remembers a look. What went back, or is over other partitions, begins anew.
     pub(super) fn add(&mut self, at: Instant, look: Look) {
-        let begins_anew = |(_, last): &(Instant, Look)| {
-            last.partitions != look.partitions || look.done < last.done || look.end < last.end
-        };
-        if self.looks.back().is_some_and(begins_anew) {
+        if self.looks.back().is_some_and(|(_, last)| !look.comes_after(*last)) {
             self.looks.clear();
         }
         self.looks.push_back((at, look));
@@ -66,11 +79,7 @@ impl Track {
     /// The pace; `None` before the second look.
     pub(super) fn pace(&self) -> Option<Pace> {
         let ((from, first), (to, last)) = (self.looks.front()?, self.looks.back()?);
-        let seconds = to.duration_since(*from).as_secs_f64();
-        (seconds > 0.0).then(|| Pace {
-            records_per_second: (last.done - first.done) as f64 / seconds,
-            incoming_per_second: (last.end - first.end) as f64 / seconds,
-        })
+        last.pace_since(*first, to.duration_since(*from))
     }
 }
 

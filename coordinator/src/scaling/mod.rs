@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::monitor::SinkLag;
+use crate::monitor::{Look, SinkLag};
 use crate::state::Coordinator;
 use rule::{Load, Scaler};
 
@@ -62,17 +62,8 @@ pub struct Scaling {
 #[derive(Debug, Default)]
 struct Watched {
     scaler: Scaler,
-    last: Option<Sums>,
+    last: Option<(Instant, Look)>,
     latest: SinkScaling,
-}
-
-/// Sums over a sink's partitions at one time. Equal keys only can be compared.
-#[derive(Clone, Debug)]
-struct Sums {
-    at: Instant,
-    partitions: usize,
-    durable: i64,
-    end: i64,
 }
 
 impl Scaling {
@@ -121,22 +112,20 @@ impl Scaling {
 impl Watched {
     fn look(&mut self, lag: &SinkLag, workers: usize, now: Instant, time: Duration) {
         let known = || lag.partitions.iter().filter_map(|tp| Some((tp.offset?, tp.lag?)));
-        let sums = Sums {
-            at: now,
+        let look = Look {
             partitions: known().count(),
-            durable: known().map(|(offset, _)| offset).sum(),
+            done: known().map(|(offset, _)| offset).sum(),
             end: known().map(|(offset, lag)| offset + lag).sum(),
         };
-        let last = self.last.replace(sums.clone()).filter(|last| last.comes_before(&sums));
-        let per_second = |from: i64, to: i64| {
-            let elapsed = last.as_ref()?.at.elapsed().as_secs_f64();
-            Some((to - from) as f64 / elapsed.max(0.001))
-        };
-        let arriving = last.as_ref().and_then(|last| per_second(last.end, sums.end));
-        let delivering = last.as_ref().and_then(|last| per_second(last.durable, sums.durable));
+        let pace = self
+            .last
+            .replace((now, look))
+            .and_then(|(then, last)| look.pace_since(last, now.duration_since(then)));
+        let arriving = pace.map(|pace| pace.incoming_per_second);
+        let delivering = pace.map(|pace| pace.records_per_second);
         let load = Load {
             seconds: time.as_secs_f64(),
-            behind: (sums.end - sums.durable).max(0) as f64,
+            behind: (look.end - look.done).max(0) as f64,
             rates: arriving.zip(delivering),
             workers,
             partitions: lag.partitions.len(),
@@ -153,13 +142,6 @@ impl Watched {
             records_per_worker_second: self.scaler.capacity(),
             idle_seconds: self.scaler.idle_seconds(),
         };
-    }
-}
-
-impl Sums {
-    /// Whether a rate can be taken: not after a rewind, nor when other partitions are known.
-    fn comes_before(&self, next: &Self) -> bool {
-        self.partitions == next.partitions && self.durable <= next.durable && self.end <= next.end
     }
 }
 

@@ -130,9 +130,8 @@ impl Scope<'_> {
 
     /// A field that only one of the schemas has.
     fn lone(&self, column: &Column, effect: FieldEffect) -> FieldChange {
-        let name = column.source.column_name.as_ref().unwrap_or(&column.name);
         let field = self.field(&column.name);
-        if self.generated.contains(name) {
+        if self.generated.contains(column.source_name()) {
             return change(&field, FieldEffect::Generated, "computed by the source");
         }
         change(&field, effect, "")

@@ -98,6 +98,13 @@ pub struct Column {
     pub(crate) json_key: Box<[u8]>,
 }
 
+impl Column {
+    /// Its name at the source, before it was adjusted to Avro's rules.
+    pub fn source_name(&self) -> &str {
+        self.source.column_name.as_ref().unwrap_or(&self.name)
+    }
+}
+
 /// A node as it is read: its `Optional` taken off, so that one look tells everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Field {

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
 use super::md5::md5;
 use crate::avro::{Column, Row, ToastShape, Value};
+use crate::hex;
 
 /// Debezium's `unavailable.value.placeholder`, in every shape that it takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +41,7 @@ impl Placeholder {
         Self {
             uuid: name_uuid(&bytes),
             hstore: format!("{{{json}:{json}}}"),
-            encoded: [STANDARD.encode(&bytes), URL_SAFE.encode(&bytes), hex(&bytes)],
+            encoded: [STANDARD.encode(&bytes), URL_SAFE.encode(&bytes), hex::encode(&bytes)],
             text,
             bytes,
         }
@@ -112,16 +113,11 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-}
-
 fn name_uuid(bytes: &[u8]) -> String {
     let mut digest = md5(bytes);
     digest[6] = digest[6] & 0x0f | 0x30;
     digest[8] = digest[8] & 0x3f | 0x80;
-    let hex = hex(&digest);
+    let hex = hex::encode(&digest);
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 

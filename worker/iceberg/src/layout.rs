@@ -98,7 +98,7 @@ impl Layout {
             .iter()
             .map(|column| {
                 let (ty, codec) = choose(plan, column, options).map_err(|why| no_type(&why))?;
-                let name = column.source.column_name.as_ref().unwrap_or(&column.name).clone();
+                let name = column.source_name().to_owned();
                 if META.contains(&name.as_str()) {
                     return Err(taken(&name));
                 }

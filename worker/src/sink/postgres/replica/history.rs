@@ -64,9 +64,7 @@ impl History {
             match self.registry.schema(*id).await {
                 Ok(schema) => {
                     let columns = schema.kind.envelope().map(|plan| {
-                        plan.columns().iter().map(|column| {
-                            column.source.column_name.as_ref().unwrap_or(&column.name).clone()
-                        })
+                        plan.columns().iter().map(|column| column.source_name().to_owned())
                     });
                     schemas.extend(columns.map(|columns| (*id, columns.collect())));
                 }

@@ -169,7 +169,7 @@ impl LayoutColumn {
             let message = format!("table {source}: {why}");
             Rejection::stop("type_refused", message, why.way_out)
         })?;
-        let name = column.source.column_name.as_ref().unwrap_or(&column.name).clone();
+        let name = column.source_name().to_owned();
         let default = default_sql(&ty, plan, column);
         Ok(Self {
             name,

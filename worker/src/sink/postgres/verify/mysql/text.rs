@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use cdc_shared::hex;
 use mysql_async::Value;
 
 use super::json;
@@ -83,13 +84,13 @@ impl Form {
             (Self::Bool, Value::Bytes(bytes)) => bytes.iter().any(|byte| *byte != 0).to_string(),
             (Self::Bool, Value::Int(number)) => (*number != 0).to_string(),
             (Self::Bits(length), Value::Bytes(bytes)) => bits(bytes, length),
-            (Self::Bytes, Value::Bytes(bytes)) => format!("\\x{}", hex(bytes)),
+            (Self::Bytes, Value::Bytes(bytes)) => format!("\\x{}", hex::encode(bytes)),
             (Self::Interval, Value::Time(..)) => interval(value),
             (Self::Json, Value::Bytes(bytes)) => {
                 json::normal(std::str::from_utf8(bytes).map_err(|_| Strange)?).ok_or(Strange)?
             }
             (Self::Geometry { postgis }, Value::Bytes(bytes)) => {
-                let ewkb = hex(&ewkb(bytes).ok_or(Strange)?);
+                let ewkb = hex::encode(&ewkb(bytes).ok_or(Strange)?);
                 if postgis { ewkb.to_uppercase() } else { format!("\\x{ewkb}") }
             }
             (Self::Inet(bits), _) => format!("{}/{bits}", written(value)?),
@@ -169,13 +170,6 @@ fn bits(bytes: &[u8], length: usize) -> String {
         text
     });
     all[all.len().saturating_sub(length)..].to_owned()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn date((year, month, day): (u16, u8, u8), zero: Zero) -> Option<String> {
