@@ -97,14 +97,22 @@ fn statement(table: &str, random: &mut fastrand::Rng) -> String {
     }
 }
 
-/// Transactions of so many statements until it is told to stop, every fifth rolled back; not more
-/// than one in each `pace`.
+/// How a workload goes.
+pub(super) struct Load {
+    /// Statements of a transaction.
+    pub(super) statements: std::ops::Range<usize>,
+    /// Not more than one transaction in so long.
+    pub(super) pace: Option<Duration>,
+    /// Whoever holds it keeps the workload still.
+    pub(super) still: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Transactions until it is told to stop, every fifth rolled back.
 pub(super) async fn workload(
     table: String,
     mut random: fastrand::Rng,
     stop: Arc<AtomicBool>,
-    statements: std::ops::Range<usize>,
-    pace: Option<Duration>,
+    Load { statements, pace, still }: Load,
 ) -> u32 {
     let source = postgres::source().await;
     let (mut transactions, mut pace) = (0, pace.map(tokio::time::interval));
@@ -112,6 +120,7 @@ pub(super) async fn workload(
         if let Some(pace) = &mut pace {
             pace.tick().await;
         }
+        let _goes_on = still.lock().await;
         let end = if random.u32(..5) == 0 { "ROLLBACK" } else { "COMMIT" };
         let count = random.usize(statements.clone());
         let statements: Vec<_> = (0..count).map(|_| statement(&table, &mut random)).collect();
@@ -147,7 +156,8 @@ async fn the_mirror_is_equal_after_a_random_workload_and_whatever_is_killed() {
     is_equal(&source, &target, &table, RECOVERY).await;
 
     let stop = Arc::new(AtomicBool::new(false));
-    let working = tokio::spawn(workload(table.clone(), random.fork(), stop.clone(), 1..6, None));
+    let load = Load { statements: 1..6, pace: None, still: Arc::default() };
+    let working = tokio::spawn(workload(table.clone(), random.fork(), stop.clone(), load));
     let end = Instant::now() + CHAOS;
     let mut frozen = [None; 2];
     while Instant::now() < end {

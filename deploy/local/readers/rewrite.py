@@ -2,12 +2,14 @@
 away that the filter names ("" none), then writes all others anew into one file."""
 
 import sys
+import time
 
 from pyiceberg.catalog.sql import SqlCatalog
 
 uri, warehouse, name, rows_away = sys.argv[1:]
 # The worker may commit in between: then it is done again on what the table is by then.
-for turn in range(20):
+deadline = time.monotonic() + 120
+while True:
     try:
         table = SqlCatalog("default", uri=uri, warehouse=warehouse).load_table(name)
         if rows_away:
@@ -15,6 +17,6 @@ for turn in range(20):
         table.overwrite(table.scan().to_arrow())
         break
     except Exception as error:
-        if turn == 19:
+        if time.monotonic() > deadline:
             raise
         print(error, file=sys.stderr)
