@@ -104,6 +104,22 @@ async fn what_went_and_came_one_by_one_is_no_rename() {
     assert_eq!(mirrored(&admin).await, ["(1,a,one,t,7)", "(2,b,two,,)"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_another_went_is_no_rename() {
+    let (first, mut columns) = (table(), plain());
+    columns.push(col("title", "string", "VARCHAR", Some(40)));
+    let both = Table::new("t", 3, 1, 1, &columns);
+    columns.remove(1);
+    let titled = Table::new("t", 4, 1, 1, &columns);
+    let (sink, admin) = proven_beside(&[&first, &both, &titled], |_| {}).await;
+    let mut writer = started(&sink, 0).await;
+    let old = [event(0, "c", &row(1, "a", "one")), event(1, "c", &row(2, "b", "two"))];
+    assert_eq!(durable(&deliver(&mut *writer, &first, behind(2, 2), &old).await), 2);
+    let new = [event(2, "u", &[V::N(1), V::T("one"), V::T("t")])];
+    assert_eq!(durable(&deliver(&mut *writer, &titled, behind(3, 4), &new).await), 3);
+    assert_eq!(mirrored(&admin).await, ["(1,a,one,t)", "(2,b,two,)"]);
+}
+
 /// Nor are its old values the new column's of the same name, in whatever partition it is met first.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_column_that_went_and_came_back_unseen_does_not_keep_its_values() {

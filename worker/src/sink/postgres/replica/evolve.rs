@@ -150,7 +150,11 @@ fn added(
 ) -> Result<String, Obstacle> {
     let (table, name) = (&layout.target, quote(&column.name));
     let add = format!("ALTER TABLE {table} ADD COLUMN {name} {}", column.ty.sql);
-    let gone = met.and_then(|Met { recorded, .. }| {
+    // One that came with a schema before the one in which another went is not what went.
+    let came_before = |met: &&Met| {
+        met.recorded.columns.contains(&column.name) && !met.filled.contains(&column.name)
+    };
+    let gone = met.filter(|met| !came_before(met)).and_then(|Met { recorded, .. }| {
         let gone = |name: &&String| {
             !layout.names().any(|n| n == name.as_str()) && table::column_of(found, name).is_some()
         };
