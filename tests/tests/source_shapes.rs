@@ -86,6 +86,30 @@ async fn a_partitioned_table_has_one_topic_and_one_mirror() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_rows_may_swap_in_one_statement_is_refused() {
+    let mut pipeline = Pipeline::new("swap");
+    let source = create(
+        &mut pipeline,
+        "CREATE TABLE {id}.t (id bigint, v text, CONSTRAINT t_key PRIMARY KEY (id) DEFERRABLE);
+         ALTER TABLE {id}.t REPLICA IDENTITY FULL;
+         INSERT INTO {id}.t VALUES (1, 'one'), (2, 'two');
+         UPDATE {id}.t SET id = 3 - id;",
+    )
+    .await;
+    pipeline.replica("mirror");
+    for command in [vec!["validate", "FILE", "--connect"], vec!["deploy", "FILE"]] {
+        let output = pipeline.cdc(&command).await;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        assert!(said.contains("the primary key of table"), "{said}");
+        assert!(said.contains("is DEFERRABLE"), "{said}");
+    }
+    let cure = "ALTER TABLE {id}.t DROP CONSTRAINT t_key; ALTER TABLE {id}.t ADD PRIMARY KEY (id);";
+    postgres::run(&source, &pipeline, cure).await;
+    pipeline.cdc_ok(&["validate", "FILE", "--connect"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn columns_that_the_source_computes_are_left_out_or_computed_in_the_target() {
     let mut pipeline = Pipeline::new("computed");
     let source = create(

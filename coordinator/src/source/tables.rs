@@ -24,6 +24,8 @@ pub(super) struct Table {
     pub(super) readable: bool,
     /// Whether it has a primary key.
     pub(super) keyed: bool,
+    /// Whether that key is checked after each statement or transaction only, not row by row.
+    pub(super) deferrable: bool,
     /// The tables that it is a partition of.
     pub(super) parents: Vec<String>,
     /// Its columns in order.
@@ -57,6 +59,8 @@ pub(super) async fn tables(client: &Client, names: &[String]) -> Result<Vec<Tabl
             "SELECT n.nspname || '.' || c.relname, c.oid, c.relkind, c.relreplident, \
              pg_has_role(current_user, c.relowner, 'USAGE'), has_table_privilege(c.oid, 'SELECT'), \
              EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary), \
+             EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary \
+               AND NOT i.indimmediate), \
              ARRAY(SELECT pn.nspname || '.' || p.relname FROM pg_partition_ancestors(c.oid) a \
                JOIN pg_class p ON p.oid = a.relid JOIN pg_namespace pn ON pn.oid = p.relnamespace \
                WHERE a.relid <> c.oid) \
@@ -75,7 +79,8 @@ pub(super) async fn tables(client: &Client, names: &[String]) -> Result<Vec<Tabl
             owned: row.try_get(4)?,
             readable: row.try_get(5)?,
             keyed: row.try_get(6)?,
-            parents: row.try_get(7)?,
+            deferrable: row.try_get(7)?,
+            parents: row.try_get(8)?,
             columns: columns(client, oid).await?,
         });
     }
@@ -202,7 +207,28 @@ fn identity(config: &PipelineConfig, table: &Table) -> Vec<Finding> {
     if !table.keyed {
         found.push(keyless(config, name));
     }
+    if table.deferrable {
+        found.extend(deferrable(config, name));
+    }
     found
+}
+
+/// Rows may take each other's keys within a statement then. Their changes come as a delete of the
+/// old key and a create of the new one, so that a row's create can come before the delete of the
+/// row that had its key: the delete would take the wrong row.
+fn deferrable(config: &PipelineConfig, name: &str) -> Option<Finding> {
+    let keyed: Vec<&str> = config.keyed_sinks_of(name).map(|sink| sink.sink_id.as_str()).collect();
+    let sinks = keyed.join(", ");
+    (!keyed.is_empty()).then(|| {
+        Finding::error(format!(
+            "the primary key of table {name} is DEFERRABLE: rows may swap their keys in one \
+             statement, whose changes sink {sinks} cannot put in order"
+        ))
+        .hint(format!(
+            "make the key of {name} NOT DEFERRABLE (drop the constraint and add it anew), or take \
+             the table out of the sink's tables"
+        ))
+    })
 }
 
 /// What a table without a key means for the sinks.
@@ -327,8 +353,21 @@ mod tests {
             owned: true,
             readable: true,
             keyed: true,
+            deferrable: false,
             parents: Vec::new(),
             columns,
+        }
+    }
+
+    fn mirror() -> SinkConfig {
+        SinkConfig {
+            sink_id: "mirror".into(),
+            sink_type: SinkType::Postgres,
+            postgres: Some(PostgresSinkConfig {
+                write_mode: PostgresWriteMode::Replica,
+                ..PostgresSinkConfig::default()
+            }),
+            ..SinkConfig::default()
         }
     }
 
@@ -381,18 +420,24 @@ mod tests {
         let keyless = Table { keyed: false, ..table(vec![column("x", "text")]) };
         let levels: Vec<Level> = said(&config, &keyless).into_iter().map(|s| s.0).collect();
         assert_eq!(levels, [Level::Warning, Level::Warning]);
-        config.sinks.push(SinkConfig {
-            sink_id: "mirror".into(),
-            sink_type: SinkType::Postgres,
-            postgres: Some(PostgresSinkConfig {
-                write_mode: PostgresWriteMode::Replica,
-                ..PostgresSinkConfig::default()
-            }),
-            ..SinkConfig::default()
-        });
+        config.sinks.push(mirror());
         let (level, message) = said(&config, &keyless).remove(1);
         assert_eq!(level, Level::Error);
         assert!(message.ends_with("which sink mirror needs"));
+    }
+
+    #[test]
+    fn a_deferrable_key_is_refused_for_a_keyed_sink_only() {
+        let mut config = PipelineConfig::default();
+        config.source.tables = vec!["public.a".into()];
+        let deferrable =
+            Table { deferrable: true, identity: 'f', ..table(vec![column("id", "int8")]) };
+        assert_eq!(said(&config, &deferrable)[0].0, Level::Ok);
+        config.sinks.push(mirror());
+        let (level, message) = said(&config, &deferrable).remove(0);
+        assert_eq!(level, Level::Error);
+        assert!(message.starts_with("the primary key of table public.a is DEFERRABLE"));
+        assert!(message.contains("sink mirror"));
     }
 
     #[test]
