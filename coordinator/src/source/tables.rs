@@ -22,14 +22,24 @@ pub(super) struct Table {
     pub(super) owned: bool,
     /// Whether our user may read it, which the snapshot needs.
     pub(super) readable: bool,
-    /// Whether it has a primary key.
-    pub(super) keyed: bool,
-    /// Whether that key is checked after each statement or transaction only, not row by row.
-    pub(super) deferrable: bool,
+    /// Its primary key.
+    pub(super) key: PrimaryKey,
     /// The tables that it is a partition of.
     pub(super) parents: Vec<String>,
     /// Its columns in order.
     pub(super) columns: Vec<Column>,
+}
+
+/// A primary key, by when it is checked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum PrimaryKey {
+    /// There is none.
+    #[default]
+    Absent,
+    /// With each row.
+    Immediate,
+    /// After the statement or the transaction.
+    Deferrable,
 }
 
 /// One column.
@@ -52,15 +62,19 @@ pub(super) struct Column {
     pub(super) default: Option<String>,
 }
 
+impl Table {
+    fn is_keyed(&self) -> bool {
+        self.key != PrimaryKey::Absent
+    }
+}
+
 /// Reads those of the tables that exist.
 pub(super) async fn tables(client: &Client, names: &[String]) -> Result<Vec<Table>, Error> {
     let rows = client
         .query(
             "SELECT n.nspname || '.' || c.relname, c.oid, c.relkind, c.relreplident, \
              pg_has_role(current_user, c.relowner, 'USAGE'), has_table_privilege(c.oid, 'SELECT'), \
-             EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary), \
-             EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary \
-               AND NOT i.indimmediate), \
+             (SELECT i.indimmediate FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary), \
              ARRAY(SELECT pn.nspname || '.' || p.relname FROM pg_partition_ancestors(c.oid) a \
                JOIN pg_class p ON p.oid = a.relid JOIN pg_namespace pn ON pn.oid = p.relnamespace \
                WHERE a.relid <> c.oid) \
@@ -78,9 +92,12 @@ pub(super) async fn tables(client: &Client, names: &[String]) -> Result<Vec<Tabl
             identity: letter(row.try_get(3)?),
             owned: row.try_get(4)?,
             readable: row.try_get(5)?,
-            keyed: row.try_get(6)?,
-            deferrable: row.try_get(7)?,
-            parents: row.try_get(8)?,
+            key: match row.try_get(6)? {
+                None => PrimaryKey::Absent,
+                Some(true) => PrimaryKey::Immediate,
+                Some(false) => PrimaryKey::Deferrable,
+            },
+            parents: row.try_get(7)?,
             columns: columns(client, oid).await?,
         });
     }
@@ -194,7 +211,7 @@ pub(super) fn judge(config: &PipelineConfig, name: &str, table: Option<&Table>) 
 fn identity(config: &PipelineConfig, table: &Table) -> Vec<Finding> {
     let name = &table.name;
     let mut found = Vec::new();
-    let lost = table.identity == 'n' || (table.identity == 'd' && !table.keyed);
+    let lost = table.identity == 'n' || (table.identity == 'd' && !table.is_keyed());
     if lost {
         found.push(
             Finding::warning(format!(
@@ -204,10 +221,10 @@ fn identity(config: &PipelineConfig, table: &Table) -> Vec<Finding> {
             .hint(format!("ALTER TABLE {name} REPLICA IDENTITY FULL, or give it a primary key")),
         );
     }
-    if !table.keyed {
+    if !table.is_keyed() {
         found.push(keyless(config, name));
     }
-    if table.deferrable {
+    if table.key == PrimaryKey::Deferrable {
         found.extend(deferrable(config, name));
     }
     found
@@ -352,8 +369,7 @@ mod tests {
             identity: 'd',
             owned: true,
             readable: true,
-            keyed: true,
-            deferrable: false,
+            key: PrimaryKey::Immediate,
             parents: Vec::new(),
             columns,
         }
@@ -417,7 +433,7 @@ mod tests {
     fn a_keyless_table_is_said_and_refused_for_a_keyed_sink() {
         let mut config = PipelineConfig::default();
         config.source.tables = vec!["public.a".into()];
-        let keyless = Table { keyed: false, ..table(vec![column("x", "text")]) };
+        let keyless = Table { key: PrimaryKey::Absent, ..table(vec![column("x", "text")]) };
         let levels: Vec<Level> = said(&config, &keyless).into_iter().map(|s| s.0).collect();
         assert_eq!(levels, [Level::Warning, Level::Warning]);
         config.sinks.push(mirror());
@@ -430,8 +446,11 @@ mod tests {
     fn a_deferrable_key_is_refused_for_a_keyed_sink_only() {
         let mut config = PipelineConfig::default();
         config.source.tables = vec!["public.a".into()];
-        let deferrable =
-            Table { deferrable: true, identity: 'f', ..table(vec![column("id", "int8")]) };
+        let deferrable = Table {
+            key: PrimaryKey::Deferrable,
+            identity: 'f',
+            ..table(vec![column("id", "int8")])
+        };
         assert_eq!(said(&config, &deferrable)[0].0, Level::Ok);
         config.sinks.push(mirror());
         let (level, message) = said(&config, &deferrable).remove(0);

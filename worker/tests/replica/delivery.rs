@@ -48,6 +48,42 @@ async fn values_that_were_not_sent_stay_as_they_are() {
     assert_eq!(mirrored(&admin).await, ["(1,a2,one)", "(2,b3,)", "(3,c,three)"]);
 }
 
+/// What is new at the source is inserted; where it is there all the same, it is written by key.
+#[tokio::test(flavor = "multi_thread")]
+async fn new_rows_that_are_there_already_are_written_over() {
+    let (sink, admin) = proven(|_| {}).await;
+    let mut writer = started(&sink, 0).await;
+    let first = [event(0, "r", &row(1, "a", "one"))];
+    assert_eq!(durable(&deliver(&mut *writer, &table(), behind(1, 2), &first).await), 1);
+    // A statement that may update fires this, whether it does or not.
+    let count = "CREATE TABLE by_key (n bigserial); CREATE FUNCTION count_it() RETURNS trigger \
+                 LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.by_key DEFAULT VALUES; RETURN NULL; \
+                 END'; CREATE TRIGGER count_it BEFORE UPDATE ON shop.t FOR EACH STATEMENT EXECUTE \
+                 FUNCTION count_it()";
+    admin.batch_execute(count).await.unwrap();
+    let by_key = async || {
+        let counted = admin.query_one("SELECT count(*) FROM by_key", &[]).await.unwrap();
+        counted.get::<_, i64>(0)
+    };
+    let new = [event(1, "r", &row(2, "b", "two")), event(2, "c", &row(3, "c", "three"))];
+    assert_eq!(durable(&deliver(&mut *writer, &table(), behind(3, 2), &new).await), 3);
+    assert_eq!(by_key().await, 0);
+    // A snapshot comes again, with a row in the middle that is gone from the mirror.
+    admin.batch_execute("DELETE FROM shop.t WHERE id = 2").await.unwrap();
+    let again = [
+        event(3, "r", &row(1, "a2", "one")),
+        event(4, "r", &row(2, "b2", "two")),
+        event(5, "r", &row(3, "c2", "three")),
+    ];
+    assert_eq!(durable(&deliver(&mut *writer, &table(), behind(6, 2), &again).await), 6);
+    assert_eq!(mirrored(&admin).await, ["(1,a2,one)", "(2,b2,two)", "(3,c2,three)"]);
+    assert_eq!(by_key().await, 1);
+    // Not tried again with each batch that is alike.
+    let more = [event(6, "r", &row(4, "d", "four"))];
+    assert_eq!(durable(&deliver(&mut *writer, &table(), behind(7, 2), &more).await), 7);
+    assert_eq!(by_key().await, 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missed_compare_and_set_writes_nothing() {
     let (sink, admin) = proven(|_| {}).await;

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use cdc_shared::offset::{Position, TopicPartition};
 use deadpool_postgres::{Object, Transaction};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
+use super::fresh::Fresh;
 use super::layout::Layout;
 use super::mirror::Mirrors;
 use super::moved;
@@ -92,6 +94,8 @@ pub(super) struct Delivery {
     pub(super) done: AtomicUsize,
     /// Whether there can be entries in `cdc_moved_rows` that are done with.
     pub(super) unswept: Arc<AtomicBool>,
+    /// Whether rows that are new need no look for older ones.
+    pub(super) fresh: Arc<Fresh>,
     /// The one row is a dead letter.
     pub(super) again: Option<Again>,
 }
@@ -120,12 +124,19 @@ pub(super) struct Sorted {
     /// Rows that leave the same columns as they are.
     pub(super) partial: Vec<(Vec<usize>, Vec<u32>)>,
     pub(super) moves: bool,
+    /// Whether all whole rows are new, as the source says.
+    is_new: bool,
 }
 
 impl Sorted {
     pub(super) fn of(segment: &Segment) -> Self {
-        let mut sorted =
-            Self { deleted: Vec::new(), whole: Vec::new(), partial: Vec::new(), moves: false };
+        let mut sorted = Self {
+            deleted: Vec::new(),
+            whole: Vec::new(),
+            partial: Vec::new(),
+            moves: false,
+            is_new: true,
+        };
         for at in segment.sorted() {
             let Some(row) = segment.rows().get(at as usize) else { continue };
             sorted.moves |= row.left_by.is_some() || row.reached_by.is_some();
@@ -135,6 +146,7 @@ impl Sorted {
             }
             if !row.is_short {
                 sorted.whole.push(at);
+                sorted.is_new &= row.is_new;
             } else if row.reached_by.is_none() {
                 let missing = segment.missing(at);
                 match sorted.partial.iter_mut().find(|(group, _)| *group == missing) {
@@ -157,6 +169,10 @@ pub(super) fn params<'p>(
 
 pub(super) fn refs<'p>(params: &'p [ColumnParam<'_>]) -> Vec<&'p (dyn ToSql + Sync)> {
     params.iter().map(|param| param as &(dyn ToSql + Sync)).collect()
+}
+
+fn is_unique_violation(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::UNIQUE_VIOLATION)
 }
 
 impl Delivery {
@@ -278,10 +294,27 @@ impl Delivery {
         let whole = params(segment, &sorted.whole, &accepted.written_columns());
         let parameters: Vec<_> =
             step.parameters().into_iter().chain(refs(&deleted)).chain(refs(&whole)).collect();
+        let inserts = sorted.is_new && !sorted.whole.is_empty() && self.fresh.may_insert();
         let exchange = async |client: &mut Object| {
-            let statement = client.prepare_cached(&accepted.write).await?;
-            let moved: i64 = client.query_one(&statement, &parameters).await?.try_get(0)?;
-            Ok(Written::of(moved == 1))
+            let write = async |statement: &str| {
+                let statement = client.prepare_cached(statement).await?;
+                let moved: i64 = client.query_one(&statement, &parameters).await?.try_get(0)?;
+                Ok(Written::of(moved == 1))
+            };
+            if !inserts {
+                return write(&accepted.write).await;
+            }
+            match write(&accepted.insert).await {
+                // One of the rows is there already: nothing was done.
+                Err(error) if is_unique_violation(&error) => {
+                    self.fresh.was_refused();
+                    write(&accepted.write).await
+                }
+                written => {
+                    self.fresh.went_well();
+                    written
+                }
+            }
         };
         connection.run(&Self::doing(segment), exchange).await
     }

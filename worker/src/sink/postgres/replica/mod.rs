@@ -21,6 +21,7 @@
 
 mod deliver;
 mod evolve;
+mod fresh;
 mod history;
 mod layout;
 mod mirror;

@@ -65,6 +65,8 @@ pub(super) struct Row {
     pub(super) reached_by: Option<Move>,
     /// The row is there and values are missing from it.
     pub(super) is_short: bool,
+    /// Nothing here touched the key before the source said that its row is new.
+    pub(super) is_new: bool,
     /// The Kafka key.
     key: (u32, u32),
     /// The row before this one with the same hash.
@@ -76,6 +78,8 @@ pub(super) struct Row {
 pub(super) enum Incoming<'c, 'a, 'm> {
     /// The row after the change.
     Row(cdc_shared::avro::Row<'a, 'm>),
+    /// A row that was not there, as the source says: of a create or a snapshot.
+    New(cdc_shared::avro::Row<'a, 'm>),
     /// The key of a row that is gone.
     Key(&'c Value<'a, 'm>),
 }
@@ -216,10 +220,11 @@ impl Segment {
         let (arena, spans) = (self.arena.len(), self.spans.len());
         let written = self.write(incoming, placeholder).and_then(|()| {
             let state = match incoming {
-                Incoming::Row(_) => State::Present,
+                Incoming::Row(_) | Incoming::New(_) => State::Present,
                 Incoming::Key(_) => State::Absent,
             };
-            self.fold(key, state, moved, spans)
+            let is_new = matches!(incoming, Incoming::New(_));
+            self.fold(key, (state, is_new), moved, spans)
         });
         if written.is_err() {
             self.arena.truncate(arena);
@@ -236,7 +241,7 @@ impl Segment {
     ) -> Result<(), Rejection> {
         let (arena, columns) = (&mut self.arena, &self.layout.columns);
         match incoming {
-            Incoming::Row(row) => {
+            Incoming::Row(row) | Incoming::New(row) => {
                 for ((schema, value), column) in row.iter().zip(columns) {
                     let span = if column.may_be_missing && placeholder.stands_in(schema, &value) {
                         MISSING
@@ -265,7 +270,7 @@ impl Segment {
     fn fold(
         &mut self,
         key: &[u8],
-        state: State,
+        (state, is_new): (State, bool),
         moved: Option<(KeyChange, Move)>,
         spans: usize,
     ) -> Result<(), Rejection> {
@@ -281,7 +286,7 @@ impl Segment {
             let chained = self.index.insert(hash, self.rows.len() as u32);
             let key = (start, self.keys.len() as u32);
             let is_short = may_be_short && is_short(self.spans.get(spans..).unwrap_or_default());
-            self.rows.push(Row { state, left_by, reached_by, is_short, key, chained });
+            self.rows.push(Row { state, left_by, reached_by, is_short, is_new, key, chained });
         }
         self.records += 1;
         Ok(())

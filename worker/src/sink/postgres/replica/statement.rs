@@ -31,6 +31,8 @@ pub(super) struct Accepted {
     pub(super) advance: String,
     /// Compare-and-set, deletes and rows in one.
     pub(super) write: String,
+    /// The same, refused by the server where one of the rows is there already.
+    pub(super) insert: String,
 }
 
 /// A column that is written.
@@ -50,6 +52,7 @@ impl Accepted {
             layout,
             advance: String::new(),
             write: String::new(),
+            insert: String::new(),
         };
         // The table is found by name; should another one have taken the name, nothing is written.
         accepted.advance = format!(
@@ -58,7 +61,8 @@ impl Accepted {
             found.oid,
             literal(&accepted.layout.target.to_string())
         );
-        accepted.write = accepted.write_statement();
+        accepted.write = accepted.write_statement(&accepted.on_conflict());
+        accepted.insert = accepted.write_statement("");
         accepted
     }
 
@@ -151,8 +155,9 @@ impl Accepted {
     /// The one statement of the common case. Parameters: the step's, the deleted keys' columns,
     /// the rows' columns. Answers with the number of records moved: 1, or 0 for a miss.
     ///
-    /// Deletes come first, so that a unique value of a row that is gone is free again.
-    fn write_statement(&self) -> String {
+    /// Deletes come first, so that a unique value of a row that is gone is free again. `conflict`:
+    /// what becomes of a row whose key is there.
+    fn write_statement(&self, conflict: &str) -> String {
         let (keys, columns) = (STEP_PARAMETERS + 1, self.written_columns());
         let rows = keys + self.layout.key.len();
         format!(
@@ -168,7 +173,6 @@ impl Accepted {
             same_key = self.same_key(),
             insert = self.insert(|column| self.cast(column)),
             new = self.rows_from(&columns, rows),
-            conflict = self.on_conflict(),
         )
     }
 

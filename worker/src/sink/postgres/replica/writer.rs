@@ -15,6 +15,7 @@ use cdc_shared::envelope::{Envelope, Placeholder};
 use cdc_shared::offset::{NextOffset, Position, SchemaIds, TopicPartition};
 
 use super::deliver::{Delivery, MAX_STEPS, Part, Work};
+use super::fresh::Fresh;
 use super::layout::{Layout, no_key, source_table};
 use super::mirror::Mirrors;
 use super::naming::SourceTable;
@@ -59,6 +60,7 @@ pub(super) struct ReplicaWriter {
     trouble: TroubleReporter,
     /// See [`Delivery::unswept`]. An owner before us may have left something.
     unswept: Arc<AtomicBool>,
+    fresh: Arc<Fresh>,
     /// Partitions of the topic, as far as they are known.
     partitions: i32,
     /// Keys that have rejected records which stand; may have some that no longer do.
@@ -92,6 +94,7 @@ impl ReplicaWriter {
             waiting: VecDeque::new(),
             trouble,
             unswept: Arc::new(AtomicBool::new(true)),
+            fresh: Arc::default(),
             partitions: 0,
             standing,
             notes: Vec::new(),
@@ -204,17 +207,21 @@ impl ReplicaWriter {
             return Err(no_key(&source_table(envelope)?));
         };
         let layout = self.layout(envelope, *key)?;
-        let incoming = if change.operation == Operation::Delete {
-            Incoming::Key(key)
-        } else {
-            Incoming::Row(envelope.after().ok_or_else(|| {
-                Rejection::new("bad_envelope", "the event has no row after the change")
-            })?)
+        let incoming = match (change.operation, envelope.after()) {
+            (Operation::Delete, _) => Incoming::Key(key),
+            (Operation::Create | Operation::Read, Some(row)) => Incoming::New(row),
+            (_, Some(row)) => Incoming::Row(row),
+            (_, None) => {
+                let message = "the event has no row after the change";
+                return Err(Rejection::new("bad_envelope", message));
+            }
         };
         let moved = handover(change, envelope, &layout).filter(|_| !self.is_replay);
         let placeholder = self.placeholder.clone();
         let is_whole = match incoming {
-            Incoming::Row(row) => placeholder.unavailable(row).next().is_none(),
+            Incoming::Row(row) | Incoming::New(row) => {
+                placeholder.unavailable(row).next().is_none()
+            }
             Incoming::Key(_) => true,
         };
         if self.is_replay {
@@ -271,6 +278,7 @@ impl ReplicaWriter {
             saved: AtomicBool::new(false),
             done: AtomicUsize::new(0),
             unswept: self.unswept.clone(),
+            fresh: self.fresh.clone(),
             again: self.again.take(),
         };
         self.flight = Some(Flight::start(covers, async move {
