@@ -62,7 +62,8 @@ impl fmt::Display for Table {
         writeln!(
             f,
             "{} envelopes of {} B in the mean and the tombstones of their deletes, 4 partitions, \
-             max_buffered_messages 1000, 5000 for events, 10000 for the replica, medians of {} passes, load average {:.1} before and {:.1} after\n",
+             max_buffered_messages 1000, 5000 for events and the replica, medians of {} passes, \
+             load average {:.1} before and {:.1} after\n",
             self.records, self.mean_bytes, self.passes, self.load_before, self.load_after
         )?;
         writeln!(f, "| Worker | Measured | Compared with | Ratio | Target |")?;
