@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::lake::LakePlace;
 use crate::mysql::{self, Family};
 use crate::process::{Process, binary};
 use crate::record::{Schemas, http, register_topic};
@@ -28,6 +29,8 @@ pub struct Pipeline {
     count: AtomicU32,
     deployed: bool,
     family: Option<Family>,
+    /// Where the tables of its Iceberg sink are.
+    pub(crate) lake: Option<LakePlace>,
 }
 
 impl Pipeline {
@@ -64,7 +67,15 @@ impl Pipeline {
             "sinks": [],
         });
         let dir = tempfile::Builder::new().prefix("cdc-e2e-").tempdir().unwrap();
-        Self { id, config, dir, count: AtomicU32::new(0), deployed: false, family: None }
+        Self {
+            id,
+            config,
+            dir,
+            count: AtomicU32::new(0),
+            deployed: false,
+            family: None,
+            lake: None,
+        }
     }
 
     /// The same over the table `{id}.t` of MySQL or MariaDB.

@@ -20,7 +20,7 @@ pub(super) async fn rows(source: &Client, select: &str) -> BTreeSet<String> {
 }
 
 /// Waits until the change log leads to the source's rows, and gives it.
-async fn leads_to(
+pub(super) async fn leads_to(
     pipeline: &Pipeline,
     source: &Client,
     select: &str,
@@ -126,7 +126,7 @@ const CHAOS: Duration = Duration::from_secs(20);
 const RECOVERY: Duration = Duration::from_secs(120);
 
 /// Transactions until it is told to stop, every fifth rolled back.
-async fn workload(table: String, mut random: fastrand::Rng, stop: Arc<AtomicBool>) {
+pub(super) async fn workload(table: String, mut random: fastrand::Rng, stop: Arc<AtomicBool>) {
     let source = postgres::source().await;
     source.batch_execute("SET synchronous_commit = off").await.unwrap();
     let mut pace = tokio::time::interval(Duration::from_millis(10));
