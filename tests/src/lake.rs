@@ -156,6 +156,19 @@ impl Pipeline {
         assert!(output.status.success(), "{said}");
     }
 
+    /// The partitioning of its table and the number of its partitions, after PyIceberg has seen that
+    /// each row is in the right one.
+    ///
+    /// # Errors
+    /// What the reader says.
+    pub async fn partitions(&self) -> Result<String, String> {
+        let output = self.python("partitions.py", &[]).await?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
     async fn python(&self, script: &str, more: &[&str]) -> Result<Output, String> {
         let place = self.lake.as_ref().unwrap();
         Command::new(format!("{}/bin/python", Stack::get().value("READERS")))

@@ -190,3 +190,37 @@ async fn every_change_is_in_the_log_once_whatever_is_killed() {
     .await;
     assert!(found.len() > 150, "{}", found.len());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partitioned_log_has_each_row_in_its_partition() {
+    let mut pipeline = Pipeline::new("lakepart");
+    let source = postgres::source_with(&pipeline, TABLE).await;
+    pipeline.lake("lake");
+    pipeline.sink_mut("lake")["iceberg"]["partition_by"] = serde_json::json!([
+        "bucket(3, id)",
+        "day(at)",
+        "truncate(2, My Note)",
+        "truncate(100, price)",
+        "flag",
+        "year(day)",
+        "bucket(2, token)",
+    ]);
+    pipeline.cdc_ok(&["validate", "FILE"]).await;
+    pipeline.cdc_ok(&["deploy", "FILE"]).await;
+    let _coordinator = pipeline.serve();
+    let _worker = pipeline.worker("lake");
+    let select = ROWS.replace("{id}", &pipeline.id);
+    postgres::run(&source, &pipeline, "SET timezone = 'UTC'").await;
+    leads_to(&pipeline, &source, &select, SOON).await;
+    postgres::run(&source, &pipeline, CHANGES).await;
+    let log = leads_to(&pipeline, &source, &select, SOON).await;
+    checks_events(&log);
+    let partitions = pipeline.partitions().await.unwrap();
+    let (fields, count) = partitions.rsplit_once(' ').unwrap();
+    assert_eq!(
+        fields,
+        "id_bucket bucket[3], at_day day, My Note_trunc truncate[2], price_trunc truncate[100], \
+         flag identity, day_year year, token_bucket bucket[2]"
+    );
+    assert!(count.parse::<usize>().unwrap() >= 5, "{partitions}");
+}

@@ -6,7 +6,8 @@ use super::Findings;
 use super::connections::{certificates, url};
 use crate::config::shape::nearest;
 use crate::config::{
-    IcebergConfig, IcebergWriteMode, OnReject, PipelineConfig, Secret, SinkConfig, TruncateHandling,
+    IcebergConfig, IcebergWriteMode, OnReject, PartitionField, PipelineConfig, Secret, SinkConfig,
+    TruncateHandling,
 };
 
 /// Schemes of warehouses in S3.
@@ -74,6 +75,10 @@ pub(super) fn check(
         upsert(config, sink, iceberg, path, findings);
     }
     certificates(&format!("{path}.tls"), &iceberg.tls, findings);
+    for (index, field) in iceberg.partition_by.iter().enumerate() {
+        let read = PartitionField::parse(field).map(drop);
+        findings.check(&format!("{path}.partition_by[{index}]"), read);
+    }
     if sink.enabled {
         catalog(iceberg, path, findings);
         unbuilt(iceberg, path, findings);
@@ -105,7 +110,11 @@ fn upsert(
 fn unbuilt(iceberg: &IcebergConfig, path: &str, findings: &mut Findings<'_>) {
     for (field, is_unbuilt, what) in [
         ("truncate", iceberg.truncate == TruncateHandling::Apply, "apply: use stop or ignore"),
-        ("partition_by", !iceberg.partition_by.is_empty(), "a partitioned table: leave it out"),
+        (
+            "partition_by",
+            !iceberg.partition_by.is_empty() && iceberg.write_mode == IcebergWriteMode::Upsert,
+            "a partitioned table of rows: leave it out",
+        ),
     ] {
         if is_unbuilt {
             let message = format!("not built yet is {what}, or set enabled: false");

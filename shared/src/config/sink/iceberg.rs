@@ -55,8 +55,8 @@ pub struct IcebergConfig {
     pub flush_interval_seconds: f64,
     /// Create namespace and table when they are absent.
     pub auto_create_table: bool,
-    /// Partition fields, a column or a transform of one (`day(created_at)`, `bucket(16, id)`). Not
-    /// built yet.
+    /// How tables that the sink makes are partitioned: columns, or transforms of them
+    /// (`day(created_at)`, `bucket(16, id)`). `write_mode: append` only.
     pub partition_by: Vec<String>,
 }
 

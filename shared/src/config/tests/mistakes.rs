@@ -146,8 +146,12 @@ const SETTINGS: &[(&str, &str)] = &[
         "p.yaml:12: sinks[1].iceberg.table_name: `t` would be the table of every source table, which only write_mode: append fills: write {table} into it",
     ),
     (
-        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'sqlite:///x', warehouse: 'file:///x', table_name: t, partition_by: [id]}",
-        "p.yaml:12: sinks[1].iceberg.partition_by: not built yet is a partitioned table: leave it out, or set enabled: false",
+        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'sqlite:///x', warehouse: 'file:///x', table_name: '{table}', write_mode: upsert, partition_by: [id]}",
+        "p.yaml:12: sinks[1].iceberg.partition_by: not built yet is a partitioned table of rows: leave it out, or set enabled: false",
+    ),
+    (
+        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'sqlite:///x', warehouse: 'file:///x', table_name: t, partition_by: [id, 'week(at)']}",
+        "p.yaml:12: sinks[1].iceberg.partition_by[1]: `week(at)`: expected a column, identity(c), year(c), month(c), day(c), hour(c), bucket(16, c) or truncate(10, c)",
     ),
     (
         "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'thrift://x:9083', warehouse: 'file:///x', table_name: t}",

@@ -1,23 +1,23 @@
 //! One commit: the rows of several partitions and their positions, in one snapshot.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cdc_shared::config::IcebergWriteMode as WriteMode;
 use cdc_shared::offset::{Position, TopicPartition};
-use iceberg::spec::{DataFile, FormatVersion, MAIN_BRANCH, Schema, TableMetadata};
+use iceberg::spec::{DataFile, FormatVersion, Schema, Struct, TableMetadata};
 
 use super::LakeTable;
 use super::current::{Changed, Loaded, discard};
 use super::evolve::Evolving;
 use super::index::PartitionIndex;
 use super::merge::{Merged, Planned};
-use super::offsets::{self, COMMIT_ID, Holder, Keyed, Stored};
-use super::stage::{self, Added};
+use super::next::Next;
+use super::offsets::{self, Keyed, Stored};
+use super::partition;
+use super::stage::Added;
 use super::write::{self, Content};
-use crate::catalog::Catalog;
 use crate::error::{Kind, LakeError, Result};
 use crate::rows::Segment;
 use crate::upsert::Moves;
@@ -301,10 +301,13 @@ impl Commit {
         if loaded.metadata.format_version() == FormatVersion::V1 {
             return refuse("is of format version 1");
         }
-        if !loaded.metadata.default_partition_spec().is_unpartitioned() {
-            return refuse("is partitioned, which the sink does not write yet");
+        if !partition::is_known(&loaded.metadata) {
+            return refuse("is partitioned by what the sink does not know");
         }
         if self.table.lake.mode == WriteMode::Upsert {
+            if !loaded.metadata.default_partition_spec().is_unpartitioned() {
+                return refuse("is partitioned, which upsert does not write yet");
+            }
             if loaded.metadata.format_version() == FormatVersion::V3 {
                 return refuse("is of format version 3, whose deletes the sink does not write yet");
             }
@@ -341,11 +344,24 @@ impl Commit {
                 *state = State::Settled(Outcome::Refused(error, None));
             }
         }
-        let Some(schema) = evolving.schema(&self.table.name, &base.metadata)? else {
-            return Ok(base);
+        let internal = |error| LakeError::internal("evolving", error);
+        let base = match evolving.schema(&self.table.name, &base.metadata)? {
+            Some(schema) => {
+                base.change(None, |builder| builder.add_current_schema(schema)).map_err(internal)?
+            }
+            None => base,
         };
-        let evolved = base.change(None, |builder| builder.add_current_schema(schema));
-        evolved.map_err(|error| LakeError::internal("evolving", error))
+        let lake = &self.table.lake;
+        let has_rows = self.parts.iter().any(|part| !part.segments.is_empty());
+        if lake.partition_by.is_empty() || !has_rows {
+            return Ok(base);
+        }
+        match partition::spec(&self.table.name, &lake.partition_by, &base.metadata)? {
+            Some(spec) => base
+                .change(None, |builder| builder.add_default_partition_spec(spec))
+                .map_err(internal),
+            None => Ok(base),
+        }
     }
 
     /// Writes the rows as they come, unless an earlier attempt has.
@@ -366,12 +382,21 @@ impl Commit {
         let segments: Vec<_> = parts.flat_map(|part| &part.segments).cloned().collect();
         let mut data = Vec::new();
         if !segments.is_empty() {
-            let path = format!("{}/data/{}.parquet", base.location(), uuid::Uuid::new_v4());
-            let content = Content::data(path, base);
-            let arrow = write::arrow(schema)?;
-            let batches = write::rows_of(segments, arrow);
-            let io = loaded.io.clone();
-            data.extend(write::write(io, content, batches).await?);
+            let batches = write::rows_of(segments, write::arrow(schema)?);
+            let spec = base.default_partition_spec();
+            let parts = if spec.is_unpartitioned() {
+                vec![(Struct::empty(), batches)]
+            } else {
+                let parts = partition::split(schema.clone(), spec.clone(), batches).await?;
+                let parts = parts.into_iter();
+                parts.map(|(values, rows)| (values, partition::batches(rows))).collect()
+            };
+            for (values, batches) in parts {
+                // Values are not in its name: they may be anything.
+                let path = format!("{}/data/{}.parquet", base.location(), uuid::Uuid::new_v4());
+                let content = Content { values, ..Content::data(path, base) };
+                data.extend(write::write(loaded.io.clone(), content, batches).await?);
+            }
         }
         let (schema, deletes) = (schema.clone(), Vec::new());
         self.written = Some(Written { data, deletes, parts: live, schema, planned: None });
@@ -423,50 +448,6 @@ impl Commit {
     }
 }
 
-impl LakeTable {
-    /// The next metadata, with files and what is held of the sink then.
-    pub(super) async fn next(
-        &self,
-        loaded: &Loaded,
-        base: Changed,
-        mut stored: Stored,
-        added: Added<'_>,
-        commit: &str,
-    ) -> Result<Next> {
-        let mut staged = None;
-        // A REST catalog guards main and not properties: what changes these moves main too.
-        if !added.is_empty() || matches!(self.lake.catalog, Catalog::Rest(_)) {
-            let id = stage::new_id(&base.metadata);
-            let sequence = base.metadata.next_sequence_number();
-            stored.holder = Some(Holder { snapshot: id, sequence });
-            let own = HashMap::from([
-                (self.lake.owner.key().to_owned(), stored.summary()?),
-                (COMMIT_ID.to_owned(), commit.to_owned()),
-            ]);
-            let snapshot = stage::snapshot(loaded, &base.metadata, id, added, own).await;
-            staged = Some(snapshot.map_err(|error| {
-                let doing = format!("writing the manifests of table {}", self.name);
-                LakeError::warehouse(&doing, error)
-            })?);
-        }
-        let properties = HashMap::from([
-            (self.lake.owner.key().to_owned(), stored.property()?),
-            (COMMIT_ID.to_owned(), commit.to_owned()),
-        ]);
-        let (snapshot, files) =
-            staged.map_or((None, Vec::new()), |staged| (Some(staged.snapshot), staged.files));
-        let changed = base.change(Some(loaded), |builder| {
-            let builder = match snapshot {
-                Some(snapshot) => builder.set_branch_snapshot(snapshot, MAIN_BRANCH)?,
-                None => builder,
-            };
-            builder.set_properties(properties)
-        });
-        let internal = |error| LakeError::internal("making the next metadata", error);
-        Ok(Next { changed: changed.map_err(internal)?, files })
-    }
-}
-
 impl Part {
     fn rows(&self) -> usize {
         self.segments.iter().map(|segment| segment.rows).sum()
@@ -480,12 +461,6 @@ impl Part {
             .flat_map(|segment| (0..segment.rows).filter_map(|row| segment.offset(row)));
         offsets.take_while(|offset| *offset < position.next.get()).count()
     }
-}
-
-/// The next metadata and the files that were written for it.
-pub(super) struct Next {
-    pub(super) changed: Changed,
-    pub(super) files: Vec<String>,
 }
 
 /// What the compare-and-set compares.

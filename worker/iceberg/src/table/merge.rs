@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cdc_shared::offset::{NextOffset, Position, SchemaIds};
 use iceberg::io::FileIO;
-use iceberg::spec::{DataContentType, DataFile, TableMetadata};
+use iceberg::spec::{DataContentType, DataFile, Struct, TableMetadata};
 use tokio::sync::OwnedMutexGuard;
 
 use super::Loaded;
@@ -299,6 +299,7 @@ impl Commit {
                 schema,
                 spec_id: base.default_partition_spec_id(),
                 kind: DataContentType::PositionDeletes,
+                values: Struct::empty(),
             };
             files.extend(write::write(io.clone(), content, batches).await?);
         }

@@ -8,7 +8,9 @@ mod index;
 mod inspect;
 mod live;
 mod merge;
+mod next;
 mod offsets;
+mod partition;
 mod read;
 mod stage;
 mod write;
@@ -17,7 +19,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cdc_shared::config::{IcebergConfig, IcebergWriteMode as WriteMode};
+use cdc_shared::config::{IcebergConfig, IcebergWriteMode as WriteMode, PartitionField};
 use cdc_shared::offset::{Position, TopicPartition};
 
 pub use self::commit::{Commit, KeyedPart, Outcome, Part};
@@ -41,6 +43,8 @@ pub struct Lake {
     /// Whether tables that are not there are made.
     may_create: bool,
     mode: WriteMode,
+    /// How tables that are made are partitioned.
+    partition_by: Vec<PartitionField>,
     tables: Mutex<HashMap<TableName, Arc<LakeTable>>>,
 }
 
@@ -55,6 +59,11 @@ impl Lake {
         if !matches!(catalog, Catalog::Rest(_)) {
             warehouse.files(&root, &Properties::new())?;
         }
+        let partition_by = config.partition_by.iter().map(|text| PartitionField::parse(text));
+        let partition_by = partition_by.collect::<std::result::Result<_, _>>().map_err(|why| {
+            let message = format!("partition_by: {why}");
+            LakeError::new(Kind::Configuration, "configuration", message)
+        })?;
         Ok(Self {
             catalog,
             warehouse,
@@ -62,6 +71,7 @@ impl Lake {
             owner,
             may_create: config.auto_create_table,
             mode: config.write_mode,
+            partition_by,
             tables: Mutex::default(),
         })
     }
@@ -165,6 +175,9 @@ impl LakeTable {
         new: &Position,
     ) -> Result<bool> {
         let _turn = self.turn.lock().await;
+        let id = uuid::Uuid::new_v4().to_string();
+        // Removed once it is sure that they were not taken, as in a commit of rows.
+        let mut doubtful: Vec<String> = Vec::new();
         loop {
             let loaded = match self.load().await? {
                 Some(loaded) => loaded,
@@ -174,6 +187,10 @@ impl LakeTable {
                 }
                 None => return Err(self.missing()),
             };
+            if !doubtful.is_empty() && offsets::has_commit(&loaded.metadata, &id) {
+                return Ok(true);
+            }
+            current::discard(&loaded.io, doubtful.drain(..)).await;
             let stored = offsets::read(&loaded.metadata, &self.lake.owner)?;
             let mut stored = stored.unwrap_or_default();
             if stored.offsets.get(tp) != expected {
@@ -184,13 +201,11 @@ impl LakeTable {
                 // What holds it may be a snapshot without rows, which must not look like a log.
                 stored.keyed.get_or_insert_default();
             }
-            let id = uuid::Uuid::new_v4().to_string();
             let next = self.next(&loaded, loaded.unchanged(), stored, Added::NONE, &id).await?;
-            match self.swap(&loaded, next.changed).await {
-                Ok(true) => return Ok(true),
-                Ok(false) => current::discard(&loaded.io, next.files).await,
-                Err(error) => return Err(error),
+            if self.swap(&loaded, next.changed).await? {
+                return Ok(true);
             }
+            doubtful = next.files;
         }
     }
 

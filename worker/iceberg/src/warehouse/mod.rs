@@ -19,8 +19,16 @@ pub(crate) type Properties = BTreeMap<String, Secret>;
 pub(crate) struct Warehouse {
     properties: Properties,
     tls: TlsConfig,
-    /// What was opened last, and what for.
-    opened: Mutex<Option<(Properties, FileIO)>>,
+    opened: Mutex<Opened>,
+}
+
+/// What was opened before.
+#[derive(Debug, Default)]
+struct Opened {
+    /// Connections, which all files share, whatever keys they have.
+    connections: Option<s3::Connections>,
+    /// The files that were asked for last, by the properties that the catalog gave for them.
+    files: Option<(Properties, FileIO)>,
 }
 
 impl Warehouse {
@@ -60,7 +68,7 @@ impl Warehouse {
 
     fn on_s3(&self, vended: &Properties) -> Result<FileIO> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((by, files)) = &*opened
+        if let Some((by, files)) = &opened.files
             && by == vended
         {
             return Ok(files.clone());
@@ -71,8 +79,12 @@ impl Warehouse {
             properties.remove("s3.session-token");
         }
         properties.extend(vended.clone());
-        let files = s3::open(&properties, &self.tls)?;
-        *opened = Some((vended.clone(), files.clone()));
+        let connections = match &opened.connections {
+            Some(connections) => connections.clone(),
+            None => opened.connections.insert(s3::Connections::new(&self.tls)?).clone(),
+        };
+        let files = s3::open(&properties, connections)?;
+        opened.files = Some((vended.clone(), files.clone()));
         Ok(files)
     }
 }

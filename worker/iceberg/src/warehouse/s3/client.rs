@@ -3,20 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use cdc_shared::config::TlsConfig;
 use http::header::{CONTENT_LENGTH, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqsign_aws_v4::Credential;
 use reqsign_core::Signer;
 use sha2::{Digest, Sha256};
 
+use super::Connections;
 use super::error::{Answer, Cause, S3Error};
 use super::keys::signer;
 use super::settings::Settings;
-use crate::error::{Kind, LakeError};
-
-/// How long one request may take: a part of a file on a slow line.
-const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Waits between attempts. What takes longer is the sink's own backoff.
 const WAITS: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
@@ -62,12 +58,9 @@ struct Reply {
 }
 
 impl Client {
-    pub(super) fn new(settings: Settings, tls: &TlsConfig) -> crate::error::Result<Self> {
-        let http = cdc_shared::http::client(tls, TIMEOUT).map_err(|error| {
-            LakeError::new(Kind::Configuration, "configuration", "opening the warehouse")
-                .caused_by(error)
-        })?;
-        Ok(Self { http, signer: signer(&settings)?, settings })
+    pub(super) fn new(settings: Settings, connections: Connections) -> Self {
+        let Connections { files: http, keys } = connections;
+        Self { http, signer: signer(&settings, keys), settings }
     }
 
     /// A file, or a part of it.

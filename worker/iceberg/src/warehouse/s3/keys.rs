@@ -1,31 +1,25 @@
 //! The keys that requests are signed with: those of the configuration or the catalog, else what the
 //! environment and AWS's chain have (profile, SSO, web identity, container, machine).
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use cdc_shared::config::{TlsConfig, process_variables};
+use cdc_shared::config::process_variables;
 use reqsign_aws_v4::{
     Credential, DefaultCredentialProvider, RequestSigner, StaticCredentialProvider,
 };
 use reqsign_core::{Context, Error, FileRead, HttpSend, Result, Signer, StaticEnv};
 
 use super::settings::Settings;
-use crate::error::LakeError;
 
-/// How long a service that gives keys may take. Where there is none its address does not answer.
-const PATIENCE: Duration = Duration::from_secs(3);
-
-pub(super) fn signer(settings: &Settings) -> crate::error::Result<Signer<Credential>> {
+pub(super) fn signer(settings: &Settings, services: reqwest::Client) -> Signer<Credential> {
     let builder = RequestSigner::new("s3", &settings.region);
-    let http = cdc_shared::http::client(&TlsConfig::default(), PATIENCE)
-        .map_err(|error| LakeError::internal("making a client for keys", error))?;
     let variables = process_variables();
     let home_dir = variables.get("HOME").map(Into::into);
     let environment = StaticEnv { home_dir, envs: variables.into_iter().collect() };
-    let context =
-        Context::new().with_env(environment).with_file_read(Files).with_http_send(Services(http));
-    Ok(match &settings.keys {
+    let context = Context::new()
+        .with_env(environment)
+        .with_file_read(Files)
+        .with_http_send(Services(services));
+    match &settings.keys {
         Some(keys) => {
             let given = StaticCredentialProvider::new(keys.id.expose(), keys.secret.expose());
             let given = match &keys.session {
@@ -35,7 +29,7 @@ pub(super) fn signer(settings: &Settings) -> crate::error::Result<Signer<Credent
             Signer::new(context, given, builder)
         }
         None => Signer::new(context, DefaultCredentialProvider::new(), builder),
-    })
+    }
 }
 
 #[derive(Debug)]
