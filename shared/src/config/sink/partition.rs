@@ -54,15 +54,14 @@ impl PartitionField {
             Some((number, column)) => (Some(number.trim().parse().map_err(|_| wrong())?), column),
             None => (None, inside),
         };
-        use PartitionTransform as T;
         let transform = match (name.trim().to_ascii_lowercase().as_str(), number) {
-            ("identity", None) => T::Identity,
-            ("year" | "years", None) => T::Year,
-            ("month" | "months", None) => T::Month,
-            ("day" | "days", None) => T::Day,
-            ("hour" | "hours", None) => T::Hour,
-            ("bucket", Some(buckets @ 1..)) => T::Bucket(buckets),
-            ("truncate", Some(width @ 1..)) => T::Truncate(width),
+            ("identity", None) => PartitionTransform::Identity,
+            ("year" | "years", None) => PartitionTransform::Year,
+            ("month" | "months", None) => PartitionTransform::Month,
+            ("day" | "days", None) => PartitionTransform::Day,
+            ("hour" | "hours", None) => PartitionTransform::Hour,
+            ("bucket", Some(buckets @ 1..)) => PartitionTransform::Bucket(buckets),
+            ("truncate", Some(width @ 1..)) => PartitionTransform::Truncate(width),
             _ => return Err(wrong()),
         };
         let column = column.trim();
