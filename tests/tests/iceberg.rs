@@ -213,13 +213,14 @@ async fn a_partitioned_log_has_each_row_in_its_partition() {
     postgres::run(&source, &pipeline, "SET timezone = 'UTC'").await;
     leads_to(&pipeline, &source, &select, SOON).await;
     postgres::run(&source, &pipeline, CHANGES).await;
+    postgres::run(&source, &pipeline, "UPDATE {id}.t SET small = 77 WHERE id = 1").await;
     let log = leads_to(&pipeline, &source, &select, SOON).await;
     checks_events(&log);
     let partitions = pipeline.partitions().await.unwrap();
     let (fields, count) = partitions.rsplit_once(' ').unwrap();
     assert_eq!(
         fields,
-        "id_bucket bucket[3], at_day day, My Note_trunc truncate[2], price_trunc truncate[100], \
+        "id_bucket bucket[3], at_day day, My_Note_trunc truncate[2], price_trunc truncate[100], \
          flag identity, day_year year, token_bucket bucket[2]"
     );
     assert!(count.parse::<usize>().unwrap() >= 5, "{partitions}");

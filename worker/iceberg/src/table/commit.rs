@@ -302,7 +302,7 @@ impl Commit {
             return refuse("is of format version 1");
         }
         if !partition::is_known(&loaded.metadata) {
-            return refuse("is partitioned by what the sink does not know");
+            return refuse("is partitioned by what the sink does not know, or has no plain name");
         }
         if self.table.lake.mode == WriteMode::Upsert {
             if !loaded.metadata.default_partition_spec().is_unpartitioned() {

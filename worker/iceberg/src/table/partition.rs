@@ -90,11 +90,13 @@ fn transform(wanted: PartitionTransform) -> Transform {
     }
 }
 
-/// The names that Iceberg's Java and Spark give.
+/// The names that Iceberg's Java and Spark give, as far as a manifest can have them.
 fn name(field: &PartitionField) -> String {
-    let column = &field.column;
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    let column: String = field.column.chars().map(plain).collect();
+    let column = if is_name(&column) { column } else { format!("_{column}") };
     match field.transform {
-        PartitionTransform::Identity => column.clone(),
+        PartitionTransform::Identity => column,
         PartitionTransform::Bucket(_) => format!("{column}_bucket"),
         PartitionTransform::Truncate(_) => format!("{column}_trunc"),
         PartitionTransform::Year => format!("{column}_year"),
@@ -102,6 +104,13 @@ fn name(field: &PartitionField) -> String {
         PartitionTransform::Day => format!("{column}_day"),
         PartitionTransform::Hour => format!("{column}_hour"),
     }
+}
+
+/// What Avro, in which manifests are, takes as a name. Readers refuse a manifest with another.
+fn is_name(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 /// Rows by their partitions.
@@ -139,5 +148,5 @@ pub(super) fn batches(rows: Vec<RecordBatch>) -> Batches {
 /// Partitionings that can be written.
 pub(super) fn is_known(metadata: &TableMetadata) -> bool {
     let spec: &Arc<_> = metadata.default_partition_spec();
-    spec.fields().iter().all(|field| field.transform != Transform::Unknown)
+    spec.fields().iter().all(|field| field.transform != Transform::Unknown && is_name(&field.name))
 }
