@@ -29,6 +29,8 @@ pub struct Pipeline {
     count: AtomicU32,
     deployed: bool,
     family: Option<Family>,
+    /// `NAME=value` of the environment of its processes, beside the test's own.
+    pub variables: Vec<String>,
     /// Where the tables of its Iceberg sink are.
     pub(crate) lake: Option<LakePlace>,
 }
@@ -74,6 +76,7 @@ impl Pipeline {
             count: AtomicU32::new(0),
             deployed: false,
             family: None,
+            variables: Vec::new(),
             lake: None,
         }
     }
@@ -200,8 +203,11 @@ impl Pipeline {
     fn start(&self, program: &str, arguments: &[&str], name: &str) -> Process {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let log = self.dir.path().join(format!("{number:02}-{name}.log"));
-        let arguments: Vec<String> = arguments.iter().map(|&a| a.to_owned()).collect();
-        Process::start(&binary(program), &arguments, log)
+        // `env` becomes the program that it starts: the process is the same.
+        let program = binary(program).display().to_string();
+        let line = self.variables.iter().cloned().chain([program]);
+        let line: Vec<String> = line.chain(arguments.iter().map(|&a| a.to_owned())).collect();
+        Process::start(Path::new("/usr/bin/env"), &line, log)
     }
 
     /// Starts the coordinator.

@@ -24,7 +24,11 @@ const ROWS: &str = "SELECT id, n, name, large FROM {id}.t";
 async fn a_catalog_in_postgres_is_pyicebergs_too() {
     let mut pipeline = Pipeline::new("lakepg");
     let source = postgres::source_with(&pipeline, TABLE).await;
-    let place = LakePlace::in_postgres(&format!("file://{}/warehouse", pipeline.dir().display()));
+    let place = if installed("s3") {
+        LakePlace::in_postgres(&s3_warehouse(&pipeline.id)).on_s3(false)
+    } else {
+        LakePlace::in_postgres(&format!("file://{}/warehouse", pipeline.dir().display()))
+    };
     pipeline.lake_in("lake", "append", place);
     pipeline.cdc_ok(&["validate", "FILE", "--connect"]).await;
     pipeline.cdc_ok(&["deploy", "FILE"]).await;
@@ -69,6 +73,43 @@ async fn rows_in_s3_are_the_sources_whatever_pyiceberg_does_to_them() {
     postgres::run(&source, &pipeline, "UPDATE {id}.t SET name = 'new' WHERE n = 5").await;
     is_the_source(&pipeline, &source, &select, SOON).await;
     drop(worker);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_file_goes_up_in_parts_with_the_keys_of_the_environment() {
+    if !installed("s3") {
+        return;
+    }
+    let stack = Stack::get();
+    let mut pipeline = Pipeline::new("lakelarge");
+    let source = postgres::source_with(&pipeline, TABLE).await;
+    let catalog = format!("sqlite:///{}/catalog.db", pipeline.dir().display());
+    let place = LakePlace::at(&catalog, &s3_warehouse(&pipeline.id)).read_from_s3();
+    pipeline.lake_in("lake", "append", place);
+    // All of it in one flush.
+    pipeline.config["max_buffered_messages"] = serde_json::json!(20_000);
+    pipeline.config["kafka"]["topics"] = serde_json::json!({"partitions": 1});
+    pipeline.sink_mut("lake")["iceberg"]["flush_interval_seconds"] = serde_json::json!(15);
+    pipeline.variables = vec![
+        format!("AWS_ENDPOINT_URL={}", stack.value("S3_ENDPOINT")),
+        format!("AWS_REGION={}", stack.value("S3_REGION")),
+        format!("AWS_ACCESS_KEY_ID={}", stack.value("S3_KEY")),
+        format!("AWS_SECRET_ACCESS_KEY={}", stack.value("S3_SECRET")),
+    ];
+    let large =
+        "INSERT INTO {id}.t SELECT i, i, 'large', (SELECT string_agg(md5(i || '-' || j), '')
+        FROM generate_series(1, 300) AS j) FROM generate_series(1000, 5999) AS i;";
+    postgres::run(&source, &pipeline, large).await;
+    pipeline.cdc_ok(&["deploy", "FILE"]).await;
+    let _coordinator = pipeline.serve();
+    let _worker = pipeline.worker("lake");
+    let select = ROWS.replace("{id}", &pipeline.id);
+    leads_to(&pipeline, &source, &select, RECOVERY).await;
+    // Its buckets are folders.
+    let table = format!("s3/buckets/lake/{0}/default/{0}_t/data", pipeline.id);
+    let files = std::fs::read_dir(std::path::Path::new(stack.value("DIR")).join(table)).unwrap();
+    let largest = files.map(|file| file.unwrap().metadata().unwrap().len()).max();
+    assert!(largest > Some(17 << 20), "{largest:?}");
 }
 
 /// How long the workload runs and things go wrong.
