@@ -37,8 +37,8 @@ packages:
 test-unit: packages ## Tests that start what they need themselves
 	$(CARGO) test --workspace --lib --bins --test main
 
-test-integration: ## Tests on the stack: Kafka, Connect, the whole platform
-	$(STACK) install mysql mariadb readers browser
+test-integration: ## Tests on the stack: Kafka, Connect, the whole platform (WITH="rest s3": Iceberg's too)
+	$(STACK) install mysql mariadb readers browser $(WITH)
 	$(STACK) up all
 	$(STACK) test-transform
 	$(CARGO) build --workspace --bins

@@ -1,6 +1,8 @@
 //! An Iceberg sink of a test, and its tables as other engines read them.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::Path;
 use std::process::Output;
 
 use serde_json::{Value, json};
@@ -9,35 +11,150 @@ use tokio::process::Command;
 use crate::pipeline::Pipeline;
 use crate::stack::{Stack, workspace};
 
+/// A catalog and a warehouse.
+#[derive(Debug, Clone)]
+pub struct LakePlace {
+    /// The sink's settings.
+    sink: Value,
+    /// PyIceberg's properties.
+    reader: Value,
+}
+
+impl LakePlace {
+    /// A catalog in a file and a warehouse in a folder.
+    fn local(dir: &Path) -> Self {
+        let dir = dir.display();
+        let (uri, warehouse) =
+            (format!("sqlite:///{dir}/catalog.db"), format!("file://{dir}/warehouse"));
+        Self {
+            sink: json!({"catalog_uri": uri, "warehouse": warehouse}),
+            reader: json!({"type": "sql", "uri": uri, "warehouse": warehouse}),
+        }
+    }
+
+    /// A catalog and a warehouse by their addresses, which no reader is told.
+    pub fn at(catalog: &str, warehouse: &str) -> Self {
+        Self { sink: json!({"catalog_uri": catalog, "warehouse": warehouse}), reader: json!({}) }
+    }
+
+    /// A catalog in the stack's PostgreSQL, reached by TLS, and a warehouse.
+    pub fn in_postgres(warehouse: &str) -> Self {
+        let stack = Stack::get();
+        let (host, database) = (stack.postgres_port(), stack.value("TARGET_DATABASE"));
+        let (user, password) = (stack.value("TARGET_USER"), stack.value("TARGET_PASSWORD"));
+        let at = format!("localhost:{host}/{database}");
+        let authority = stack.value("TLS_CA");
+        let sink = format!("postgresql://{user}@{at}?sslmode=verify-full&sslrootcert={authority}");
+        let reader = format!("postgresql+psycopg2://{user}:{password}@{at}");
+        Self {
+            sink: json!({
+                "catalog_uri": sink,
+                "warehouse": warehouse,
+                "catalog_properties": {"password": password},
+            }),
+            reader: json!({"type": "sql", "uri": reader, "warehouse": warehouse}),
+        }
+    }
+
+    /// The stack's REST catalog, seen by the sink at an address, and a warehouse.
+    pub fn in_rest(address: &str, warehouse: &str) -> Self {
+        let reader = Stack::get().value("REST_URL");
+        Self {
+            sink: json!({"catalog_uri": address, "warehouse": warehouse}),
+            reader: json!({"type": "rest", "uri": reader, "warehouse": warehouse}),
+        }
+    }
+
+    /// The sink's properties of catalog and files besides.
+    #[must_use]
+    pub fn with(mut self, properties: &[(&str, &str)]) -> Self {
+        for (name, value) in properties {
+            self.sink["catalog_properties"][name] = json!(value);
+        }
+        self
+    }
+
+    /// Readers, and the sink unless the catalog gives it keys, reach files in the stack's S3.
+    #[must_use]
+    pub fn on_s3(self, gives_keys: bool) -> Self {
+        let [endpoint, region, id, secret] = s3_properties();
+        let place = self.with(&[endpoint, region]);
+        let place = if gives_keys { place } else { place.with(&[id, secret]) };
+        place.read_from_s3()
+    }
+
+    /// Readers reach files in the stack's S3. A catalog that they were not told is the sink's.
+    #[must_use]
+    pub fn read_from_s3(mut self) -> Self {
+        if self.reader.get("type").is_none() {
+            let (uri, warehouse) = (&self.sink["catalog_uri"], &self.sink["warehouse"]);
+            self.reader = json!({"type": "sql", "uri": uri, "warehouse": warehouse});
+        }
+        for (name, value) in s3_properties() {
+            self.reader[name] = json!(value);
+        }
+        self
+    }
+}
+
+/// How the stack's S3 is reached.
+fn s3_properties() -> [(&'static str, &'static str); 4] {
+    [
+        ("s3.endpoint", "S3_ENDPOINT"),
+        ("s3.region", "S3_REGION"),
+        ("s3.access-key-id", "S3_KEY"),
+        ("s3.secret-access-key", "S3_SECRET"),
+    ]
+    .map(|(property, name)| (property, Stack::get().value(name)))
+}
+
+/// An optional part of the stack. Where it is not installed the test says so and ends.
+pub fn installed(part: &str) -> bool {
+    let name = match part {
+        "s3" => "S3_SERVER",
+        _ => "REST_JARS",
+    };
+    let is = Stack::get().has(name);
+    if !is {
+        // Not by a macro: what those print of a test that passes nobody sees.
+        let line = format!("SKIPPED: {part} is not installed: deploy/local/stack install {part}\n");
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+    }
+    is
+}
+
+/// A folder in the stack's bucket.
+pub fn s3_warehouse(name: &str) -> String {
+    format!("s3://{}/{name}", Stack::get().value("S3_BUCKET"))
+}
+
 impl Pipeline {
     /// Adds an Iceberg sink whose catalog and warehouse are in the pipeline's folder, with a table
     /// `default.{schema}_{table}` per source table.
     pub fn lake(&mut self, id: &str) -> &mut Self {
-        self.lake_in(id, "append")
+        let place = LakePlace::local(self.dir());
+        self.lake_in(id, "append", place)
     }
 
     /// The same, with the source's rows as they are in its tables.
     pub fn lake_of_rows(&mut self, id: &str) -> &mut Self {
-        self.lake_in(id, "upsert")
+        let place = LakePlace::local(self.dir());
+        self.lake_in(id, "upsert", place)
     }
 
-    fn lake_in(&mut self, id: &str, mode: &str) -> &mut Self {
-        let (catalog, warehouse) = self.lake_addresses();
-        let section = json!({
+    /// The same, anywhere.
+    pub fn lake_in(&mut self, id: &str, mode: &str, place: LakePlace) -> &mut Self {
+        let mut section = json!({
             "write_mode": mode,
-            "catalog_uri": catalog,
-            "warehouse": warehouse,
             "table_name": "{schema}_{table}",
             "auto_create_table": true,
             "flush_interval_seconds": 0.3,
             "batch_size": 100_000,
         });
+        let settings = place.sink.as_object().unwrap().clone();
+        section.as_object_mut().unwrap().extend(settings);
+        self.lake = Some(place);
         self.sink(json!({"sink_id": id, "sink_type": "iceberg", "iceberg": section}))
-    }
-
-    fn lake_addresses(&self) -> (String, String) {
-        let dir = self.dir().display();
-        (format!("sqlite:///{dir}/catalog.db"), format!("file://{dir}/warehouse"))
     }
 
     /// PyIceberg adds a column `by_hand` to its table and a row with only that, and expires all
@@ -56,11 +173,24 @@ impl Pipeline {
         assert!(output.status.success(), "{said}");
     }
 
+    /// The partitioning of its table and the number of its partitions, after PyIceberg has seen that
+    /// each row is in the right one.
+    ///
+    /// # Errors
+    /// What the reader says.
+    pub async fn partitions(&self) -> Result<String, String> {
+        let output = self.python("partitions.py", &[]).await?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
     async fn python(&self, script: &str, more: &[&str]) -> Result<Output, String> {
-        let (catalog, warehouse) = self.lake_addresses();
+        let place = self.lake.as_ref().unwrap();
         Command::new(format!("{}/bin/python", Stack::get().value("READERS")))
             .arg(workspace().join("deploy/local/readers").join(script))
-            .args([&catalog, &warehouse, &format!("default.{}_t", self.id)])
+            .args([&place.reader.to_string(), &format!("default.{}_t", self.id)])
             .args(more)
             .output()
             .await

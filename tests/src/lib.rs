@@ -7,6 +7,7 @@
 
 pub mod acl;
 pub mod browser;
+pub mod catalog;
 pub mod chaos;
 pub mod judge;
 pub mod kafka;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::lake::LakePlace;
 use crate::mysql::{self, Family};
 use crate::process::{Process, binary};
 use crate::record::{Schemas, http, register_topic};
@@ -28,6 +29,10 @@ pub struct Pipeline {
     count: AtomicU32,
     deployed: bool,
     family: Option<Family>,
+    /// `NAME=value` of the environment of its processes, beside the test's own.
+    pub variables: Vec<String>,
+    /// Where the tables of its Iceberg sink are.
+    pub(crate) lake: Option<LakePlace>,
 }
 
 impl Pipeline {
@@ -64,7 +69,16 @@ impl Pipeline {
             "sinks": [],
         });
         let dir = tempfile::Builder::new().prefix("cdc-e2e-").tempdir().unwrap();
-        Self { id, config, dir, count: AtomicU32::new(0), deployed: false, family: None }
+        Self {
+            id,
+            config,
+            dir,
+            count: AtomicU32::new(0),
+            deployed: false,
+            family: None,
+            variables: Vec::new(),
+            lake: None,
+        }
     }
 
     /// The same over the table `{id}.t` of MySQL or MariaDB.
@@ -189,8 +203,11 @@ impl Pipeline {
     fn start(&self, program: &str, arguments: &[&str], name: &str) -> Process {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let log = self.dir.path().join(format!("{number:02}-{name}.log"));
-        let arguments: Vec<String> = arguments.iter().map(|&a| a.to_owned()).collect();
-        Process::start(&binary(program), &arguments, log)
+        // `env` becomes the program that it starts: the process is the same.
+        let program = binary(program).display().to_string();
+        let line = self.variables.iter().cloned().chain([program]);
+        let line: Vec<String> = line.chain(arguments.iter().map(|&a| a.to_owned())).collect();
+        Process::start(Path::new("/usr/bin/env"), &line, log)
     }
 
     /// Starts the coordinator.

@@ -74,7 +74,18 @@ async fn pass(
     {
         return StatusCode::from_u16(status).unwrap().into_response();
     }
-    let mut request = inner.client.request(method, format!("{}{path}", inner.upstream)).body(body);
+    forward(&inner.client, &format!("{}{path}", inner.upstream), method, &headers, body).await
+}
+
+/// Sends a request on, and gives the answer.
+pub(crate) async fn forward(
+    client: &reqwest::Client,
+    url: &str,
+    method: Method,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Response {
+    let mut request = client.request(method, url).body(body);
     for name in [header::CONTENT_TYPE, header::ACCEPT] {
         if let Some(value) = headers.get(&name) {
             request = request.header(name, value);

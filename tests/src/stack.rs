@@ -45,6 +45,11 @@ impl Stack {
         self.values.get(&full).unwrap_or_else(|| panic!("the stack's env lacks {full}"))
     }
 
+    /// Whether there is such a value, which an optional part has.
+    pub fn has(&self, name: &str) -> bool {
+        self.values.contains_key(&format!("CDC_LOCAL_{name}"))
+    }
+
     /// Kafka's plain listener.
     pub fn kafka(&self) -> &str {
         self.value("KAFKA_BOOTSTRAP_SERVERS")

@@ -20,7 +20,7 @@ pub(super) async fn rows(source: &Client, select: &str) -> BTreeSet<String> {
 }
 
 /// Waits until the change log leads to the source's rows, and gives it.
-async fn leads_to(
+pub(super) async fn leads_to(
     pipeline: &Pipeline,
     source: &Client,
     select: &str,
@@ -126,7 +126,7 @@ const CHAOS: Duration = Duration::from_secs(20);
 const RECOVERY: Duration = Duration::from_secs(120);
 
 /// Transactions until it is told to stop, every fifth rolled back.
-async fn workload(table: String, mut random: fastrand::Rng, stop: Arc<AtomicBool>) {
+pub(super) async fn workload(table: String, mut random: fastrand::Rng, stop: Arc<AtomicBool>) {
     let source = postgres::source().await;
     source.batch_execute("SET synchronous_commit = off").await.unwrap();
     let mut pace = tokio::time::interval(Duration::from_millis(10));
@@ -189,4 +189,39 @@ async fn every_change_is_in_the_log_once_whatever_is_killed() {
     })
     .await;
     assert!(found.len() > 150, "{}", found.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partitioned_log_has_each_row_in_its_partition() {
+    let mut pipeline = Pipeline::new("lakepart");
+    let source = postgres::source_with(&pipeline, TABLE).await;
+    pipeline.lake("lake");
+    pipeline.sink_mut("lake")["iceberg"]["partition_by"] = serde_json::json!([
+        "bucket(3, id)",
+        "day(at)",
+        "truncate(2, My Note)",
+        "truncate(100, price)",
+        "flag",
+        "year(day)",
+        "bucket(2, token)",
+    ]);
+    pipeline.cdc_ok(&["validate", "FILE"]).await;
+    pipeline.cdc_ok(&["deploy", "FILE"]).await;
+    let _coordinator = pipeline.serve();
+    let _worker = pipeline.worker("lake");
+    let select = ROWS.replace("{id}", &pipeline.id);
+    postgres::run(&source, &pipeline, "SET timezone = 'UTC'").await;
+    leads_to(&pipeline, &source, &select, SOON).await;
+    postgres::run(&source, &pipeline, CHANGES).await;
+    postgres::run(&source, &pipeline, "UPDATE {id}.t SET small = 77 WHERE id = 1").await;
+    let log = leads_to(&pipeline, &source, &select, SOON).await;
+    checks_events(&log);
+    let partitions = pipeline.partitions().await.unwrap();
+    let (fields, count) = partitions.rsplit_once(' ').unwrap();
+    assert_eq!(
+        fields,
+        "id_bucket bucket[3], at_day day, My_Note_trunc truncate[2], price_trunc truncate[100], \
+         flag identity, day_year year, token_bucket bucket[2]"
+    );
+    assert!(count.parse::<usize>().unwrap() >= 5, "{partitions}");
 }

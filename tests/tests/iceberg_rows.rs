@@ -16,7 +16,12 @@ use super::iceberg::{CHANGES, ROWS, TABLE, rows};
 use super::replica::{Load, workload};
 
 /// Waits until both readers see the source's rows, each once.
-async fn is_the_source(pipeline: &Pipeline, source: &Client, select: &str, within: Duration) {
+pub(super) async fn is_the_source(
+    pipeline: &Pipeline,
+    source: &Client,
+    select: &str,
+    within: Duration,
+) {
     until("the table is the source's", within, async || {
         let expected: Vec<String> = rows(source, select).await.into_iter().collect();
         let found = plain(&pipeline.change_log(&[]).await?);

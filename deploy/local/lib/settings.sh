@@ -14,11 +14,16 @@ declare -A DEFAULT_PORTS=(
   [CDC_LOCAL_CONNECT_PORT]=18083
   [CDC_LOCAL_MYSQL_PORT]=13306
   [CDC_LOCAL_MARIADB_PORT]=13307
+  [CDC_LOCAL_S3_PORT]=17070
+  [CDC_LOCAL_REST_PORT]=18181
 )
 SERVICES=(postgres redis kafka registry connect)
 # Started only when they are named.
 # shellcheck disable=SC2034 # install.sh and services.sh use it
 OPTIONAL=(mysql mariadb)
+# The same, and `up all` leaves out what is not installed.
+# shellcheck disable=SC2034 # install.sh and services.sh use it
+LAKE=(s3 rest)
 
 # Well-known on purpose: the stack listens on loopback only and holds no data of anyone.
 ADMIN_USER=postgres
@@ -31,6 +36,10 @@ SECURE_PASSWORD=cdc_secure_password
 # shellcheck disable=SC2034 # services.sh uses it
 ROLE_USERS=(cdc_worker cdc_coordinator cdc_deploy cdc_operator)
 ROLE_PASSWORD=cdc_role_password
+S3_KEY=cdc_s3_key
+S3_SECRET=cdc_s3_secret
+S3_REGION=us-east-1
+S3_BUCKET=lake
 
 load_settings() {
   ROOT=$(cd -- "$HERE/../.." && pwd)
@@ -104,6 +113,12 @@ CDC_LOCAL_REDIS_URL=redis://127.0.0.1:$CDC_LOCAL_REDIS_PORT
 CDC_LOCAL_REDIS_TLS_URL=rediss://$SECURE_USER:$SECURE_PASSWORD@127.0.0.1:$CDC_LOCAL_REDIS_TLS_PORT
 CDC_LOCAL_REDIS_SECURE_USER=$SECURE_USER
 CDC_LOCAL_REDIS_SECURE_PASSWORD=$SECURE_PASSWORD
+CDC_LOCAL_S3_ENDPOINT=http://127.0.0.1:$CDC_LOCAL_S3_PORT
+CDC_LOCAL_S3_BUCKET=$S3_BUCKET
+CDC_LOCAL_S3_REGION=$S3_REGION
+CDC_LOCAL_S3_KEY=$S3_KEY
+CDC_LOCAL_S3_SECRET=$S3_SECRET
+CDC_LOCAL_REST_URL=http://127.0.0.1:$CDC_LOCAL_REST_PORT
 CDC_LOCAL_TLS_CA=$DATA/tls/ca.crt
 CDC_LOCAL_TLS_CLIENT_CERT=$DATA/tls/client.crt
 CDC_LOCAL_TLS_CLIENT_KEY=$DATA/tls/client.key
@@ -112,6 +127,8 @@ CDC_LOCAL_TLS_SERVER_KEY=$DATA/tls/server.key
 TEXT
   [[ -z ${KAFKA_JARS:-} ]] || printf 'CDC_LOCAL_KAFKA_JARS=%s\nCDC_LOCAL_JDBC_PLUGIN=%s\nCDC_LOCAL_READERS=%s\n' \
     "$KAFKA_JARS" "$PLUGIN_JDBC" "$READERS"
+  [[ ! -d ${S3_SERVER:-} ]] || printf 'CDC_LOCAL_S3_SERVER=%s\n' "$S3_SERVER"
+  [[ ! -d ${REST_JARS:-} ]] || printf 'CDC_LOCAL_REST_JARS=%s\n' "$REST_JARS"
 }
 
 print_env() {

@@ -1,18 +1,18 @@
-"""Commits of somebody else: foreign.py CATALOG_URI WAREHOUSE NAMESPACE.TABLE adds a column and a row,
+"""Commits of somebody else: foreign.py CATALOG NAMESPACE.TABLE adds a column and a row,
 and expires every snapshot before its own."""
 
 import datetime
 import sys
 
 import pyarrow
-from pyiceberg.catalog.sql import SqlCatalog
+from catalog import opened
 from pyiceberg.types import StringType
 
-uri, warehouse, name = sys.argv[1:]
+catalog, name = sys.argv[1:]
 # The worker may commit in between: then it is done again on what the table is by then.
 for turn in range(10):
     try:
-        table = SqlCatalog("default", uri=uri, warehouse=warehouse).load_table(name)
+        table = opened(catalog).load_table(name)
         if "by_hand" not in table.schema().column_names:
             with table.update_schema() as update:
                 update.add_column("by_hand", StringType())

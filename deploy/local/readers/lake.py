@@ -1,6 +1,6 @@
 """Reads an Iceberg table with PyIceberg and with DuckDB, and prints its rows if both agree.
 
-lake.py CATALOG_URI WAREHOUSE NAMESPACE.TABLE [COLUMN...]: one JSON object per row and line, its
+lake.py CATALOG NAMESPACE.TABLE [COLUMN...]: one JSON object per row and line, its
 values as PostgreSQL's to_jsonb writes them, numbers of decimals as text.
 """
 
@@ -14,7 +14,7 @@ import sys
 import uuid
 
 import duckdb
-from pyiceberg.catalog.sql import SqlCatalog
+from catalog import opened
 
 
 def plain(value):
@@ -63,8 +63,8 @@ def extension(name):
 
 
 def main():
-    uri, warehouse, name, *columns = sys.argv[1:]
-    table = SqlCatalog("default", uri=uri, warehouse=warehouse).load_table(name)
+    catalog, name, *columns = sys.argv[1:]
+    table = opened(catalog).load_table(name)
     scan = table.scan(selected_fields=tuple(columns)) if columns else table.scan()
     by_pyiceberg = rows_of(scan.to_arrow())
 
@@ -72,6 +72,14 @@ def main():
     connection.execute("SET TimeZone = 'UTC'")
     for needed in ("avro", "httpfs", "iceberg"):
         connection.execute(f"LOAD '{extension(needed)}'")
+    properties = json.loads(catalog)
+    if "s3.endpoint" in properties:
+        key, secret, region = (properties[f"s3.{name}"] for name in ("access-key-id", "secret-access-key", "region"))
+        endpoint = properties["s3.endpoint"].removeprefix("http://")
+        connection.execute(
+            f"CREATE SECRET (TYPE s3, KEY_ID '{key}', SECRET '{secret}', REGION '{region}', "
+            f"ENDPOINT '{endpoint}', URL_STYLE 'path', USE_SSL false)"
+        )
     wanted = ", ".join(f'"{column}"' for column in columns) or "*"
     query = f"SELECT {wanted} FROM iceberg_scan('{table.metadata_location}')"
     found = connection.execute(query)

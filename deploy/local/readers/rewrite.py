@@ -1,17 +1,17 @@
-"""Commits of somebody else: rewrite.py CATALOG_URI WAREHOUSE NAMESPACE.TABLE FILTER takes the rows
+"""Commits of somebody else: rewrite.py CATALOG NAMESPACE.TABLE FILTER takes the rows
 away that the filter names ("" none), then writes all others anew into one file."""
 
 import sys
 import time
 
-from pyiceberg.catalog.sql import SqlCatalog
+from catalog import opened
 
-uri, warehouse, name, rows_away = sys.argv[1:]
+catalog, name, rows_away = sys.argv[1:]
 # The worker may commit in between: then it is done again on what the table is by then.
 deadline = time.monotonic() + 120
 while True:
     try:
-        table = SqlCatalog("default", uri=uri, warehouse=warehouse).load_table(name)
+        table = opened(catalog).load_table(name)
         if rows_away:
             table.delete(rows_away)
         table.overwrite(table.scan().to_arrow())

@@ -1,5 +1,9 @@
 //! What can go wrong with a lake, as far as a sink has to tell it apart.
 
+use cdc_shared::error::caused_by;
+
+use crate::warehouse::S3Error;
+
 /// What an error means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -61,8 +65,15 @@ impl LakeError {
     }
 
     /// Files of a table that could not be read or written.
-    pub(crate) fn warehouse(doing: &str, source: iceberg::Error) -> Self {
-        Self::new(Kind::Unavailable, "warehouse_unavailable", doing).caused_by(source)
+    pub(crate) fn warehouse(
+        doing: &str,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        let Some(s3) = caused_by::<S3Error>(&source).cloned() else {
+            return Self::new(Kind::Unavailable, "warehouse_unavailable", doing).caused_by(source);
+        };
+        let (code, hint) = s3.advice();
+        Self::new(Kind::Unavailable, code, doing).caused_by(s3).hint(hint)
     }
 
     /// What the program should have made right.

@@ -6,6 +6,7 @@
 //!                                                                       │ evolve.rs  (the schema)
 //!                                                                       │ write.rs   (data files)
 //!                                                                       └ commit.rs  (one snapshot)
+//!                                              files: warehouse/ (folders, S3)
 //! ```
 //!
 //! Data files and the offsets of the partitions that feed a table are in one snapshot of it, by
@@ -22,8 +23,11 @@ mod rows;
 mod table;
 mod types;
 mod upsert;
+mod warehouse;
 
-pub use self::catalog::{Catalog, SqliteCatalog, TableName};
+pub use self::catalog::{
+    Catalog, Pointers, PostgresCatalog, RestCatalog, SqliteCatalog, TableName,
+};
 pub use self::error::{Kind, LakeError, Result};
 pub use self::layout::{Layout, LayoutColumn, NoLayout};
 pub use self::preview::ColumnPreview;

@@ -42,7 +42,7 @@ fn failed(kind: Kind) -> LakeError {
 }
 
 #[async_trait]
-impl Catalog for Faulty {
+impl Pointers for Faulty {
     fn place(&self) -> &str {
         self.inner.place()
     }

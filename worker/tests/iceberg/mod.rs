@@ -9,7 +9,7 @@ mod upsert;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cdc_iceberg::{Catalog, Lake, LakeTable, Owner, SqliteCatalog, TableName};
+use cdc_iceberg::{Catalog, Lake, LakeTable, Owner, Pointers, SqliteCatalog, TableName};
 use cdc_shared::backoff::RetryPolicy;
 use cdc_shared::config::{IcebergConfig, IcebergWriteMode, PipelineConfig, SinkConfig};
 use cdc_shared::offset::{Incarnation, NextOffset, Position, SchemaIds, TopicId, TopicPartition};
@@ -63,7 +63,8 @@ impl Place {
         self.sink_on(Arc::new(self.catalog())).await
     }
 
-    async fn sink_on(&self, catalog: Arc<dyn Catalog>) -> IcebergSink {
+    async fn sink_on(&self, catalog: Arc<dyn Pointers>) -> IcebergSink {
+        let catalog = Catalog::Pointers(catalog);
         let pipeline = PipelineConfig {
             pipeline_id: "demo".to_owned(),
             topic_prefix: "cdc".to_owned(),
@@ -78,9 +79,9 @@ impl Place {
     /// The table, seen by somebody else.
     fn table(&self) -> Arc<LakeTable> {
         let owner = Owner::new("demo", "lake");
-        let warehouse = self.config().warehouse;
-        let lake = Lake::new(Arc::new(self.catalog()), &warehouse, owner, false).unwrap();
-        let lake = lake.in_mode(self.mode);
+        let config = IcebergConfig { auto_create_table: false, ..self.config() };
+        let catalog = Catalog::Pointers(Arc::new(self.catalog()));
+        let lake = Lake::new(catalog, &config, owner).unwrap();
         let table = TableName { namespace: "default".to_owned(), table: "shop_t".to_owned() };
         Arc::new(lake).table(&table)
     }

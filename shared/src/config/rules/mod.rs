@@ -1,6 +1,7 @@
 //! What the types alone cannot say: settings that need or exclude each other, addresses, names.
 
 mod connections;
+mod iceberg;
 mod sinks;
 mod source;
 

@@ -6,13 +6,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::connections::{certificates, key_pair, url};
-use super::{Findings, source};
+use super::{Findings, iceberg, source};
 use crate::config::shape::nearest;
 use crate::config::sink::RESERVED_HEADERS;
 use crate::config::{
-    Consistency, IcebergConfig, IcebergWriteMode, OnExhausted, OnIncompatible, OnReject, Operation,
-    PipelineConfig, PostgresSinkConfig, PostgresWriteMode, SinkConfig, SinkType, SnapshotDelivery,
-    SslMode, TruncateHandling, WebhookConfig,
+    Consistency, OnExhausted, OnIncompatible, OnReject, Operation, PipelineConfig,
+    PostgresSinkConfig, PostgresWriteMode, SinkConfig, SinkType, SnapshotDelivery, SslMode,
+    TruncateHandling, WebhookConfig,
 };
 
 /// Longest identifier that PostgreSQL keeps whole, in bytes.
@@ -33,8 +33,8 @@ pub(super) fn check(config: &PipelineConfig, findings: &mut Findings<'_>) {
             match (&sink.webhook, &sink.postgres, &sink.iceberg) {
                 (Some(webhook), ..) => webhook_rules(webhook, &format!("{path}.webhook"), findings),
                 (_, Some(postgres), _) => postgres_rules(config, sink, postgres, &path, findings),
-                (_, _, Some(iceberg)) => {
-                    iceberg_rules(config, sink, iceberg, &format!("{path}.iceberg"), findings);
+                (_, _, Some(lake)) => {
+                    iceberg::check(config, sink, lake, &format!("{path}.iceberg"), findings);
                 }
                 _ => {}
             }
@@ -252,60 +252,6 @@ fn transaction_rules(
         let message = "without connector.exactly_once a restart of the connector sends \
                        transactions again, and the mirror may show older rows for a moment";
         findings.warning(&setting, message);
-    }
-}
-
-fn iceberg_rules(
-    config: &PipelineConfig,
-    sink: &SinkConfig,
-    iceberg: &IcebergConfig,
-    path: &str,
-    findings: &mut Findings<'_>,
-) {
-    let plain = iceberg.table_name.replace("{schema}", "s").replace("{table}", "t");
-    if let Some(brace) = plain.find(['{', '}']) {
-        let rest = plain.get(brace..).unwrap_or_default();
-        let message = format!("`{rest}`: only {{schema}} and {{table}} are replaced");
-        findings.error(&format!("{path}.table_name"), message);
-    }
-    if iceberg.write_mode == IcebergWriteMode::Upsert {
-        let tables = config.sink_tables(sink);
-        if !iceberg.table_name.contains("{table}") && tables.len() != 1 {
-            let message = format!(
-                "`{}` would be the table of every source table, which only write_mode: append \
-                 fills: write {{table}} into it",
-                iceberg.table_name
-            );
-            findings.error(&format!("{path}.table_name"), message);
-        }
-        if sink.on_reject == Some(OnReject::Dlq) {
-            let message = "with dlq a rejected change leaves its row in the table as it was";
-            findings.warning(&format!("{path}.write_mode"), message);
-        }
-    }
-    if !sink.enabled {
-        return;
-    }
-    let has = |text: &str, schemes: &[&str]| schemes.iter().any(|scheme| text.starts_with(scheme));
-    for (field, is_unbuilt, what) in [
-        ("truncate", iceberg.truncate == TruncateHandling::Apply, "apply: use stop or ignore"),
-        ("partition_by", !iceberg.partition_by.is_empty(), "a partitioned table: leave it out"),
-        ("catalog_properties", !iceberg.catalog_properties.is_empty(), "any of them: leave it out"),
-        (
-            "catalog_uri",
-            !has(&iceberg.catalog_uri, &["sqlite:///"]),
-            "any catalog but a file of SQLite: write sqlite:////path/to/catalog.db",
-        ),
-        (
-            "warehouse",
-            !has(&iceberg.warehouse, &["file:///", "/"]),
-            "any warehouse but a local folder: write file:///path/to/warehouse",
-        ),
-    ] {
-        if is_unbuilt {
-            let message = format!("not built yet is {what}, or set enabled: false");
-            findings.error(&format!("{path}.{field}"), message);
-        }
     }
 }
 

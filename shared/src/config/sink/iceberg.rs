@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::TruncateHandling;
-use crate::config::Secret;
+use crate::config::{HIDDEN, Secret, TlsConfig};
 
 /// Apache Iceberg tables.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -15,18 +15,24 @@ use crate::config::Secret;
 #[schemars(extend("required" = ["catalog_uri", "warehouse", "table_name"]))]
 pub struct IcebergConfig {
     /// Catalog: a file of SQLite, `sqlite:////path/to/catalog.db` (`sqlite:///` and a relative
-    /// path). `postgresql://…` and a REST catalog's `http(s)://…` are not built yet.
+    /// path); a database, `postgresql://user@host:5432/database?sslmode=verify-full`; a REST catalog,
+    /// `https://host/path`.
+    #[serde(serialize_with = "without_password")]
     #[schemars(length(min = 1))]
     pub catalog_uri: String,
     /// Name of the catalog.
     #[schemars(length(min = 1))]
     pub catalog_name: String,
-    /// Further catalog and storage properties, such as `s3.endpoint`. Values are treated as
-    /// secrets, since many hold one. Not built yet.
+    /// Further catalog and storage properties, by the names that PyIceberg and Iceberg's Java give
+    /// them, such as `credential` and `s3.endpoint`. Values are treated as secrets, since many hold
+    /// one.
     pub catalog_properties: BTreeMap<String, Secret>,
-    /// Where the files go: `file:///…`. `s3://…` is not built yet.
+    /// Where the files go: `file:///…` or `s3://bucket/path`; with a REST catalog the name, or the
+    /// location, by which that knows the warehouse.
     #[schemars(length(min = 1))]
     pub warehouse: String,
+    /// TLS towards the catalog, what gives its tokens, and an endpoint of S3.
+    pub tls: TlsConfig,
     /// Namespace of the table in the catalog.
     #[schemars(length(min = 1))]
     pub table_namespace: String,
@@ -49,8 +55,8 @@ pub struct IcebergConfig {
     pub flush_interval_seconds: f64,
     /// Create namespace and table when they are absent.
     pub auto_create_table: bool,
-    /// Partition fields, a column or a transform of one (`day(created_at)`, `bucket(16, id)`). Not
-    /// built yet.
+    /// How tables that the sink makes are partitioned: columns, or transforms of them
+    /// (`day(created_at)`, `bucket(16, id)`). `write_mode: append` only.
     pub partition_by: Vec<String>,
 }
 
@@ -61,6 +67,7 @@ impl Default for IcebergConfig {
             catalog_name: "default".to_owned(),
             catalog_properties: BTreeMap::new(),
             warehouse: String::new(),
+            tls: TlsConfig::default(),
             table_namespace: "default".to_owned(),
             table_name: String::new(),
             write_mode: IcebergWriteMode::Append,
@@ -79,6 +86,16 @@ impl IcebergConfig {
     pub fn flush_interval(&self) -> Duration {
         crate::config::seconds(self.flush_interval_seconds)
     }
+}
+
+/// An address that may have a password in it is printed without.
+fn without_password<S: Serializer>(uri: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    let hidden = uri.split_once("://").and_then(|(scheme, rest)| {
+        let (login, place) = rest.rsplit_once('@')?;
+        let (user, _) = login.split_once(':')?;
+        Some(format!("{scheme}://{user}:{HIDDEN}@{place}"))
+    });
+    serializer.serialize_str(hidden.as_deref().unwrap_or(uri))
 }
 
 /// What an Iceberg sink writes.

@@ -1,10 +1,12 @@
 //! One entry of `sinks:`.
 
 mod iceberg;
+mod partition;
 mod postgres;
 mod webhook;
 
 pub use iceberg::{IcebergConfig, IcebergWriteMode};
+pub use partition::{PartitionField, PartitionTransform};
 pub use postgres::{
     Consistency, EnumHandling, PostgresSinkConfig, PostgresWriteMode, SslMode, TruncateHandling,
 };

@@ -146,16 +146,36 @@ const SETTINGS: &[(&str, &str)] = &[
         "p.yaml:12: sinks[1].iceberg.table_name: `t` would be the table of every source table, which only write_mode: append fills: write {table} into it",
     ),
     (
-        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'sqlite:///x', warehouse: 'file:///x', table_name: t, partition_by: [id]}",
-        "p.yaml:12: sinks[1].iceberg.partition_by: not built yet is a partitioned table: leave it out, or set enabled: false",
+        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'sqlite:///x', warehouse: 'file:///x', table_name: '{table}', write_mode: upsert, partition_by: [id]}",
+        "p.yaml:12: sinks[1].iceberg.partition_by: not built yet is a partitioned table of rows: leave it out, or set enabled: false",
     ),
     (
-        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'http://x', warehouse: 'file:///x', table_name: t}",
-        "p.yaml:12: sinks[1].iceberg.catalog_uri: not built yet is any catalog but a file of SQLite: write sqlite:////path/to/catalog.db, or set enabled: false",
+        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'sqlite:///x', warehouse: 'file:///x', table_name: t, partition_by: [id, 'week(at)']}",
+        "p.yaml:12: sinks[1].iceberg.partition_by[1]: `week(at)`: expected a column, identity(c), year(c), month(c), day(c), hour(c), bucket(16, c) or truncate(10, c)",
     ),
     (
-        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'sqlite:///x', warehouse: 's3://x', table_name: t}",
-        "p.yaml:12: sinks[1].iceberg.warehouse: not built yet is any warehouse but a local folder: write file:///path/to/warehouse, or set enabled: false",
+        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'thrift://x:9083', warehouse: 'file:///x', table_name: t}",
+        "p.yaml:12: sinks[1].iceberg.catalog_uri: is no catalog: write sqlite:////path/to/catalog.db, postgresql://user@host/database or the http(s):// address of a REST catalog",
+    ),
+    (
+        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'sqlite:///x', warehouse: 'gs://x', table_name: t}",
+        "p.yaml:12: sinks[1].iceberg.warehouse: is neither a local folder nor S3, and others are not built yet: write file:///path/to/warehouse or s3://bucket/path, or set enabled: false",
+    ),
+    (
+        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'sqlite:///x', warehouse: 's3://x', catalog_properties: {s3.acces-key-id: k}, table_name: t}",
+        "p.yaml:12: sinks[1].iceberg.catalog_properties.s3.acces-key-id: is no property that the sink knows; did you mean `s3.access-key-id`?",
+    ),
+    (
+        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'sqlite:///x', warehouse: 'file:///x', catalog_properties: {token: t}, table_name: t}",
+        "p.yaml:12: sinks[1].iceberg.catalog_properties.token: has no effect with this catalog and this warehouse: leave it out",
+    ),
+    (
+        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'http://x', warehouse: w, catalog_properties: {credential: 'a:b', token: t}, table_name: t}",
+        "p.yaml:12: sinks[1].iceberg.catalog_properties.credential: excludes token: give one kind of credentials",
+    ),
+    (
+        "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'postgresql://u@h', warehouse: 'file:///x', table_name: t}",
+        "p.yaml:12: sinks[1].iceberg.catalog_uri: names no database: expected postgresql://user@host:5432/database",
     ),
     (
         "  - sink_id: lake\n    sink_type: iceberg\n    iceberg: {catalog_uri: 'sqlite:///x', warehouse: 'file:///x', table_name: '{topic}'}",

@@ -7,13 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
-use super::{Catalog, TableName};
+use super::{Pointers, TableName};
 use crate::error::{Kind, LakeError, Result};
 
 /// How long a statement waits for another process that writes.
 const BUSY: Duration = Duration::from_secs(10);
 
-const TABLES: &str = "
+/// The tables, as every SQL catalog has them.
+pub(super) const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS iceberg_tables (
         catalog_name VARCHAR(255) NOT NULL,
         table_namespace VARCHAR(255) NOT NULL,
@@ -121,7 +122,7 @@ impl SqliteCatalog {
 }
 
 #[async_trait]
-impl Catalog for SqliteCatalog {
+impl Pointers for SqliteCatalog {
     fn place(&self) -> &str {
         &self.place
     }

@@ -1,23 +1,23 @@
 //! One commit: the rows of several partitions and their positions, in one snapshot.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cdc_shared::config::IcebergWriteMode as WriteMode;
 use cdc_shared::offset::{Position, TopicPartition};
-use iceberg::spec::{
-    DataFile, FormatVersion, MAIN_BRANCH, Schema, TableMetadata, TableMetadataBuilder,
-};
+use iceberg::spec::{DataFile, FormatVersion, Schema, Struct, TableMetadata};
 
+use super::LakeTable;
+use super::current::{Changed, Loaded, discard};
 use super::evolve::Evolving;
 use super::index::PartitionIndex;
 use super::merge::{Merged, Planned};
-use super::offsets::{self, COMMIT_ID, Holder, Keyed, Stored};
-use super::stage::{self, Added};
+use super::next::Next;
+use super::offsets::{self, Keyed, Stored};
+use super::partition;
+use super::stage::Added;
 use super::write::{self, Content};
-use super::{LakeTable, Loaded};
 use crate::error::{Kind, LakeError, Result};
 use crate::rows::Segment;
 use crate::upsert::Moves;
@@ -86,6 +86,9 @@ pub struct Commit {
     pub(super) states: Vec<State>,
     /// Whether an attempt may have been taken.
     unsure: bool,
+    /// Files of an attempt that was not taken, which is made sure of before they are removed: what
+    /// sends requests for us may have sent this one twice.
+    doubtful: Vec<String>,
     /// In the names of files that are kept by key.
     pub(super) files: uuid::Uuid,
     /// Files of an attempt, for the next.
@@ -116,6 +119,7 @@ impl Commit {
             states: parts.iter().map(|_| State::Pending).collect(),
             parts,
             unsure: false,
+            doubtful: Vec::new(),
             files: uuid::Uuid::new_v4(),
             written: None,
             uuid: None,
@@ -173,9 +177,13 @@ impl Commit {
         let loaded = self.load().await?;
         let stored = offsets::read(&loaded.metadata, &self.table.lake.owner)?.unwrap_or_default();
         self.check_mode(&stored)?;
-        if self.unsure && offsets::has_commit(&loaded.metadata, &self.id) {
+        if (self.unsure || !self.doubtful.is_empty())
+            && offsets::has_commit(&loaded.metadata, &self.id)
+        {
+            self.doubtful.clear();
             self.was_taken(&stored).await;
         }
+        discard(&loaded.io, self.doubtful.drain(..)).await;
         self.settle(|part| {
             if part.abandoned.load(Ordering::Acquire) {
                 Some(Outcome::Abandoned)
@@ -188,29 +196,30 @@ impl Commit {
         });
         let base = self.evolved(&loaded)?;
         let (reached, merged) = match self.table.lake.mode {
-            WriteMode::Append => (self.append(&base).await?, None),
+            WriteMode::Append => (self.append(&loaded, &base.metadata).await?, None),
             WriteMode::Upsert => {
-                let (reached, merged) = self.merge(&loaded, &base, &stored).await?;
+                let (reached, merged) = self.merge(&loaded, &base.metadata, &stored).await?;
                 (reached, Some(merged))
             }
         };
         if reached.is_empty() && !merged.as_ref().is_some_and(|merged| merged.is_awaited) {
-            self.drop_files().await;
+            self.drop_files(&loaded).await;
             return Ok(true);
         }
         let moves = merged.as_ref().map(Merged::moves);
         let new = self.next(&loaded, base, stored, &reached, moves).await?;
-        match self.table.swap(&loaded, new.metadata).await {
+        let snapshot = new.changed.metadata.current_snapshot_id();
+        match self.table.swap(&loaded, new.changed).await {
             Ok(true) => {
                 if let Some(merged) = merged {
-                    merged.done(self.written.as_ref(), new.snapshot);
+                    merged.done(self.written.as_ref(), snapshot);
                 }
                 self.settle_reached(reached);
                 self.written = None;
                 Ok(true)
             }
             Ok(false) => {
-                self.table.discard(new.files).await;
+                self.doubtful = new.files;
                 Ok(false)
             }
             Err(error) => {
@@ -292,10 +301,13 @@ impl Commit {
         if loaded.metadata.format_version() == FormatVersion::V1 {
             return refuse("is of format version 1");
         }
-        if !loaded.metadata.default_partition_spec().is_unpartitioned() {
-            return refuse("is partitioned, which the sink does not write yet");
+        if !partition::is_known(&loaded.metadata) {
+            return refuse("is partitioned by what the sink does not know, or has no plain name");
         }
         if self.table.lake.mode == WriteMode::Upsert {
+            if !loaded.metadata.default_partition_spec().is_unpartitioned() {
+                return refuse("is partitioned, which upsert does not write yet");
+            }
             if loaded.metadata.format_version() == FormatVersion::V3 {
                 return refuse("is of format version 3, whose deletes the sink does not write yet");
             }
@@ -320,9 +332,9 @@ impl Commit {
 
     /// The metadata with a schema for the rows. A part whose rows no schema of the table can hold is
     /// refused alone.
-    fn evolved(&mut self, loaded: &Loaded) -> Result<TableMetadata> {
-        let metadata = TableMetadata::clone(&loaded.metadata);
-        let mut evolving = Evolving::new(&metadata);
+    fn evolved(&mut self, loaded: &Loaded) -> Result<Changed> {
+        let base = loaded.unchanged();
+        let mut evolving = Evolving::new(&base.metadata);
         for (state, part) in self.states.iter_mut().zip(&self.parts) {
             if !matches!(state, State::Pending) {
                 continue;
@@ -332,16 +344,28 @@ impl Commit {
                 *state = State::Settled(Outcome::Refused(error, None));
             }
         }
-        let Some(schema) = evolving.schema(&self.table.name, &metadata)? else {
-            return Ok(metadata);
+        let internal = |error| LakeError::internal("evolving", error);
+        let base = match evolving.schema(&self.table.name, &base.metadata)? {
+            Some(schema) => {
+                base.change(None, |builder| builder.add_current_schema(schema)).map_err(internal)?
+            }
+            None => base,
         };
-        let builder = metadata.into_builder(None).add_current_schema(schema);
-        let built = builder.and_then(TableMetadataBuilder::build);
-        built.map(|built| built.metadata).map_err(|error| LakeError::internal("evolving", error))
+        let lake = &self.table.lake;
+        let has_rows = self.parts.iter().any(|part| !part.segments.is_empty());
+        if lake.partition_by.is_empty() || !has_rows {
+            return Ok(base);
+        }
+        match partition::spec(&self.table.name, &lake.partition_by, &base.metadata)? {
+            Some(spec) => base
+                .change(None, |builder| builder.add_default_partition_spec(spec))
+                .map_err(internal),
+            None => Ok(base),
+        }
     }
 
     /// Writes the rows as they come, unless an earlier attempt has.
-    async fn append(&mut self, base: &TableMetadata) -> Result<Reached> {
+    async fn append(&mut self, loaded: &Loaded, base: &TableMetadata) -> Result<Reached> {
         let live = self.pending();
         let parts = live.iter().filter_map(|at| Some((*at, self.parts.get(*at)?)));
         let reached: Reached =
@@ -353,17 +377,26 @@ impl Commit {
         if reached.is_empty() || self.written.as_ref().is_some_and(is_same) {
             return Ok(reached);
         }
-        self.drop_files().await;
+        self.drop_files(loaded).await;
         let parts = live.iter().filter_map(|at| self.parts.get(*at));
         let segments: Vec<_> = parts.flat_map(|part| &part.segments).cloned().collect();
         let mut data = Vec::new();
         if !segments.is_empty() {
-            let path = format!("{}/data/{}.parquet", base.location(), uuid::Uuid::new_v4());
-            let content = Content::data(path, base);
-            let arrow = write::arrow(schema)?;
-            let batches = write::rows_of(segments, arrow);
-            let io = self.table.lake.io.clone();
-            data.extend(write::write(io, content, batches).await?);
+            let batches = write::rows_of(segments, write::arrow(schema)?);
+            let spec = base.default_partition_spec();
+            let parts = if spec.is_unpartitioned() {
+                vec![(Struct::empty(), batches)]
+            } else {
+                let parts = partition::split(schema.clone(), spec.clone(), batches).await?;
+                let parts = parts.into_iter();
+                parts.map(|(values, rows)| (values, partition::batches(rows))).collect()
+            };
+            for (values, batches) in parts {
+                // Values are not in its name: they may be anything.
+                let path = format!("{}/data/{}.parquet", base.location(), uuid::Uuid::new_v4());
+                let content = Content { values, ..Content::data(path, base) };
+                data.extend(write::write(loaded.io.clone(), content, batches).await?);
+            }
         }
         let (schema, deletes) = (schema.clone(), Vec::new());
         self.written = Some(Written { data, deletes, parts: live, schema, planned: None });
@@ -379,12 +412,12 @@ impl Commit {
     }
 
     /// Files of an attempt that was not taken are needless; where that is not sure they stay.
-    pub(super) async fn drop_files(&mut self) {
+    pub(super) async fn drop_files(&mut self, loaded: &Loaded) {
         let Some(written) = self.written.take() else { return };
         if !self.unsure {
             let files = written.data.into_iter().chain(written.deletes);
             let files = files.map(|file| file.file_path().to_owned());
-            self.table.discard(files.collect::<Vec<_>>()).await;
+            discard(&loaded.io, files.collect::<Vec<_>>()).await;
         }
     }
 
@@ -392,7 +425,7 @@ impl Commit {
     async fn next(
         &self,
         loaded: &Loaded,
-        base: TableMetadata,
+        base: Changed,
         mut stored: Stored,
         reached: &Reached,
         moves: Option<&Moves>,
@@ -407,40 +440,11 @@ impl Commit {
             let partitions = stored.keyed.as_ref().and_then(|keyed| keyed.partitions).or(told);
             stored.keyed = Some(Keyed { partitions, moves: moves.clone() });
         }
-        let added = self.written.as_ref();
-        let added = added.map(|written| Added { data: &written.data, deletes: &written.deletes });
-        let added = added.filter(|added| !added.data.is_empty() || !added.deletes.is_empty());
-        let internal = |error| LakeError::internal("making the next metadata", error);
-        let mut staged = None;
-        if let Some(added) = added {
-            let id = stage::new_id(&base);
-            let sequence = base.next_sequence_number();
-            stored.holder = Some(Holder { snapshot: id, sequence });
-            let own = HashMap::from([
-                (self.table.lake.owner.key().to_owned(), stored.summary()?),
-                (COMMIT_ID.to_owned(), self.id.clone()),
-            ]);
-            let io = &self.table.lake.io;
-            let snapshot = stage::snapshot(io, loaded, &base, id, added, own).await;
-            staged = Some(snapshot.map_err(|error| {
-                let doing = format!("writing the manifests of table {}", self.table.name);
-                LakeError::warehouse(&doing, error)
-            })?);
-        }
-        let properties = HashMap::from([
-            (self.table.lake.owner.key().to_owned(), stored.property()?),
-            (COMMIT_ID.to_owned(), self.id.clone()),
-        ]);
-        let mut builder = base.into_builder(Some(loaded.location.clone()));
-        let mut files = Vec::new();
-        if let Some(staged) = staged {
-            builder =
-                builder.set_branch_snapshot(staged.snapshot, MAIN_BRANCH).map_err(internal)?;
-            files = staged.files;
-        }
-        let built = builder.set_properties(properties).and_then(TableMetadataBuilder::build);
-        let metadata = built.map_err(internal)?.metadata;
-        Ok(Next { snapshot: metadata.current_snapshot_id(), metadata, files })
+        let added = self.written.as_ref().map_or(Added::NONE, |written| Added {
+            data: &written.data,
+            deletes: &written.deletes,
+        });
+        self.table.next(loaded, base, stored, added, &self.id).await
     }
 }
 
@@ -457,14 +461,6 @@ impl Part {
             .flat_map(|segment| (0..segment.rows).filter_map(|row| segment.offset(row)));
         offsets.take_while(|offset| *offset < position.next.get()).count()
     }
-}
-
-/// The next metadata and the files that were written for it.
-struct Next {
-    metadata: TableMetadata,
-    /// The newest snapshot then.
-    snapshot: Option<i64>,
-    files: Vec<String>,
 }
 
 /// What the compare-and-set compares.

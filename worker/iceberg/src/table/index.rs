@@ -8,7 +8,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array, ArrayRef};
 use cdc_shared::offset::TopicPartition;
-use iceberg::spec::{DataContentType, DataFileFormat, TableMetadata};
+use iceberg::spec::{DataContentType, DataFileFormat};
 use roaring::RoaringBitmap;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -118,7 +118,7 @@ impl LakeTable {
         state: &mut Option<Indexed>,
     ) -> Result<()> {
         let metadata = &loaded.metadata;
-        let view = self.view(metadata).await?;
+        let view = self.view(loaded).await?;
         if let Some(indexed) = state
             && indexed.fits(metadata.uuid(), &view, tp.partition, key)
         {
@@ -126,7 +126,7 @@ impl LakeTable {
         }
         let is_again = state.take().is_some();
         let began = std::time::Instant::now();
-        let making = Making { table: self, metadata, view: &view, partition: tp.partition, key };
+        let making = Making { table: self, loaded, view: &view, partition: tp.partition, key };
         let indexed = making.make().await?;
         tracing::info!(
             table = %self.name, %tp, files = indexed.files.len(), is_again,
@@ -137,9 +137,9 @@ impl LakeTable {
     }
 
     /// The live files.
-    pub(super) async fn view(&self, metadata: &TableMetadata) -> Result<Arc<View>> {
+    pub(super) async fn view(&self, loaded: &Loaded) -> Result<Arc<View>> {
         let mut manifests = self.manifests.lock().await;
-        manifests.view(&self.lake.io, metadata).await.map_err(|error| {
+        manifests.view(&loaded.io, &loaded.metadata).await.map_err(|error| {
             LakeError::warehouse(&format!("reading the manifests of table {}", self.name), error)
         })
     }
@@ -147,7 +147,7 @@ impl LakeTable {
 
 struct Making<'m> {
     table: &'m LakeTable,
-    metadata: &'m TableMetadata,
+    loaded: &'m Loaded,
     view: &'m View,
     partition: i32,
     key: &'m [String],
@@ -174,7 +174,7 @@ impl Making<'_> {
             );
         }
         Ok(Indexed {
-            table: self.metadata.uuid(),
+            table: self.loaded.metadata.uuid(),
             key: self.key.to_vec(),
             snapshot: self.view.snapshot,
             files: data.iter().map(|file| file.path.clone()).collect(),
@@ -205,7 +205,7 @@ impl Making<'_> {
                 return Err(self.unfit(file, "holds deletes in a format that the sink cannot read"));
             }
             let ids = [DELETED_PATH, DELETED_ROW];
-            read::read(&self.table.lake.io, &file.path, &ids, None, |columns, rows| {
+            read::read(&self.loaded.io, &file.path, &ids, None, |columns, rows| {
                 let paths = columns.get(&DELETED_PATH).and_then(|c| c.as_string_opt::<i32>());
                 let numbers = columns.get(&DELETED_ROW);
                 let numbers = numbers.and_then(|c| c.as_primitive_opt::<Int64Type>());
@@ -236,13 +236,13 @@ impl Making<'_> {
         if file.format != DataFileFormat::Parquet {
             return Err(self.unfit(file, "is not in the format Parquet"));
         }
-        let schema = self.metadata.current_schema();
+        let schema = self.loaded.metadata.current_schema();
         let id = |name: &str| schema.field_by_name(name).map(|field| field.id);
         let key: Vec<i32> = self.key.iter().filter_map(|name| id(name)).collect();
         let partition = id("_cdc_partition");
         let ids: Vec<i32> = key.iter().copied().chain(partition).collect();
         let mut first = 0;
-        read::read(&self.table.lake.io, &file.path, &ids, None, |columns, rows| {
+        read::read(&self.loaded.io, &file.path, &ids, None, |columns, rows| {
             let of_key: Vec<ArrayRef> =
                 key.iter().filter_map(|id| columns.get(id)).cloned().collect();
             let feeds = partition.and_then(|id| columns.get(&id));

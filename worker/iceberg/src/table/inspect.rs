@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use futures::TryStreamExt;
 use iceberg::TableIdent;
-use iceberg::spec::{MAIN_BRANCH, SnapshotReference, SnapshotRetention, TableMetadataBuilder};
+use iceberg::spec::{MAIN_BRANCH, SnapshotReference, SnapshotRetention};
 use iceberg::table::StaticTable;
 
 use super::offsets::{lineage, read};
@@ -63,12 +63,12 @@ impl LakeTable {
     /// # Errors
     /// What cannot be read.
     pub async fn rows(&self, columns: &[&str]) -> Result<Vec<Vec<Option<String>>>> {
-        let Loaded { metadata, .. } = self.loaded().await?;
+        let Loaded { metadata, io, .. } = self.loaded().await?;
         let failed = |error| LakeError::warehouse(&format!("reading table {}", self.name), error);
         let name = TableIdent::from_strs([&self.name.namespace, &self.name.table]);
         let name = name.map_err(failed)?;
         let metadata = metadata.as_ref().clone();
-        let table = StaticTable::from_metadata(metadata, name, self.lake.io.clone()).await;
+        let table = StaticTable::from_metadata(metadata, name, io).await;
         let scan = table.map_err(failed)?.scan().select(columns).build().map_err(failed)?;
         let batches = scan.to_arrow().await.map_err(failed)?;
         let batches: Vec<_> = batches.try_collect().await.map_err(failed)?;
@@ -106,10 +106,11 @@ impl LakeTable {
             }
             let retention = SnapshotRetention::branch(None, None, None);
             let reference = SnapshotReference::new(snapshot, retention);
-            let builder = loaded.builder().set_ref(MAIN_BRANCH, reference);
-            let built = builder.and_then(TableMetadataBuilder::build);
-            let built = built.map_err(|error| LakeError::internal("rolling back", error))?;
-            if self.swap(&loaded, built.metadata).await? {
+            let rolled = loaded
+                .unchanged()
+                .change(Some(&loaded), |builder| builder.set_ref(MAIN_BRANCH, reference));
+            let rolled = rolled.map_err(|error| LakeError::internal("rolling back", error))?;
+            if self.swap(&loaded, rolled).await? {
                 return Ok(());
             }
         }

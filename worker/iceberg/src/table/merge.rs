@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cdc_shared::offset::{NextOffset, Position, SchemaIds};
-use iceberg::spec::{DataContentType, DataFile, TableMetadata};
+use iceberg::io::FileIO;
+use iceberg::spec::{DataContentType, DataFile, Struct, TableMetadata};
 use tokio::sync::OwnedMutexGuard;
 
 use super::Loaded;
@@ -146,7 +147,7 @@ impl Commit {
                     continue;
                 }
             };
-            let io = &self.table.lake.io;
+            let io = &loaded.io;
             let schema = base.current_schema();
             match StoredRows::read(io, &plan, &ready.segments, schema).await? {
                 Ok(rows) => break (plan, rows),
@@ -161,8 +162,9 @@ impl Commit {
                 && written.schema.as_struct() == base.current_schema().as_struct()
         };
         if !self.written.as_ref().is_some_and(is_same) {
-            self.drop_files().await;
-            let (data, deletes) = self.write(base, &ready, &planned.plan, &rows).await?;
+            self.drop_files(loaded).await;
+            let (data, deletes) =
+                self.write(&loaded.io, base, &ready, &planned.plan, &rows).await?;
             let (parts, schema) = (ready.parts.clone(), base.current_schema().clone());
             self.written = Some(Written { data, deletes, parts, schema, planned: None });
         }
@@ -270,12 +272,12 @@ impl Commit {
     /// Writes data files and, for all parts, one file of deletes.
     async fn write(
         &self,
+        io: &FileIO,
         base: &TableMetadata,
         ready: &Ready,
         plan: &Plan,
         stored: &StoredRows,
     ) -> Result<(Vec<DataFile>, Vec<DataFile>)> {
-        let io = &self.table.lake.io;
         let (schema, mut data) = (base.current_schema(), Vec::new());
         let arrow = write::arrow(schema)?;
         let filling = Filling { plan, segments: &ready.segments, stored, schema, arrow: &arrow };
@@ -297,6 +299,7 @@ impl Commit {
                 schema,
                 spec_id: base.default_partition_spec_id(),
                 kind: DataContentType::PositionDeletes,
+                values: Struct::empty(),
             };
             files.extend(write::write(io.clone(), content, batches).await?);
         }

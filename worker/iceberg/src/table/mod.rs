@@ -1,86 +1,79 @@
 //! A table: opened or created, its offsets read, its schema brought up to rows, its commits.
 
 mod commit;
+mod current;
 mod evolve;
 mod fill;
 mod index;
 mod inspect;
 mod live;
 mod merge;
+mod next;
 mod offsets;
+mod partition;
 mod read;
 mod stage;
 mod write;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cdc_shared::config::IcebergWriteMode as WriteMode;
+use cdc_shared::config::{IcebergConfig, IcebergWriteMode as WriteMode, PartitionField};
 use cdc_shared::offset::{Position, TopicPartition};
-use iceberg::MetadataLocation;
-use iceberg::compression::CompressionCodec;
-use iceberg::io::FileIO;
-use iceberg::spec::{
-    FormatVersion, Schema, SortOrder, TableMetadata, TableMetadataBuilder, UnboundPartitionSpec,
-};
 
 pub use self::commit::{Commit, KeyedPart, Outcome, Part};
+use self::current::Loaded;
 pub use self::index::PartitionIndex;
 pub use self::inspect::SnapshotInfo;
 pub use self::offsets::{Offsets, Owner};
+use self::stage::Added;
 use crate::catalog::{Catalog, TableName};
 use crate::error::{Kind, LakeError, Result};
-
-/// Property: old metadata files are removed when a commit makes them needless.
-const DELETE_METADATA: &str = "write.metadata.delete-after-commit.enabled";
+use crate::warehouse::{Properties, Warehouse};
 
 /// A catalog and a warehouse, as one sink uses them.
 #[derive(Debug)]
 pub struct Lake {
-    catalog: Arc<dyn Catalog>,
-    io: FileIO,
-    warehouse: String,
+    catalog: Catalog,
+    warehouse: Warehouse,
+    /// Where new tables go; a REST catalog knows that itself.
+    root: String,
     owner: Owner,
     /// Whether tables that are not there are made.
     may_create: bool,
     mode: WriteMode,
+    /// How tables that are made are partitioned.
+    partition_by: Vec<PartitionField>,
     tables: Mutex<HashMap<TableName, Arc<LakeTable>>>,
 }
 
 impl Lake {
-    /// A lake with local files. Nothing is opened yet.
+    /// The lake of a configuration, in its catalog. Nothing is opened yet.
     ///
     /// # Errors
-    /// A warehouse that is no local folder.
-    pub fn new(
-        catalog: Arc<dyn Catalog>,
-        warehouse: &str,
-        owner: Owner,
-        may_create: bool,
-    ) -> Result<Self> {
-        let warehouse = warehouse.trim_end_matches('/');
-        if !warehouse.starts_with("file:///") && !warehouse.starts_with('/') {
-            let message = format!("warehouse: `{warehouse}` is no local folder");
-            let error = LakeError::new(Kind::Configuration, "configuration", message);
-            return Err(error.hint("write file:///path/to/warehouse"));
+    /// Settings that cannot be used.
+    pub fn new(catalog: Catalog, config: &IcebergConfig, owner: Owner) -> Result<Self> {
+        let root = config.warehouse.trim_end_matches('/').to_owned();
+        let warehouse = Warehouse::new(config.catalog_properties.clone(), config.tls.clone());
+        if !matches!(catalog, Catalog::Rest(_)) {
+            warehouse.files(&root, &Properties::new())?;
         }
+        let partition_by = config.partition_by.iter().map(|text| PartitionField::parse(text));
+        let partition_by = partition_by.collect::<std::result::Result<_, _>>().map_err(|why| {
+            let message = format!("partition_by: {why}");
+            LakeError::new(Kind::Configuration, "configuration", message)
+        })?;
         Ok(Self {
             catalog,
-            io: FileIO::new_with_fs(),
-            warehouse: warehouse.to_owned(),
+            warehouse,
+            root,
             owner,
-            may_create,
-            mode: WriteMode::Append,
+            may_create: config.auto_create_table,
+            mode: config.write_mode,
+            partition_by,
             tables: Mutex::default(),
         })
-    }
-
-    /// What its tables are: change logs, where nothing else is said.
-    #[must_use]
-    pub fn in_mode(self, mode: WriteMode) -> Self {
-        Self { mode, ..self }
     }
 
     /// Catalog, for messages.
@@ -97,11 +90,21 @@ impl Lake {
         if self.may_create {
             self.catalog.create_namespace(namespace).await?;
         }
-        let probe = format!("{}/.cdc-probe-{}", self.warehouse, uuid::Uuid::new_v4());
-        let doing = format!("writing to warehouse {}", self.warehouse);
+        let vended = match &self.catalog {
+            Catalog::Pointers(_) => Properties::new(),
+            // The name of a warehouse says nothing of its files, and where the catalog gives the
+            // keys it gives them with a table.
+            Catalog::Rest(rest) => match rest.files().await? {
+                files if self.warehouse.is_reachable(&self.root, &files) => files,
+                _ => return Ok(()),
+            },
+        };
+        let io = self.warehouse.files(&self.root, &vended)?;
+        let probe = format!("{}/.cdc-probe-{}", self.root, uuid::Uuid::new_v4());
+        let doing = format!("writing to warehouse {}", self.root);
         let proven = async {
-            self.io.new_output(&probe)?.write(bytes::Bytes::new()).await?;
-            self.io.delete(&probe).await
+            io.new_output(&probe)?.write(bytes::Bytes::new()).await?;
+            io.delete(&probe).await
         };
         proven.await.map_err(|error| LakeError::warehouse(&doing, error))
     }
@@ -140,13 +143,6 @@ impl fmt::Debug for LakeTable {
     }
 }
 
-/// A table's metadata and where it is.
-#[derive(Clone)]
-struct Loaded {
-    location: String,
-    metadata: Arc<TableMetadata>,
-}
-
 impl LakeTable {
     /// Its name.
     pub fn name(&self) -> &TableName {
@@ -179,6 +175,9 @@ impl LakeTable {
         new: &Position,
     ) -> Result<bool> {
         let _turn = self.turn.lock().await;
+        let id = uuid::Uuid::new_v4().to_string();
+        // Removed once it is sure that they were not taken, as in a commit of rows.
+        let mut doubtful: Vec<String> = Vec::new();
         loop {
             let loaded = match self.load().await? {
                 Some(loaded) => loaded,
@@ -188,45 +187,31 @@ impl LakeTable {
                 }
                 None => return Err(self.missing()),
             };
+            if !doubtful.is_empty() && offsets::has_commit(&loaded.metadata, &id) {
+                return Ok(true);
+            }
+            current::discard(&loaded.io, doubtful.drain(..)).await;
             let stored = offsets::read(&loaded.metadata, &self.lake.owner)?;
             let mut stored = stored.unwrap_or_default();
             if stored.offsets.get(tp) != expected {
                 return Ok(false);
             }
             stored.offsets.insert(tp.clone(), new.clone());
-            let key = self.lake.owner.key().to_owned();
-            let builder = loaded.builder();
-            let properties = HashMap::from([(key, stored.property()?)]);
-            let built = builder.set_properties(properties).and_then(TableMetadataBuilder::build);
-            let built = built.map_err(|error| LakeError::internal("changing metadata", error))?;
-            if self.swap(&loaded, built.metadata).await? {
+            if self.lake.mode == WriteMode::Upsert && stored.holder.is_none() {
+                // What holds it may be a snapshot without rows, which must not look like a log.
+                stored.keyed.get_or_insert_default();
+            }
+            let next = self.next(&loaded, loaded.unchanged(), stored, Added::NONE, &id).await?;
+            if self.swap(&loaded, next.changed).await? {
                 return Ok(true);
             }
+            doubtful = next.files;
         }
     }
 
     /// A commit of rows and positions.
     pub fn commit(self: &Arc<Self>, parts: Vec<Part>) -> Commit {
         Commit::new(self.clone(), parts)
-    }
-
-    /// The current metadata; `None` when there is no such table.
-    async fn load(&self) -> Result<Option<Loaded>> {
-        let Some(location) = self.lake.catalog.current(&self.name).await? else {
-            return Ok(None);
-        };
-        if let Some(latest) = &*self.latest()
-            && latest.location == location
-        {
-            return Ok(Some(latest.clone()));
-        }
-        let metadata =
-            TableMetadata::read_from(&self.lake.io, &location).await.map_err(|error| {
-                LakeError::warehouse(&format!("reading the metadata of table {}", self.name), error)
-            })?;
-        let loaded = Loaded { location, metadata: Arc::new(metadata) };
-        *self.latest() = Some(loaded.clone());
-        Ok(Some(loaded))
     }
 
     fn latest(&self) -> std::sync::MutexGuard<'_, Option<Loaded>> {
@@ -246,108 +231,4 @@ impl LakeTable {
         };
         LakeError::new(Kind::Missing, "table_missing", message).hint(hint)
     }
-
-    /// Makes the table, with the columns that every row has. Somebody else may be faster.
-    async fn create(&self) -> Result<()> {
-        let lake = &self.lake;
-        lake.catalog.create_namespace(&self.name.namespace).await?;
-        let location = format!("{}/{}/{}", lake.warehouse, self.name.namespace, self.name.table);
-        let internal = |error| LakeError::internal("making a table's metadata", error);
-        let schema = evolve::first_schema(lake.mode).map_err(internal)?;
-        let properties = HashMap::from([
-            (DELETE_METADATA.to_owned(), "true".to_owned()),
-            ("write.metadata.previous-versions-max".to_owned(), "100".to_owned()),
-            ("write.parquet.compression-codec".to_owned(), "zstd".to_owned()),
-        ]);
-        let metadata = new_metadata(schema, location.clone(), properties).map_err(internal)?;
-        let first = MetadataLocation::new_with_metadata(location, &metadata);
-        self.write_metadata(&metadata, &first).await?;
-        let first = first.to_string();
-        if lake.catalog.create(&self.name, &first).await? {
-            tracing::info!(table = %self.name, catalog = lake.place(), "table created");
-        } else {
-            self.discard([first]).await;
-        }
-        Ok(())
-    }
-
-    /// Makes `new` the table's metadata, unless it is another one by now than `from`.
-    async fn swap(&self, from: &Loaded, new: TableMetadata) -> Result<bool> {
-        let next = match MetadataLocation::from_str(&from.location) {
-            Ok(location) => location.with_next_version(),
-            // Named by somebody else, in another way.
-            Err(_) => MetadataLocation::new_with_metadata(new.location(), &new),
-        };
-        let next = next.with_new_metadata(&new);
-        self.write_metadata(&new, &next).await?;
-        let location = next.to_string();
-        if !self.lake.catalog.swap(&self.name, &from.location, &location).await? {
-            self.discard([location]).await;
-            return Ok(false);
-        }
-        let metadata = Arc::new(new);
-        *self.latest() = Some(Loaded { location, metadata: metadata.clone() });
-        self.discard(needless(&from.metadata, &metadata)).await;
-        Ok(true)
-    }
-
-    /// Writes a metadata file, durably.
-    async fn write_metadata(
-        &self,
-        metadata: &TableMetadata,
-        location: &MetadataLocation,
-    ) -> Result<()> {
-        let json = serde_json::to_vec(metadata)
-            .map_err(|error| LakeError::internal("writing metadata", error))?;
-        let io = &self.lake.io;
-        let written = async {
-            if location.compression_codec() != CompressionCodec::None {
-                return metadata.write_to(io, location).await;
-            }
-            // Closing it brings it to the disk.
-            let mut writer = io.new_output(location.to_string())?.writer().await?;
-            writer.write(json.into()).await?;
-            writer.close().await
-        };
-        let doing = format!("writing the metadata of table {}", self.name);
-        written.await.map_err(|error| LakeError::warehouse(&doing, error))
-    }
-
-    /// Removes files that nothing refers to, as far as that works.
-    async fn discard(&self, files: impl IntoIterator<Item = String>) {
-        for file in files {
-            if let Err(error) = self.lake.io.delete(&file).await {
-                tracing::debug!(file, %error, "a needless file is still there");
-            }
-        }
-    }
-}
-
-impl Loaded {
-    fn builder(&self) -> TableMetadataBuilder {
-        let metadata = TableMetadata::clone(&self.metadata);
-        metadata.into_builder(Some(self.location.clone()))
-    }
-}
-
-fn new_metadata(
-    schema: Schema,
-    location: String,
-    properties: HashMap<String, String>,
-) -> iceberg::Result<TableMetadata> {
-    let spec = UnboundPartitionSpec::builder().build();
-    let order = SortOrder::unsorted_order();
-    let version = FormatVersion::V2;
-    let builder = TableMetadataBuilder::new(schema, spec, order, location, version, properties)?;
-    Ok(builder.build()?.metadata)
-}
-
-/// Metadata files that the newer metadata does not keep any more, where the table wants that.
-fn needless(old: &TableMetadata, new: &TableMetadata) -> Vec<String> {
-    if new.properties().get(DELETE_METADATA).is_none_or(|wanted| wanted != "true") {
-        return Vec::new();
-    }
-    let kept = |file: &String| new.metadata_log().iter().any(|log| log.metadata_file == *file);
-    let files = old.metadata_log().iter().map(|log| log.metadata_file.clone());
-    files.filter(|file| !kept(file)).collect()
 }

@@ -34,7 +34,7 @@ pub(super) async fn read(
     let input = io.new_input(path).map_err(unavailable)?;
     let meta = input.metadata().await.map_err(unavailable)?;
     let reader = ArrowFileReader::new(meta, input.reader().await.map_err(unavailable)?);
-    let broken = |error| unreadable(&doing(), error);
+    let broken = |error| LakeError::warehouse(&doing(), error);
     // The types are the table's, not those that a writer had in memory.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let builder = ParquetRecordBatchStreamBuilder::new_with_options(reader, options);
@@ -101,9 +101,4 @@ fn by_id(batch: &RecordBatch) -> Columns {
         Some((id, column.clone()))
     });
     columns.collect()
-}
-
-fn unreadable(doing: &str, error: parquet::errors::ParquetError) -> LakeError {
-    use crate::error::Kind;
-    LakeError::new(Kind::Unavailable, "warehouse_unavailable", doing).caused_by(error)
 }

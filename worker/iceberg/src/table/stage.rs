@@ -33,16 +33,24 @@ pub(super) struct Added<'f> {
     pub(super) deletes: &'f [DataFile],
 }
 
+impl Added<'_> {
+    /// None at all.
+    pub(super) const NONE: Self = Self { data: &[], deletes: &[] };
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.data.is_empty() && self.deletes.is_empty()
+    }
+}
+
 /// Stages a snapshot that adds files to main. `summary`: entries of our own.
 pub(super) async fn snapshot(
-    io: &FileIO,
     loaded: &Loaded,
     metadata: &TableMetadata,
     id: i64,
     added: Added<'_>,
     summary: HashMap<String, String>,
 ) -> iceberg::Result<Staged> {
-    let name = uuid::Uuid::new_v4();
+    let (io, name) = (&loaded.io, uuid::Uuid::new_v4());
     let sequence = metadata.next_sequence_number();
     let list = format!("{}/metadata/snap-{id}-0-{name}.avro", metadata.location());
 

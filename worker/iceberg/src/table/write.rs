@@ -11,7 +11,7 @@ use arrow_schema::{ArrowError, DataType, Schema as ArrowSchema};
 use iceberg::arrow::schema_to_arrow_schema;
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataContentType, DataFile, NestedField, PrimitiveType, Schema, TableMetadata, Type,
+    DataContentType, DataFile, NestedField, PrimitiveType, Schema, Struct, TableMetadata, Type,
 };
 use iceberg::writer::file_writer::{FileWriter, FileWriterBuilder, ParquetWriterBuilder};
 use parquet::basic::{Compression, ZstdLevel};
@@ -30,6 +30,8 @@ pub(super) struct Content {
     pub(super) schema: Arc<Schema>,
     pub(super) spec_id: i32,
     pub(super) kind: DataContentType,
+    /// Of the partition that its rows are of.
+    pub(super) values: Struct,
 }
 
 impl Content {
@@ -40,6 +42,7 @@ impl Content {
             schema: metadata.current_schema().clone(),
             spec_id: metadata.default_partition_spec_id(),
             kind: DataContentType::Data,
+            values: Struct::empty(),
         }
     }
 }
@@ -154,6 +157,7 @@ async fn write_now(
     let Some(mut file) = writer.close().await?.into_iter().next() else { return Ok(None) };
     file.partition_spec_id(content.spec_id)
         .content(content.kind)
+        .partition(content.values)
         .build()
         .map(Some)
         .map_err(WriteError::DataFile)

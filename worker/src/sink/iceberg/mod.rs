@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cdc_iceberg::{Catalog, Lake, Owner, SqliteCatalog, TypeOptions};
+use cdc_iceberg::{Catalog, Lake, Owner, TypeOptions};
 use cdc_shared::config::{
     IcebergConfig, IcebergWriteMode, PipelineConfig, SinkConfig, TruncateHandling,
 };
@@ -70,9 +70,9 @@ impl IcebergSink {
         sink: &SinkConfig,
         config: &IcebergConfig,
     ) -> Result<Self, SinkError> {
-        let catalog = SqliteCatalog::new(&config.catalog_uri, &config.catalog_name);
+        let catalog = Catalog::new(config);
         let catalog = catalog.map_err(|error| sink_error("opening the catalog", error))?;
-        Self::with_catalog(pipeline, sink, config, Arc::new(catalog))
+        Self::with_catalog(pipeline, sink, config, catalog)
     }
 
     /// The same with a catalog that is already there.
@@ -83,12 +83,11 @@ impl IcebergSink {
         pipeline: &PipelineConfig,
         sink: &SinkConfig,
         config: &IcebergConfig,
-        catalog: Arc<dyn Catalog>,
+        catalog: Catalog,
     ) -> Result<Self, SinkError> {
         let owner = Owner::new(&pipeline.pipeline_id, &sink.sink_id);
-        let lake = Lake::new(catalog, &config.warehouse, owner, config.auto_create_table);
+        let lake = Lake::new(catalog, config, owner);
         let lake = lake.map_err(|error| sink_error("opening the warehouse", error))?;
-        let lake = lake.in_mode(config.write_mode);
         let limits = BatchLimits {
             rows: config.batch_size.max(1) as usize,
             bytes: usize::try_from(config.target_file_size).unwrap_or(usize::MAX),
