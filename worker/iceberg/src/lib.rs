@@ -33,7 +33,8 @@ pub use self::layout::{Layout, LayoutColumn, NoLayout};
 pub use self::preview::ColumnPreview;
 pub use self::rows::{BadValue, Rows, Segment};
 pub use self::table::{
-    Commit, KeyedPart, Lake, LakeTable, Offsets, Outcome, Owner, Part, PartitionIndex, SnapshotInfo,
+    Clean, Cleaned, Commit, Compact, Compacted, Expire, Expired, KeyedPart, Lake, LakeTable,
+    Offsets, Outcome, Owner, Part, PartitionIndex, SnapshotInfo,
 };
 pub use self::types::{Codec, FieldType, Fit, NumberForm, TypeOptions, Unit, Unmappable};
 pub use self::upsert::{Half, Move};

@@ -4,6 +4,7 @@ mod delivery;
 mod evolution;
 mod faults;
 mod types;
+mod upkeep;
 mod upsert;
 
 use std::sync::Arc;
@@ -88,14 +89,18 @@ impl Place {
 
     /// The texts of some columns, sorted.
     async fn rows(&self, columns: &[&str]) -> Vec<String> {
-        let rows = self.table().rows(columns).await.unwrap();
+        self.try_rows(columns).await.unwrap()
+    }
+
+    async fn try_rows(&self, columns: &[&str]) -> cdc_iceberg::Result<Vec<String>> {
+        let rows = self.table().rows(columns).await?;
         let text = |value: Option<String>| value.unwrap_or_else(|| "NULL".to_owned());
         let mut rows: Vec<String> = rows
             .into_iter()
             .map(|row| row.into_iter().map(text).collect::<Vec<_>>().join("|"))
             .collect();
         rows.sort();
-        rows
+        Ok(rows)
     }
 
     /// Files of a kind in the warehouse.

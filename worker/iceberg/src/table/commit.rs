@@ -95,6 +95,8 @@ pub struct Commit {
     pub(super) written: Option<Written>,
     /// The table that it is for.
     uuid: Option<uuid::Uuid>,
+    /// Where the metadata is that the attempt begins with.
+    base: String,
 }
 
 /// Files, and what they hold.
@@ -123,6 +125,7 @@ impl Commit {
             files: uuid::Uuid::new_v4(),
             written: None,
             uuid: None,
+            base: String::new(),
         }
     }
 
@@ -161,8 +164,12 @@ impl Commit {
         let table = self.table.clone();
         let _turn = table.turn.lock().await;
         for turn in 0..TURNS {
-            if self.attempt_once().await? {
-                return Ok(());
+            match self.attempt_once().await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                // Files may be gone that a newer snapshot has no need of.
+                Err(error) if error.kind == Kind::Unavailable && self.is_overtaken().await => {}
+                Err(error) => return Err(error),
             }
             let longest = 10 << turn.min(6);
             tokio::time::sleep(Duration::from_millis(fastrand::u64(1..=longest))).await;
@@ -172,9 +179,15 @@ impl Commit {
         Err(LakeError::new(Kind::Contended, "commit_contended", message))
     }
 
+    /// Whether somebody has committed since the attempt began.
+    pub(super) async fn is_overtaken(&self) -> bool {
+        matches!(self.table.load().await, Ok(Some(now)) if now.location != self.base)
+    }
+
     /// `false`: another commit came first.
     async fn attempt_once(&mut self) -> Result<bool> {
         let loaded = self.load().await?;
+        loaded.location.clone_into(&mut self.base);
         let stored = offsets::read(&loaded.metadata, &self.table.lake.owner)?.unwrap_or_default();
         self.check_mode(&stored)?;
         if (self.unsure || !self.doubtful.is_empty())

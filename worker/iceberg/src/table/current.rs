@@ -23,7 +23,7 @@ const DELETE_METADATA: &str = "write.metadata.delete-after-commit.enabled";
 /// A table's metadata, where it is, and the way to its files.
 #[derive(Clone)]
 pub(super) struct Loaded {
-    location: String,
+    pub(super) location: String,
     pub(super) metadata: Arc<TableMetadata>,
     pub(super) io: FileIO,
 }

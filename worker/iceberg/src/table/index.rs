@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int32Type, Int64Type};
+use arrow_array::types::Int32Type;
 use arrow_array::{Array, ArrayRef};
 use cdc_shared::offset::TopicPartition;
 use iceberg::spec::{DataContentType, DataFileFormat};
@@ -204,24 +204,14 @@ impl Making<'_> {
             if file.format != DataFileFormat::Parquet {
                 return Err(self.unfit(file, "holds deletes in a format that the sink cannot read"));
             }
-            let ids = [DELETED_PATH, DELETED_ROW];
-            read::read(&self.loaded.io, &file.path, &ids, None, |columns, rows| {
-                let paths = columns.get(&DELETED_PATH).and_then(|c| c.as_string_opt::<i32>());
-                let numbers = columns.get(&DELETED_ROW);
-                let numbers = numbers.and_then(|c| c.as_primitive_opt::<Int64Type>());
-                let Some((paths, numbers)) = paths.zip(numbers) else {
-                    return Err(self.unfit(file, "has other columns than deletes have"));
-                };
-                for row in 0..rows {
-                    if let Some(path) = files.get(paths.value(row))
-                        && let Ok(number) = u32::try_from(numbers.value(row))
-                    {
-                        gone.entry(path.clone()).or_default().insert(number);
-                    }
+            let fits = read::positions(&self.loaded.io, &file.path, |path, row| {
+                if let Some(path) = files.get(path) {
+                    gone.entry(path.clone()).or_default().insert(row);
                 }
-                Ok(())
-            })
-            .await?;
+            });
+            if !fits.await? {
+                return Err(self.unfit(file, "has other columns than deletes have"));
+            }
         }
         Ok(gone)
     }

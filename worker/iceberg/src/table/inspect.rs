@@ -116,7 +116,8 @@ impl LakeTable {
         }
     }
 
-    async fn loaded(&self) -> Result<Loaded> {
+    /// The table, which must be there.
+    pub(super) async fn loaded(&self) -> Result<Loaded> {
         self.load().await?.ok_or_else(|| self.missing())
     }
 }

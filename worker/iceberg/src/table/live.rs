@@ -128,3 +128,13 @@ fn feeds(file: &DataFile, column: Option<i32>) -> Feeds {
         _ => Feeds::Any,
     }
 }
+
+/// Whose rows a file holds, as a number: files of the same may be joined. `column`: id of
+/// `_cdc_partition`.
+pub(super) fn group(file: &DataFile, column: Option<i32>) -> i64 {
+    match feeds(file, column) {
+        Feeds::One(partition) => i64::from(partition),
+        Feeds::Nobody => -1,
+        Feeds::Any => -2,
+    }
+}

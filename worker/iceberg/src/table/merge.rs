@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cdc_shared::offset::{NextOffset, Position, SchemaIds};
+use futures::StreamExt;
 use iceberg::io::FileIO;
 use iceberg::spec::{DataContentType, DataFile, Struct, TableMetadata};
 use tokio::sync::OwnedMutexGuard;
@@ -151,6 +152,12 @@ impl Commit {
             let schema = base.current_schema();
             match StoredRows::read(io, &plan, &ready.segments, schema).await? {
                 Ok(rows) => break (plan, rows),
+                // The row may be in a file that replaces the one that is gone.
+                Err(_) if self.is_overtaken().await => {
+                    let message = format!("files of table {} were replaced", self.table.name);
+                    let code = "warehouse_unavailable";
+                    return Err(LakeError::new(Kind::Unavailable, code, message));
+                }
                 Err(short) => self.refuse(&mut ready, short),
             }
         };
@@ -288,7 +295,7 @@ impl Commit {
                 continue;
             }
             let content = Content::data(path.to_string(), base);
-            let batches = Box::new(batches.into_iter().map(Ok));
+            let batches = futures::stream::iter(batches.into_iter().map(Ok)).boxed();
             data.extend(write::write(io.clone(), content, batches).await?);
         }
         let (deletes, mut files) = (ready.deletes(plan), Vec::new());

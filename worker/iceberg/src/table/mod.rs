@@ -13,6 +13,7 @@ mod offsets;
 mod partition;
 mod read;
 mod stage;
+mod upkeep;
 mod write;
 
 use std::collections::HashMap;
@@ -28,6 +29,7 @@ pub use self::index::PartitionIndex;
 pub use self::inspect::SnapshotInfo;
 pub use self::offsets::{Offsets, Owner};
 use self::stage::Added;
+pub use self::upkeep::{Clean, Cleaned, Compact, Compacted, Expire, Expired};
 use crate::catalog::{Catalog, TableName};
 use crate::error::{Kind, LakeError, Result};
 use crate::warehouse::{Properties, Warehouse};

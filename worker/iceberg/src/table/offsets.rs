@@ -210,6 +210,29 @@ pub(super) fn read(metadata: &TableMetadata, owner: &Owner) -> Result<Option<Sto
     Ok(Some(stored))
 }
 
+/// Files that changes of keys may yet be completed from, though no snapshot needs them: as the table
+/// is, and as it would be if it were taken back to one of some snapshots.
+pub(super) fn files_of_moves<'s>(
+    metadata: &TableMetadata,
+    owner: &Owner,
+    snapshots: impl Iterator<Item = &'s SnapshotRef>,
+) -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    let mut take = |at: &str, text: Option<&String>| {
+        let stored = text.map(|text| parse(owner, at, text)).transpose()?;
+        let keyed = stored.and_then(|stored| stored.keyed);
+        files.extend(keyed.iter().flat_map(|keyed| keyed.moves.files()).map(ToString::to_string));
+        Ok::<_, LakeError>(())
+    };
+    let at = format!("the metadata of table {}", metadata.uuid());
+    take(&at, metadata.properties().get(&owner.key))?;
+    for snapshot in snapshots {
+        let at = format!("snapshot {}", snapshot.snapshot_id());
+        take(&at, snapshot.summary().additional_properties.get(&owner.key))?;
+    }
+    Ok(files)
+}
+
 fn rolled_back(metadata: &TableMetadata, owner: &Owner) -> Result<Option<Stored>> {
     if let Some(stored) = newest_summary(metadata, owner)? {
         return Ok(Some(stored));

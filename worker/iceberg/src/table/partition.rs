@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use cdc_shared::config::{PartitionField, PartitionTransform};
+use futures::{StreamExt, TryStreamExt};
 use iceberg::arrow::RecordBatchPartitionSplitter;
 use iceberg::spec::{
     PartitionSpecRef, SchemaRef, Struct, TableMetadata, Transform, UnboundPartitionSpec,
@@ -122,17 +123,23 @@ pub(super) async fn split(
     spec: PartitionSpecRef,
     batches: Batches,
 ) -> Result<Vec<Rows>> {
-    let split = tokio::task::spawn_blocking(move || split_now(schema, spec, batches)).await;
-    split.map_err(|error| LakeError::internal("splitting rows by partition", error))?
+    let runtime = tokio::runtime::Handle::current();
+    let split =
+        tokio::task::spawn_blocking(move || runtime.block_on(split_now(schema, spec, batches)));
+    split.await.map_err(|error| LakeError::internal("splitting rows by partition", error))?
 }
 
-fn split_now(schema: SchemaRef, spec: PartitionSpecRef, batches: Batches) -> Result<Vec<Rows>> {
+async fn split_now(
+    schema: SchemaRef,
+    spec: PartitionSpecRef,
+    mut batches: Batches,
+) -> Result<Vec<Rows>> {
     let internal = |error| LakeError::internal("splitting rows by partition", error);
     let splitter = RecordBatchPartitionSplitter::try_new_with_computed_values(schema, spec);
     let splitter = splitter.map_err(internal)?;
     let mut parts: HashMap<Struct, Vec<RecordBatch>> = HashMap::new();
-    for batch in batches {
-        let batch = batch.map_err(|error| LakeError::internal("rows of a table", error))?;
+    let failed = |error| LakeError::internal("rows of a table", error);
+    while let Some(batch) = batches.try_next().await.map_err(failed)? {
         for (key, rows) in splitter.split(&batch).map_err(internal)? {
             parts.entry(key.data().clone()).or_default().push(rows);
         }
@@ -142,7 +149,7 @@ fn split_now(schema: SchemaRef, spec: PartitionSpecRef, batches: Batches) -> Res
 
 /// Batches that are there, as those that are made.
 pub(super) fn batches(rows: Vec<RecordBatch>) -> Batches {
-    Box::new(rows.into_iter().map(Ok))
+    futures::stream::iter(rows.into_iter().map(Ok)).boxed()
 }
 
 /// Partitionings that can be written.

@@ -3,16 +3,19 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_select::concat::concat;
 use futures::TryStreamExt;
 use iceberg::arrow::ArrowFileReader;
 use iceberg::io::FileIO;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, RowSelection};
-use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use parquet::arrow::{PARQUET_FIELD_ID_META_KEY, ProjectionMask};
 
-use crate::error::{LakeError, Result};
+use super::index::{DELETED_PATH, DELETED_ROW};
+use crate::error::{Kind, LakeError, Result};
 
 /// Rows that are decoded at a time.
 const BATCH: usize = 1 << 14;
@@ -20,21 +23,18 @@ const BATCH: usize = 1 << 14;
 /// What a file has of the columns asked for.
 pub(super) type Columns = HashMap<i32, ArrayRef>;
 
-/// Reads columns of a file and hands them out, some rows at a time, in order. `rows`: only these,
-/// in ascending order.
-pub(super) async fn read(
+/// Opens columns of a file. `rows`: only these, in ascending order.
+pub(super) async fn open(
     io: &FileIO,
     path: &str,
     ids: &[i32],
     rows: Option<&[u32]>,
-    mut take: impl FnMut(Columns, usize) -> Result<()>,
-) -> Result<()> {
-    let doing = || format!("reading {path}");
-    let unavailable = |error| LakeError::warehouse(&doing(), error);
+) -> Result<ParquetRecordBatchStream<ArrowFileReader>> {
+    let unavailable = |error| LakeError::warehouse(&format!("reading {path}"), error);
     let input = io.new_input(path).map_err(unavailable)?;
     let meta = input.metadata().await.map_err(unavailable)?;
     let reader = ArrowFileReader::new(meta, input.reader().await.map_err(unavailable)?);
-    let broken = |error| LakeError::warehouse(&doing(), error);
+    let broken = |error| unreadable(path, error);
     // The types are the table's, not those that a writer had in memory.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let builder = ParquetRecordBatchStreamBuilder::new_with_options(reader, options);
@@ -52,11 +52,49 @@ pub(super) async fn read(
         let selection = RowSelection::from_consecutive_ranges(ranges(rows).into_iter(), total);
         builder = builder.with_row_selection(selection);
     }
-    let mut stream = builder.build().map_err(broken)?;
-    while let Some(batch) = stream.try_next().await.map_err(broken)? {
+    builder.build().map_err(broken)
+}
+
+/// Reads columns of a file and hands them out, some rows at a time, in order. `rows`: only these,
+/// in ascending order.
+pub(super) async fn read(
+    io: &FileIO,
+    path: &str,
+    ids: &[i32],
+    rows: Option<&[u32]>,
+    mut take: impl FnMut(Columns, usize) -> Result<()>,
+) -> Result<()> {
+    let mut stream = open(io, path, ids, rows).await?;
+    while let Some(batch) = stream.try_next().await.map_err(|error| unreadable(path, error))? {
         take(by_id(&batch), batch.num_rows())?;
     }
     Ok(())
+}
+
+/// Reads deletes by position: the file and the row of each. `false`: the file has other columns.
+pub(super) async fn positions(
+    io: &FileIO,
+    path: &str,
+    mut take: impl FnMut(&str, u32),
+) -> Result<bool> {
+    let mut fits = true;
+    read(io, path, &[DELETED_PATH, DELETED_ROW], None, |columns, rows| {
+        let paths = columns.get(&DELETED_PATH).and_then(|c| c.as_string_opt::<i32>());
+        let numbers = columns.get(&DELETED_ROW);
+        let numbers = numbers.and_then(|c| c.as_primitive_opt::<Int64Type>());
+        let Some((paths, numbers)) = paths.zip(numbers) else {
+            fits = false;
+            return Ok(());
+        };
+        for row in 0..rows {
+            if let Ok(number) = u32::try_from(numbers.value(row)) {
+                take(paths.value(row), number);
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(fits)
 }
 
 /// The same, at once.
@@ -94,11 +132,18 @@ fn ranges(rows: &[u32]) -> Vec<Range<usize>> {
     ranges
 }
 
-fn by_id(batch: &RecordBatch) -> Columns {
+/// Columns by the ids of their fields.
+pub(super) fn by_id(batch: &RecordBatch) -> Columns {
     let schema = batch.schema();
     let columns = schema.fields().iter().zip(batch.columns()).filter_map(|(field, column)| {
         let id = field.metadata().get(PARQUET_FIELD_ID_META_KEY)?.parse().ok()?;
         Some((id, column.clone()))
     });
     columns.collect()
+}
+
+/// A file that cannot be decoded, or not read to its end.
+pub(super) fn unreadable(path: &str, error: parquet::errors::ParquetError) -> LakeError {
+    let doing = format!("reading {path}");
+    LakeError::new(Kind::Unavailable, "warehouse_unavailable", doing).caused_by(error)
 }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use iceberg::io::FileIO;
 use iceberg::spec::{
     DataContentType, DataFile, FormatVersion, ManifestFile, ManifestList, ManifestListWriter,
-    ManifestWriterBuilder, Operation, Snapshot, SnapshotSummaryCollector, Summary, TableMetadata,
+    ManifestWriter, ManifestWriterBuilder, Operation, Snapshot, SnapshotSummaryCollector, Summary,
+    TableMetadata,
 };
 
 use super::Loaded;
@@ -42,6 +43,86 @@ impl Added<'_> {
     }
 }
 
+/// A snapshot under construction.
+pub(super) struct Draft<'m> {
+    pub(super) metadata: &'m TableMetadata,
+    /// Manifests that it consists of.
+    pub(super) manifests: Vec<ManifestFile>,
+    id: i64,
+    name: uuid::Uuid,
+    files: Vec<String>,
+}
+
+impl<'m> Draft<'m> {
+    /// A snapshot of nothing, on main's newest.
+    pub(super) fn new(metadata: &'m TableMetadata) -> Self {
+        Self::with_id(metadata, new_id(metadata))
+    }
+
+    fn with_id(metadata: &'m TableMetadata, id: i64) -> Self {
+        let name = uuid::Uuid::new_v4();
+        Self { metadata, manifests: Vec::new(), id, name, files: Vec::new() }
+    }
+
+    /// A writer of a manifest of its own.
+    pub(super) fn writer(&mut self, io: &FileIO, is_data: bool) -> iceberg::Result<ManifestWriter> {
+        let metadata = self.metadata;
+        let (name, number) = (self.name, self.files.len());
+        let path = format!("{}/metadata/{name}-m{number}.avro", metadata.location());
+        let builder = ManifestWriterBuilder::new(
+            io.new_output(&path)?,
+            Some(self.id),
+            metadata.current_schema().clone(),
+            metadata.default_partition_spec().as_ref().clone(),
+        );
+        self.files.push(path);
+        Ok(match (metadata.format_version(), is_data) {
+            (FormatVersion::V3, true) => builder.build_v3_data(),
+            (FormatVersion::V3, false) => builder.build_v3_deletes(),
+            (_, true) => builder.build_v2_data(),
+            (_, false) => builder.build_v2_deletes(),
+        })
+    }
+
+    /// Writes the list of its manifests.
+    pub(super) async fn finish(mut self, io: &FileIO, summary: Summary) -> iceberg::Result<Staged> {
+        let (metadata, id, sequence) =
+            (self.metadata, self.id, self.metadata.next_sequence_number());
+        let list = format!("{}/metadata/snap-{id}-0-{}.avro", metadata.location(), self.name);
+        let writer = io.new_output(&list)?.writer().await?;
+        let parent = metadata.current_snapshot_id();
+        let mut list_writer = match metadata.format_version() {
+            FormatVersion::V3 => {
+                ManifestListWriter::v3(writer, id, parent, sequence, Some(metadata.next_row_id()))
+            }
+            _ => ManifestListWriter::v2(writer, id, parent, sequence),
+        };
+        list_writer.add_manifests(self.manifests.into_iter())?;
+        let next_row = list_writer.next_row_id();
+        list_writer.close().await?;
+
+        let now = cdc_shared::clock::unix_ms();
+        let snapshot = Snapshot::builder()
+            .with_manifest_list(list.clone())
+            .with_snapshot_id(id)
+            .with_parent_snapshot_id(parent)
+            .with_sequence_number(sequence)
+            .with_summary(summary)
+            .with_schema_id(metadata.current_schema_id())
+            // Clocks of other writers may be ahead.
+            .with_timestamp_ms(now.max(metadata.last_updated_ms()));
+        let snapshot = match next_row {
+            Some(next) => {
+                let first = metadata.next_row_id();
+                snapshot.with_row_range(first, next.saturating_sub(first)).build()
+            }
+            None => snapshot.build(),
+        };
+        self.files.push(list);
+        Ok(Staged { snapshot, files: self.files })
+    }
+}
+
 /// Stages a snapshot that adds files to main. `summary`: entries of our own.
 pub(super) async fn snapshot(
     loaded: &Loaded,
@@ -50,55 +131,36 @@ pub(super) async fn snapshot(
     added: Added<'_>,
     summary: HashMap<String, String>,
 ) -> iceberg::Result<Staged> {
-    let (io, name) = (&loaded.io, uuid::Uuid::new_v4());
-    let sequence = metadata.next_sequence_number();
-    let list = format!("{}/metadata/snap-{id}-0-{name}.avro", metadata.location());
-
-    let mut manifests = older_manifests(io, loaded).await?;
-    let mut files = Vec::new();
-    for (number, of) in [added.data, added.deletes].into_iter().enumerate() {
+    let io = &loaded.io;
+    let mut draft = Draft::with_id(metadata, id);
+    draft.manifests = older_manifests(loaded).await?;
+    for of in [added.data, added.deletes] {
         if of.is_empty() {
             continue;
         }
-        let path = format!("{}/metadata/{name}-m{number}.avro", metadata.location());
-        manifests.push(write_manifest(io, metadata, id, &path, of).await?);
-        files.push(path);
+        let is_data = of.iter().all(|file| file.content_type() == DataContentType::Data);
+        let mut writer = draft.writer(io, is_data)?;
+        for file in of {
+            // Its sequence number is that of the snapshot.
+            writer.add_file(file.clone(), -1)?;
+        }
+        draft.manifests.push(writer.write_manifest_file().await?);
     }
-    let writer = io.new_output(&list)?.writer().await?;
-    let parent = metadata.current_snapshot_id();
-    let mut list_writer = match metadata.format_version() {
-        FormatVersion::V3 => {
-            ManifestListWriter::v3(writer, id, parent, sequence, Some(metadata.next_row_id()))
-        }
-        _ => ManifestListWriter::v2(writer, id, parent, sequence),
+    let mut collector = SnapshotSummaryCollector::default();
+    for file in added.data.iter().chain(added.deletes) {
+        let (schema, spec) = (metadata.current_schema(), metadata.default_partition_spec());
+        collector.add_file(file, schema.clone(), spec.clone());
+    }
+    let operation = match (added.data.is_empty(), added.deletes.is_empty()) {
+        (_, true) => Operation::Append,
+        (true, false) => Operation::Delete,
+        (false, false) => Operation::Overwrite,
     };
-    list_writer.add_manifests(manifests.into_iter())?;
-    let next_row = list_writer.next_row_id();
-    list_writer.close().await?;
-
-    let now = cdc_shared::clock::unix_ms();
-    let snapshot = Snapshot::builder()
-        .with_manifest_list(list.clone())
-        .with_snapshot_id(id)
-        .with_parent_snapshot_id(parent)
-        .with_sequence_number(sequence)
-        .with_summary(summarize(metadata, added, summary))
-        .with_schema_id(metadata.current_schema_id())
-        // Clocks of other writers may be ahead.
-        .with_timestamp_ms(now.max(metadata.last_updated_ms()));
-    let snapshot = match next_row {
-        Some(next) => {
-            let first = metadata.next_row_id();
-            snapshot.with_row_range(first, next.saturating_sub(first)).build()
-        }
-        None => snapshot.build(),
-    };
-    files.push(list);
-    Ok(Staged { snapshot, files })
+    draft.finish(io, self::summary(metadata, &collector, operation, summary)).await
 }
 
-async fn older_manifests(io: &FileIO, loaded: &Loaded) -> iceberg::Result<Vec<ManifestFile>> {
-    let metadata = &loaded.metadata;
+async fn older_manifests(loaded: &Loaded) -> iceberg::Result<Vec<ManifestFile>> {
+    let (io, metadata) = (&loaded.io, &loaded.metadata);
     let Some(snapshot) = metadata.current_snapshot() else { return Ok(Vec::new()) };
     let list = io.new_input(snapshot.manifest_list())?.read().await?;
     let list = ManifestList::parse_with_version(&list, metadata.format_version())?;
@@ -106,39 +168,13 @@ async fn older_manifests(io: &FileIO, loaded: &Loaded) -> iceberg::Result<Vec<Ma
     Ok(entries.filter(|entry| entry.has_added_files() || entry.has_existing_files()).collect())
 }
 
-async fn write_manifest(
-    io: &FileIO,
+/// What a snapshot says of itself. `own`: entries of our own.
+pub(super) fn summary(
     metadata: &TableMetadata,
-    id: i64,
-    path: &str,
-    files: &[DataFile],
-) -> iceberg::Result<ManifestFile> {
-    let builder = ManifestWriterBuilder::new(
-        io.new_output(path)?,
-        Some(id),
-        metadata.current_schema().clone(),
-        metadata.default_partition_spec().as_ref().clone(),
-    );
-    let is_data = files.iter().all(|file| file.content_type() == DataContentType::Data);
-    let mut writer = match (metadata.format_version(), is_data) {
-        (FormatVersion::V3, true) => builder.build_v3_data(),
-        (FormatVersion::V3, false) => builder.build_v3_deletes(),
-        (_, true) => builder.build_v2_data(),
-        (_, false) => builder.build_v2_deletes(),
-    };
-    for file in files {
-        // Its sequence number is that of the snapshot.
-        writer.add_file(file.clone(), -1)?;
-    }
-    writer.write_manifest_file().await
-}
-
-fn summarize(metadata: &TableMetadata, added: Added<'_>, own: HashMap<String, String>) -> Summary {
-    let mut collector = SnapshotSummaryCollector::default();
-    for file in added.data.iter().chain(added.deletes) {
-        let (schema, spec) = (metadata.current_schema(), metadata.default_partition_spec());
-        collector.add_file(file, schema.clone(), spec.clone());
-    }
+    collector: &SnapshotSummaryCollector,
+    operation: Operation,
+    own: HashMap<String, String>,
+) -> Summary {
     let mut properties = collector.build();
     let number = |properties: &HashMap<String, String>, key: &str| {
         properties.get(key).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0)
@@ -152,11 +188,6 @@ fn summarize(metadata: &TableMetadata, added: Added<'_>, own: HashMap<String, St
         properties.insert(total.to_owned(), now.to_string());
     }
     properties.extend(own);
-    let operation = match (added.data.is_empty(), added.deletes.is_empty()) {
-        (_, true) => Operation::Append,
-        (true, false) => Operation::Delete,
-        (false, false) => Operation::Overwrite,
-    };
     Summary { operation, additional_properties: properties }
 }
 

@@ -8,6 +8,8 @@ use arrow_array::{
     new_null_array,
 };
 use arrow_schema::{ArrowError, DataType, Schema as ArrowSchema};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use iceberg::arrow::schema_to_arrow_schema;
 use iceberg::io::FileIO;
 use iceberg::spec::{
@@ -54,8 +56,7 @@ pub(super) fn arrow(schema: &Schema) -> Result<Arc<ArrowSchema>> {
 }
 
 /// Batches that are made one after the other.
-pub(super) type Batches =
-    Box<dyn Iterator<Item = std::result::Result<RecordBatch, ArrowError>> + Send>;
+pub(super) type Batches = BoxStream<'static, std::result::Result<RecordBatch, ArrowError>>;
 
 /// Writes rows into one file; nothing where there are none.
 pub(super) async fn write(
@@ -79,11 +80,10 @@ pub(super) async fn write(
 
 /// The rows of segments, in the table's columns.
 pub(super) fn rows_of(segments: Vec<Arc<Segment>>, arrow: Arc<ArrowSchema>) -> Batches {
-    Box::new(
-        segments
-            .into_iter()
-            .map(move |segment| in_schema(&segment, &segment.columns, segment.rows, &arrow)),
-    )
+    let batches = segments
+        .into_iter()
+        .map(move |segment| in_schema(&segment, &segment.columns, segment.rows, &arrow));
+    futures::stream::iter(batches).boxed()
 }
 
 /// Deletes by position, in the order of files and rows.
@@ -104,7 +104,7 @@ pub(super) fn deletes_of(deletes: BTreeMap<Arc<str>, Vec<u32>>) -> Result<(Arc<S
         let rows = Int64Array::from_iter_values(rows.iter().map(|row| i64::from(*row)));
         RecordBatch::try_new(arrow.clone(), vec![Arc::new(paths), Arc::new(rows)])
     });
-    Ok((Arc::new(schema), Box::new(batches)))
+    Ok((Arc::new(schema), futures::stream::iter(batches).boxed()))
 }
 
 enum WriteError {
@@ -129,7 +129,7 @@ impl From<ArrowError> for WriteError {
 async fn write_now(
     io: &FileIO,
     content: Content,
-    batches: Batches,
+    mut batches: Batches,
 ) -> std::result::Result<Option<DataFile>, WriteError> {
     let statistics = match content.kind {
         DataContentType::Data => DEFAULT_STATISTICS_TRUNCATE_LENGTH,
@@ -147,8 +147,7 @@ async fn write_now(
         .build();
     let output = io.new_output(&content.path)?;
     let mut writer = ParquetWriterBuilder::new(properties, content.schema).build(output).await?;
-    for whole in batches {
-        let whole = whole?;
+    while let Some(whole) = batches.try_next().await? {
         for start in (0..whole.num_rows()).step_by(BATCH) {
             let rows = BATCH.min(whole.num_rows() - start);
             writer.write(&whole.slice(start, rows)).await?;

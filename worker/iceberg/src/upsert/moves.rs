@@ -65,6 +65,14 @@ impl Moves {
         }
     }
 
+    /// Files that hold rows which a create may yet ask for.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.entries.values().filter_map(|entry| match entry {
+            Entry::Left(Some((file, _))) | Entry::Early(file, _) => Some(file),
+            Entry::Left(None) | Entry::Reached => None,
+        })
+    }
+
     /// Both halves are in the table now.
     pub(crate) fn settle(&mut self, id: Move) {
         self.entries.remove(&id);

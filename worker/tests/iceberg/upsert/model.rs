@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use cdc_iceberg::{Compact, Expire};
 use futures::FutureExt;
 
 use super::*;
@@ -197,7 +198,8 @@ impl World {
         // What nobody waits for any more may yet be written: both are to be of one moment.
         let (offsets, found) = loop {
             let offsets = self.place.table().offsets().await.unwrap();
-            let found = self.place.rows(&shown).await;
+            // Files may go with an older snapshot while they are read.
+            let Ok(found) = self.place.try_rows(&shown).await else { continue };
             if self.place.table().offsets().await.unwrap() == offsets {
                 break (offsets, found);
             }
@@ -212,6 +214,26 @@ impl World {
         }
         expected.sort();
         assert_eq!(found, expected);
+    }
+
+    /// A round while somebody joins files and gives snapshots up.
+    async fn round_beside_upkeep(&mut self) {
+        let table = self.place.table();
+        let wanted = Compact {
+            target_bytes: *self.random.choice(&[4_000, 1 << 20]).unwrap(),
+            min_files: self.random.usize(1..6),
+            gone_percent: self.random.u8(1..50),
+        };
+        let keep = self.random.usize(1..4);
+        let upkeep = tokio::spawn(async move {
+            if table.columns().await.is_ok() {
+                table.compact(&wanted).await.unwrap();
+                table.expire(&Expire { before_ms: i64::MAX, keep }).await.unwrap();
+            }
+        });
+        self.round(15).await;
+        within("the upkeep", upkeep).await.unwrap();
+        self.check().await;
     }
 
     /// Kills a worker, or lets a partition change hands.
@@ -246,7 +268,11 @@ async fn run(seed: u64) {
         for _ in 0..world.random.usize(..25) {
             world.source.change(&mut world.random);
         }
-        world.round(15).await;
+        if world.random.bool() {
+            world.round_beside_upkeep().await;
+        } else {
+            world.round(15).await;
+        }
         if world.random.u8(..3) == 0 {
             world.disturb().await;
         }

@@ -1,0 +1,359 @@
+//! The commit of new files in place of others.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use iceberg::io::FileIO;
+use iceberg::spec::{
+    DataFile, MAIN_BRANCH, ManifestContentType, ManifestFile, Operation, SnapshotSummaryCollector,
+    Struct, TableMetadata,
+};
+
+use super::super::current::{Loaded, discard};
+use super::super::offsets::{self, COMMIT_ID};
+use super::super::write::{self, Content};
+use super::super::{LakeTable, live, stage};
+use super::compact::{Base, Compacted, Late, Output};
+use super::{AT_ONCE, TURNS, files};
+use crate::error::{Kind, LakeError, Result};
+
+/// A manifest with fewer live files than this is joined with others.
+const FEW: usize = 200;
+
+/// A live file.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) path: Arc<str>,
+    pub(super) file: DataFile,
+    pub(super) sequence: i64,
+    /// Whose rows it holds.
+    pub(super) group: i64,
+    /// The partitioning that it was written by.
+    pub(super) spec: i32,
+    snapshot: i64,
+    file_sequence: Option<i64>,
+}
+
+/// The live files of a table.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    pub(super) data: Vec<Arc<Entry>>,
+    pub(super) deletes: Vec<Arc<Entry>>,
+    manifests: Vec<(ManifestFile, Arc<Vec<Arc<Entry>>>)>,
+}
+
+impl Live {
+    /// Reads them. `before`: manifests that were read already.
+    pub(super) async fn load(loaded: &Loaded, before: &Self) -> iceberg::Result<Self> {
+        let (io, metadata) = (&loaded.io, &*loaded.metadata);
+        let Some(snapshot) = metadata.current_snapshot() else { return Ok(Self::default()) };
+        let listed = files::list(io, metadata, snapshot).await?;
+        let known: HashMap<&str, &Arc<Vec<Arc<Entry>>>> =
+            before.manifests.iter().map(|(file, of)| (file.manifest_path.as_str(), of)).collect();
+        let mut read = Vec::with_capacity(listed.len());
+        for manifest in listed {
+            let known = known.get(manifest.manifest_path.as_str()).map(|of| Arc::clone(of));
+            read.push(listed_in(io, metadata, manifest, known));
+        }
+        let manifests: Vec<_> = futures::stream::iter(read).buffered(AT_ONCE).try_collect().await?;
+        let mut live = Self { manifests, ..Self::default() };
+        for (manifest, entries) in &live.manifests {
+            match manifest.content {
+                ManifestContentType::Data => live.data.extend(entries.iter().cloned()),
+                ManifestContentType::Deletes => live.deletes.extend(entries.iter().cloned()),
+            }
+        }
+        Ok(live)
+    }
+
+    fn paths(&self) -> HashSet<&Arc<str>> {
+        self.data.iter().map(|entry| &entry.path).collect()
+    }
+}
+
+/// A manifest and its live files.
+async fn listed_in(
+    io: &FileIO,
+    metadata: &TableMetadata,
+    manifest: ManifestFile,
+    known: Option<Arc<Vec<Arc<Entry>>>>,
+) -> iceberg::Result<(ManifestFile, Arc<Vec<Arc<Entry>>>)> {
+    let entries = match known {
+        Some(entries) => entries,
+        None => Arc::new(entries(io, metadata, &manifest).await?),
+    };
+    Ok((manifest, entries))
+}
+
+async fn entries(
+    io: &FileIO,
+    metadata: &TableMetadata,
+    manifest: &ManifestFile,
+) -> iceberg::Result<Vec<Arc<Entry>>> {
+    let column = metadata.current_schema().field_by_name("_cdc_partition").map(|field| field.id);
+    let loaded = manifest.load_manifest(io).await?;
+    let alive = loaded.entries().iter().filter(|entry| entry.is_alive());
+    let entries = alive.map(|entry| {
+        Arc::new(Entry {
+            path: entry.file_path().into(),
+            file: entry.data_file().clone(),
+            sequence: entry.sequence_number().unwrap_or(0),
+            group: live::group(entry.data_file(), column),
+            spec: manifest.partition_spec_id,
+            snapshot: entry.snapshot_id().unwrap_or(manifest.added_snapshot_id),
+            file_sequence: entry.file_sequence_number.or(Some(manifest.sequence_number)),
+        })
+    });
+    Ok(entries.collect())
+}
+
+/// What one attempt replaces.
+struct Attempt<'a> {
+    loaded: &'a Loaded,
+    live: &'a Live,
+    /// Data files and files of deletes that go.
+    going: &'a HashSet<Arc<str>>,
+    added: Vec<&'a DataFile>,
+    /// Sequence number of the added data.
+    sequence: i64,
+    late: Option<&'a DataFile>,
+}
+
+impl LakeTable {
+    /// Commits new files. Those whose rows somebody else has rewritten meanwhile are given up.
+    pub(super) async fn replace(&self, base: &Base, outputs: Vec<Output>) -> Result<Compacted> {
+        let commit = uuid::Uuid::new_v4().to_string();
+        let (mut unsure, mut doubtful) = (None, Vec::new());
+        for turn in 0..TURNS {
+            let turn_of_this_process = self.turn.lock().await;
+            let loaded = self.loaded().await?;
+            if let Some(done) = unsure
+                && offsets::has_commit(&loaded.metadata, &commit)
+            {
+                return Ok(done);
+            }
+            discard(&loaded.io, std::mem::take(&mut doubtful)).await;
+            match self.replace_once(base, &outputs, &loaded, &commit).await {
+                Ok((None, done)) => return Ok(done),
+                // What sends requests for us may have sent this one twice.
+                Ok((Some(files), done)) => {
+                    doubtful = files;
+                    unsure = Some(done);
+                }
+                Err((error, done)) if error.kind == Kind::Unknown => unsure = Some(done),
+                Err((error, _)) => {
+                    if unsure.is_none() {
+                        discard(&loaded.io, paths_of(&outputs.iter().collect::<Vec<_>>())).await;
+                    }
+                    return Err(error);
+                }
+            }
+            drop(turn_of_this_process);
+            Self::pause(turn).await;
+        }
+        Err(self.contended())
+    }
+
+    /// Files: another commit came first, and they are needless.
+    async fn replace_once(
+        &self,
+        base: &Base,
+        outputs: &[Output],
+        loaded: &Loaded,
+        commit: &str,
+    ) -> std::result::Result<(Option<Vec<String>>, Compacted), (LakeError, Compacted)> {
+        let none = Compacted::default();
+        let plain = |error| (error, none);
+        if loaded.metadata.uuid() != base.loaded.metadata.uuid() {
+            let message = format!("table {} is another one than before", self.name);
+            return Err(plain(LakeError::new(Kind::Replaced, "table_replaced", message)));
+        }
+        let live = Live::load(loaded, &base.live).await;
+        let live = live.map_err(|error| plain(self.unreadable(error)))?;
+        let paths = live.paths();
+        let is_live =
+            |output: &&Output| output.inputs.iter().all(|i| paths.contains(&i.entry.path));
+        let (taken, overtaken): (Vec<&Output>, Vec<&Output>) = outputs.iter().partition(is_live);
+        let inputs = taken.iter().flat_map(|output| &output.inputs);
+        let mut going: HashSet<Arc<str>> = inputs.map(|input| input.entry.path.clone()).collect();
+        let needless = base.needless(&live, &going);
+        let done = Compacted {
+            read: going.len(),
+            written: taken.iter().filter(|output| output.file.is_some()).count(),
+            rows: taken.iter().map(|output| output.rows()).sum(),
+            gone: taken.iter().map(|output| output.gone()).sum(),
+            deletes: needless.len(),
+            overtaken: overtaken.iter().map(|output| output.inputs.len()).sum(),
+        };
+        if taken.is_empty() {
+            return Ok((None, done));
+        }
+        going.extend(needless);
+        let late = self.late(loaded, base, &live, &taken).await.map_err(plain)?;
+        let late = self.write_late(loaded, late).await.map_err(plain)?;
+        let attempt = Attempt {
+            loaded,
+            live: &live,
+            going: &going,
+            added: taken.iter().filter_map(|output| output.file.as_ref()).collect(),
+            sequence: base.loaded.metadata.last_sequence_number(),
+            late: late.as_ref(),
+        };
+        let needless = self.commit_attempt(&attempt, commit).await;
+        if matches!(needless, Ok(None)) {
+            discard(&loaded.io, paths_of(&overtaken)).await;
+        }
+        needless.map(|needless| (needless, done)).map_err(|error| (error, done))
+    }
+
+    /// What was deleted since, from files that are replaced, as deletes from the new ones.
+    async fn late(
+        &self,
+        loaded: &Loaded,
+        base: &Base,
+        live: &Live,
+        taken: &[&Output],
+    ) -> Result<Late> {
+        let inputs: HashMap<&str, (&Output, &super::compact::Input)> = taken
+            .iter()
+            .flat_map(|output| output.inputs.iter().map(move |input| (*output, input)))
+            .map(|(output, input)| (&*input.entry.path, (output, input)))
+            .collect();
+        let mut late = Late::new();
+        for entry in live.deletes.iter().filter(|entry| !base.about.contains_key(&entry.path)) {
+            if entry.file.equality_ids().is_some() {
+                // By value: they hold for the new files too, which are as old as the replaced ones.
+                continue;
+            }
+            self.positions(&loaded.io, entry, |path, row| {
+                let Some((output, input)) = inputs.get(path) else { return };
+                if let Some(row) = input.place(row) {
+                    late.entry(output.path.clone()).or_default().push(row);
+                }
+            })
+            .await?;
+        }
+        for rows in late.values_mut() {
+            rows.sort_unstable();
+            rows.dedup();
+        }
+        Ok(late)
+    }
+
+    async fn write_late(&self, loaded: &Loaded, late: Late) -> Result<Option<DataFile>> {
+        if late.is_empty() {
+            return Ok(None);
+        }
+        if !loaded.metadata.default_partition_spec().is_unpartitioned() {
+            let message = format!("somebody deleted rows of table {} meanwhile", self.name);
+            return Err(LakeError::new(Kind::Contended, "commit_contended", message));
+        }
+        let (schema, batches) = write::deletes_of(late)?;
+        let name = uuid::Uuid::new_v4();
+        let content = Content {
+            path: format!("{}/data/{name}-deletes.parquet", loaded.metadata.location()),
+            schema,
+            spec_id: loaded.metadata.default_partition_spec_id(),
+            kind: iceberg::spec::DataContentType::PositionDeletes,
+            values: Struct::empty(),
+        };
+        write::write(loaded.io.clone(), content, batches).await
+    }
+
+    async fn commit_attempt(
+        &self,
+        attempt: &Attempt<'_>,
+        commit: &str,
+    ) -> Result<Option<Vec<String>>> {
+        let Attempt { loaded, .. } = attempt;
+        let mut own = HashMap::from([(COMMIT_ID.to_owned(), commit.to_owned())]);
+        // A table that is rolled back to here has the offsets of here.
+        if let Some(stored) = offsets::read(&loaded.metadata, &self.lake.owner)? {
+            own.insert(self.lake.owner.key().to_owned(), stored.summary()?);
+        }
+        let staged = attempt.stage(&loaded.io, own).await.map_err(|error| {
+            let doing = format!("writing the manifests of table {}", self.name);
+            LakeError::warehouse(&doing, error)
+        })?;
+        let files = staged.files;
+        let replaced = loaded.unchanged().change(Some(loaded), |builder| {
+            builder.set_branch_snapshot(staged.snapshot, MAIN_BRANCH)
+        });
+        let replaced = replaced.map_err(|error| LakeError::internal("replacing files", error))?;
+        if self.swap(loaded, replaced).await? {
+            return Ok(None);
+        }
+        let late = attempt.late.map(|file| file.file_path().to_owned());
+        Ok(Some(files.into_iter().chain(late).collect()))
+    }
+}
+
+fn paths_of(outputs: &[&Output]) -> Vec<String> {
+    outputs.iter().map(|output| output.path.to_string()).collect()
+}
+
+impl Attempt<'_> {
+    async fn stage(
+        &self,
+        io: &FileIO,
+        own: HashMap<String, String>,
+    ) -> iceberg::Result<stage::Staged> {
+        let metadata = &*self.loaded.metadata;
+        let mut draft = stage::Draft::new(metadata);
+        for content in [ManifestContentType::Data, ManifestContentType::Deletes] {
+            self.manifest(io, &mut draft, content).await?;
+        }
+        let mut collector = SnapshotSummaryCollector::default();
+        let (schema, spec) = (metadata.current_schema(), metadata.default_partition_spec());
+        for file in self.added.iter().copied().chain(self.late) {
+            collector.add_file(file, schema.clone(), spec.clone());
+        }
+        for entry in self.live.data.iter().chain(&self.live.deletes) {
+            if self.going.contains(&entry.path) {
+                collector.remove_file(&entry.file, schema.clone(), spec.clone());
+            }
+        }
+        let summary = stage::summary(metadata, &collector, Operation::Replace, own);
+        draft.finish(io, summary).await
+    }
+
+    /// The manifests of a kind: as they are, or with others in one.
+    async fn manifest(
+        &self,
+        io: &FileIO,
+        draft: &mut stage::Draft<'_>,
+        content: ManifestContentType,
+    ) -> iceberg::Result<()> {
+        let metadata = draft.metadata;
+        let spec = metadata.default_partition_spec_id();
+        let is_data = content == ManifestContentType::Data;
+        let of_kind = self.live.manifests.iter().filter(|(file, _)| file.content == content);
+        let (joined, kept): (Vec<_>, Vec<_>) = of_kind.partition(|(file, entries)| {
+            let goes = entries.iter().any(|entry| self.going.contains(&entry.path));
+            file.partition_spec_id == spec && (goes || entries.len() < FEW)
+        });
+        let kept = kept.into_iter().filter(|(_, entries)| !entries.is_empty());
+        draft.manifests.extend(kept.map(|(file, _)| file.clone()));
+        let added: Vec<&DataFile> =
+            if is_data { self.added.clone() } else { self.late.into_iter().collect() };
+        let is_empty = joined.iter().all(|(_, entries)| entries.is_empty());
+        if added.is_empty() && is_empty {
+            return Ok(());
+        }
+        let mut writer = draft.writer(io, is_data)?;
+        for entry in joined.iter().flat_map(|(_, entries)| entries.iter()) {
+            let (file, sequence) = (entry.file.clone(), entry.sequence);
+            if self.going.contains(&entry.path) {
+                writer.add_delete_file(file, sequence, entry.file_sequence)?;
+            } else {
+                writer.add_existing_file(file, entry.snapshot, sequence, entry.file_sequence)?;
+            }
+        }
+        for file in added {
+            writer.add_file(file.clone(), if is_data { self.sequence } else { -1 })?;
+        }
+        draft.manifests.push(writer.write_manifest_file().await?);
+        Ok(())
+    }
+}
