@@ -5,9 +5,12 @@
 //! writes the end into the record. A worker that dies leaves the record as it is, so whoever owns
 //! the partition next begins again: every task can be repeated.
 
+mod lake;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::lake::{LakeAction, LakeOptions, LakeReport, LakeSnapshot};
 use crate::offset::{TopicId, TopicPartition};
 
 /// Most tasks of one sink that are kept, those that wait included.
@@ -41,6 +44,8 @@ pub enum TaskKind {
     Resync(VerifyOptions),
     /// Send dead letters again; each worker does it for the partitions that it owns.
     Replay(ReplayOptions),
+    /// Upkeep of the tables of an `iceberg` sink.
+    Lake(LakeOptions),
 }
 
 impl TaskKind {
@@ -50,6 +55,7 @@ impl TaskKind {
             Self::Verify(_) => "verify",
             Self::Resync(_) => "resync",
             Self::Replay(_) => "replay",
+            Self::Lake(_) => "lake",
         }
     }
 
@@ -57,14 +63,15 @@ impl TaskKind {
     pub fn comparison(&self) -> Option<&VerifyOptions> {
         match self {
             Self::Verify(options) | Self::Resync(options) => Some(options),
-            Self::Replay(_) => None,
+            Self::Replay(_) | Self::Lake(_) => None,
         }
     }
 
-    /// The arguments of a comparison, to change them.
-    pub fn comparison_mut(&mut self) -> Option<&mut VerifyOptions> {
+    /// The topics that are meant, to change them.
+    pub fn topics_mut(&mut self) -> Option<&mut Vec<String>> {
         match self {
-            Self::Verify(options) | Self::Resync(options) => Some(options),
+            Self::Verify(options) | Self::Resync(options) => Some(&mut options.topics),
+            Self::Lake(options) => Some(&mut options.topics),
             Self::Replay(_) => None,
         }
     }
@@ -73,7 +80,7 @@ impl TaskKind {
     pub fn replay(&self) -> Option<&ReplayOptions> {
         match self {
             Self::Replay(options) => Some(options),
-            Self::Verify(_) | Self::Resync(_) => None,
+            Self::Verify(_) | Self::Resync(_) | Self::Lake(_) => None,
         }
     }
 }
@@ -143,6 +150,24 @@ pub struct TaskEnd {
     /// Of a replay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub letters: Option<ReplayTotals>,
+    /// Of the upkeep of Iceberg tables, table by table.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lake: Vec<LakeReport>,
+}
+
+impl TaskEnd {
+    /// An end that has nothing more to say.
+    pub fn new(at_ms: i64, status: TaskStatus, message: String) -> Self {
+        Self {
+            at_ms,
+            status,
+            message,
+            hint: None,
+            tables: Vec::new(),
+            letters: None,
+            lake: Vec::new(),
+        }
+    }
 }
 
 /// The end of a task in one word.
@@ -343,6 +368,9 @@ impl std::fmt::Display for TaskEnd {
         }
         for failure in self.letters.iter().flat_map(|letters| &letters.failures) {
             writeln!(f, "{failure}")?;
+        }
+        for table in &self.lake {
+            writeln!(f, "{table}")?;
         }
         f.write_str(&self.message)?;
         match &self.hint {

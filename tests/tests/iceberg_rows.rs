@@ -10,6 +10,7 @@ use cdc_tests::lake::plain;
 use cdc_tests::pipeline::Pipeline;
 use cdc_tests::postgres;
 use cdc_tests::wait::{SOON, check, until};
+use serde_json::{Value, json};
 use tokio_postgres::Client;
 
 use super::iceberg::{CHANGES, ROWS, TABLE, rows};
@@ -72,6 +73,77 @@ async fn the_table_is_the_sources_whatever_pyiceberg_does_to_it() {
     drop(worker);
 }
 
+/// What the table keeps, the newest first.
+async fn snapshots(pipeline: &mut Pipeline) -> Vec<Value> {
+    let end = lake(pipeline, &["snapshots"]).await;
+    end["lake"][0]["snapshots"].as_array().unwrap().clone()
+}
+
+/// `cdc lake …`: the end of its task.
+async fn lake(pipeline: &mut Pipeline, line: &[&str]) -> Value {
+    let mut words = vec!["lake", line[0], "FILE", "--sink", "lake", "--json"];
+    words.extend(&line[1..]);
+    let told = pipeline.cdc_ok(&words).await;
+    let task: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(task["end"]["status"], "done", "{task:#}");
+    task["end"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_is_kept_small_and_taken_back_by_command() {
+    let mut pipeline = Pipeline::new("lakeupkeep");
+    let source = postgres::source_with(
+        &pipeline,
+        "CREATE TABLE {id}.t (id bigint PRIMARY KEY, n integer, name text);
+         INSERT INTO {id}.t SELECT i, i, 'snapshot' FROM generate_series(0, 99) AS i;",
+    )
+    .await;
+    pipeline.lake_of_rows("lake");
+    pipeline.cdc_ok(&["deploy", "FILE"]).await;
+    let _coordinator = pipeline.serve();
+    let _worker = pipeline.worker("lake");
+    let select = format!("SELECT id, n, name FROM {}.t", pipeline.id);
+    is_the_source(&pipeline, &source, &select, SOON).await;
+    for round in 0..7 {
+        let change = format!(
+            "UPDATE {{id}}.t SET n = n + 1 WHERE id < 40; \
+             INSERT INTO {{id}}.t SELECT {round} * 100 + i, 0, 'new' FROM generate_series(100, 120) i"
+        );
+        postgres::run(&source, &pipeline, &change).await;
+        is_the_source(&pipeline, &source, &select, SOON).await;
+    }
+    let before = snapshots(&mut pipeline).await;
+    let done = lake(&mut pipeline, &["compact"]).await;
+    let counts = &done["lake"][0]["counts"];
+    let read = counts["read"].as_u64().unwrap();
+    assert!(read >= 8 && read > 2 * counts["written"].as_u64().unwrap(), "{done:#}");
+    assert!(counts["gone"].as_u64().unwrap() >= 7 * 40, "{done:#}");
+    is_the_source(&pipeline, &source, &select, SOON).await;
+    let joined = snapshots(&mut pipeline).await;
+    assert_eq!(joined.len(), before.len() + 1);
+    assert!(joined[0]["data_files"].as_u64() < before[0]["data_files"].as_u64(), "{joined:#?}");
+    let more = "DELETE FROM {id}.t WHERE id % 3 = 0; UPDATE {id}.t SET name = 'later'";
+    postgres::run(&source, &pipeline, more).await;
+    is_the_source(&pipeline, &source, &select, SOON).await;
+
+    // Back to before the changes: the sink delivers them again.
+    let table = format!("{}.t", pipeline.id);
+    let id = joined[0]["id"].to_string();
+    lake(&mut pipeline, &["rollback", "--table", &table, "--to", &id]).await;
+    postgres::run(&source, &pipeline, "INSERT INTO {id}.t VALUES (9999, 1, 'last')").await;
+    is_the_source(&pipeline, &source, &select, SOON).await;
+
+    lake(&mut pipeline, &["expire", "--older-than-hours", "0", "--keep", "1"]).await;
+    assert_eq!(snapshots(&mut pipeline).await.len(), 1);
+    let cleaned = lake(&mut pipeline, &["clean", "--older-than-hours", "1"]).await;
+    assert_eq!(cleaned["lake"][0]["counts"]["orphans"], 0, "{cleaned:#}");
+    is_the_source(&pipeline, &source, &select, SOON).await;
+    let refused = pipeline.cdc(&["lake", "rollback", "FILE", "--sink", "lake", "--to", &id]).await;
+    let said = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert!(said.contains("has no snapshot"), "{said}");
+    assert_eq!(refused.status.code(), Some(70));
+}
+
 /// How long the workload runs and things go wrong.
 const CHAOS: Duration = Duration::from_secs(20);
 const RECOVERY: Duration = Duration::from_secs(150);
@@ -93,6 +165,9 @@ async fn the_table_is_the_sources_whatever_is_killed() {
     )
     .await;
     pipeline.lake_of_rows("lake");
+    // Files are joined and snapshots given up under all of it.
+    pipeline.sink_mut("lake")["iceberg"]["maintenance"] =
+        json!({"interval_seconds": 1, "snapshot_age_seconds": 0, "keep_snapshots": 2});
     pipeline.cdc_ok(&["deploy", "FILE"]).await;
     let _coordinator = pipeline.serve();
     let mut workers = [pipeline.worker("lake"), pipeline.worker("lake")];
@@ -122,4 +197,10 @@ async fn the_table_is_the_sources_whatever_is_killed() {
     let transactions = working.await.unwrap();
     is_the_source(&pipeline, &source, &select, RECOVERY).await;
     assert!(transactions > 50, "{transactions}");
+    let upkeep = until("upkeep has its say", SOON, async || {
+        let kept = snapshots(&mut pipeline).await;
+        check(kept.len() <= 4, format!("{} snapshots", kept.len()))?;
+        Ok::<_, String>(kept)
+    });
+    assert!(upkeep.await.len() >= 2);
 }

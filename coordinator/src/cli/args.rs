@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::dlq::DlqCommandArgs;
+use super::lake::LakeCommandArgs;
 use super::rewind::RewindArgs;
 use super::schema::SchemaCommandArgs;
 use super::{Exit, Failure};
@@ -96,6 +97,8 @@ pub(super) enum Command {
     Resync(CompareArgs),
     /// See or call off what workers do beside delivering.
     Task(TaskCommandArgs),
+    /// Keep the tables of an `iceberg` sink small and quick.
+    Lake(LakeCommandArgs),
     /// See how the tables' schemas changed, or take a change as it is.
     Schema(SchemaCommandArgs),
     /// See what sinks have rejected, send it again, or give it up.
@@ -435,7 +438,7 @@ mod tests {
         Cli::command().debug_assert();
         let mut found = Vec::new();
         leaves(&Cli::command(), "cdc", &mut found);
-        assert_eq!(found.len(), 29);
+        assert_eq!(found.len(), 34);
         for (path, command) in found {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let (_, example) = help.split_once("Example:\n  ").expect(&path);

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use cdc_shared::api::AUDIT_PATH;
 use cdc_shared::audit::AuditTrail;
+use cdc_shared::clock::moment;
 
 use super::Failure;
 use super::args::StatusArgs;
 use super::client::Coordinator;
 use super::operate::client_config;
-use super::schema::moment;
 
 pub(super) async fn run(args: &StatusArgs) -> Result<(), Failure> {
     let config = client_config(&args.target)?;

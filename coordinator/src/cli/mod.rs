@@ -6,6 +6,7 @@ mod client;
 mod dlq;
 mod failure;
 mod health;
+mod lake;
 pub(crate) mod load;
 mod operate;
 mod probe;
@@ -99,6 +100,7 @@ async fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Verify(args) => return task::verify(&args).await,
         Command::Resync(args) => return task::resync(&args).await,
         Command::Task(args) => return task::task(&args).await,
+        Command::Lake(args) => return lake::run(&args).await,
     }
     Ok(ExitCode::SUCCESS)
 }

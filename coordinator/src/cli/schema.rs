@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use cdc_shared::api::{Command, SCHEMAS_PATH};
+use cdc_shared::clock::moment;
 use cdc_shared::registry::{Registry, RegistryError, Schema, Version};
 use cdc_shared::schema::{
     FieldChange, SchemaReport, SchemaSubject, SchemaVerdict, key_subject, value_subject,
@@ -247,12 +248,6 @@ fn told(changes: &[FieldChange], indent: &str, text: &mut String) {
     } else {
         let _ = writeln!(text, "{}", lines.join("\n"));
     }
-}
-
-/// A moment to the second, as text.
-pub(super) fn moment(at_ms: i64) -> String {
-    let at = jiff::Timestamp::from_millisecond(at_ms / 1000 * 1000);
-    at.map_or_else(|_| at_ms.to_string(), |at| at.to_string())
 }
 
 #[cfg(test)]

@@ -93,7 +93,11 @@ pub(super) fn report(json: bool, task: &Task) -> Result<ExitCode, Failure> {
 }
 
 /// Posts a task and tells how it goes until it has ended. Ctrl-C calls it off.
-async fn carry_out(coordinator: &Coordinator, sink: &str, kind: TaskKind) -> Result<Task, Failure> {
+pub(super) async fn carry_out(
+    coordinator: &Coordinator,
+    sink: &str,
+    kind: TaskKind,
+) -> Result<Task, Failure> {
     let reply = coordinator.command(Command::StartTask { sink: sink.to_owned(), kind }).await?;
     let Some(id) = reply.task else {
         let message = "the coordinator is of an older version: it posted no task";

@@ -85,8 +85,7 @@ impl Known {
         let (sink, places): (_, Vec<&mut String>) = match &mut command {
             Command::Stop { sink, .. } | Command::CancelTask { sink, .. } => (&*sink, Vec::new()),
             Command::StartTask { sink, kind } => {
-                let topics = kind.comparison_mut().map(|options| &mut options.topics);
-                (&*sink, topics.into_iter().flatten().collect())
+                (&*sink, kind.topics_mut().into_iter().flatten().collect())
             }
             Command::Replay { filter, .. } | Command::DropLetters { filter, .. } => {
                 let Some(sink) = &filter.sink else {

@@ -336,7 +336,7 @@ pub fn end(task: &Task, totals: ReplayTotals, now_ms: i64) -> TaskEnd {
     let status = if failed == 0 { TaskStatus::Done } else { TaskStatus::LeftOpen };
     let hint = (failed > 0)
         .then(|| "mend the cause and replay them again, or cdc dlq drop gives them up".to_owned());
-    TaskEnd { at_ms: now_ms, status, message, hint, tables: Vec::new(), letters: Some(totals) }
+    TaskEnd { hint, letters: Some(totals), ..TaskEnd::new(now_ms, status, message) }
 }
 
 #[cfg(test)]

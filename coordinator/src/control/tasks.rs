@@ -100,14 +100,8 @@ pub(super) fn cancel(
             hint: Some("see cdc task list".to_owned()),
         });
     };
-    let end = TaskEnd {
-        at_ms: known.now_ms,
-        status: TaskStatus::Cancelled,
-        message: format!("called off by {}", request.by),
-        hint: None,
-        tables: Vec::new(),
-        letters: None,
-    };
+    let message = format!("called off by {}", request.by);
+    let end = TaskEnd::new(known.now_ms, TaskStatus::Cancelled, message);
     let changes: Vec<Change> = finish(control, sink, id, &end).into_iter().collect();
     let message = match (changes.is_empty(), &task.end) {
         (true, Some(end)) => format!("task {id} has ended already: {}", end.message),
@@ -172,9 +166,7 @@ mod tests {
     }
 
     fn ended(at_ms: i64) -> TaskEnd {
-        let status = TaskStatus::Equal;
-        let (tables, letters) = (Vec::new(), None);
-        TaskEnd { at_ms, status, message: "equal".into(), hint: None, tables, letters }
+        TaskEnd::new(at_ms, TaskStatus::Equal, "equal".into())
     }
 
     #[test]

@@ -49,10 +49,10 @@ pub use retry::{OnExhausted, RetryConfig};
 pub use schema::editor_schema;
 pub use secret::{HIDDEN, Secret};
 pub use sink::{
-    Consistency, EnumHandling, HttpMethod, IcebergConfig, IcebergWriteMode, Int64Json,
-    OnIncompatible, OnReject, Operation, PartitionField, PartitionTransform, PostgresSinkConfig,
-    PostgresWriteMode, SinkConfig, SinkType, SnapshotDelivery, SslMode, StartPosition,
-    TemporalJson, TruncateHandling, WebhookConfig, WebhookJsonConfig,
+    Consistency, EnumHandling, HttpMethod, IcebergConfig, IcebergMaintenance, IcebergWriteMode,
+    Int64Json, OnIncompatible, OnReject, Operation, PartitionField, PartitionTransform,
+    PostgresSinkConfig, PostgresWriteMode, SinkConfig, SinkType, SnapshotDelivery, SslMode,
+    StartPosition, TemporalJson, TruncateHandling, WebhookConfig, WebhookJsonConfig,
 };
 pub use source::{
     BinaryForm, SignalChannel, SnapshotMode, SourceConfig, SourceSslConfig, SourceSslMode,

@@ -7,13 +7,13 @@ use cdc_shared::config::{
 };
 use cdc_shared::envelope::Placeholder;
 use cdc_shared::json::{Int64, JsonOptions, Temporal};
-use cdc_shared::task::TableReport;
+use cdc_shared::task::{LakeOptions, LakeReport, TableReport};
 
 use super::postgres::verify::{self, TaskFailure};
 use super::postgres::{PostgresEvents, PostgresReplica};
 use super::webhook::WebhookSink;
 use super::{Disposition, Sink, SinkError};
-use crate::task::TaskContext;
+use crate::task::{TaskContext, Tell};
 
 /// Builds the sink of an entry of `sinks:`. Nothing is connected yet.
 ///
@@ -67,6 +67,47 @@ pub async fn carry_out(
                 .hint("only a postgres sink with write_mode: replica does"))
         }
     }
+}
+
+/// Upkeep of the tables of an `iceberg` sink.
+///
+/// # Errors
+/// Why it came to no end; a sink without such tables.
+#[cfg(feature = "iceberg")]
+pub async fn upkeep(
+    config: &PipelineConfig,
+    sink: &SinkConfig,
+    options: &LakeOptions,
+    tell: &Tell,
+    reports: &mut Vec<LakeReport>,
+) -> Result<(), TaskFailure> {
+    let Some(iceberg) = &sink.iceberg else { return Err(no_lake(sink)) };
+    let lake = super::iceberg::IcebergSink::new(config, sink, iceberg)?;
+    let topics = config.sink_tables(sink).iter().map(|table| config.topic(table));
+    let topics: Vec<String> = topics
+        .filter(|topic| options.topics.is_empty() || options.topics.contains(topic))
+        .collect();
+    Ok(lake.upkeep(&topics, &options.action, tell, reports).await?)
+}
+
+/// See above.
+///
+/// # Errors
+/// Always: this program has no lake.
+#[cfg(not(feature = "iceberg"))]
+pub async fn upkeep(
+    _: &PipelineConfig,
+    sink: &SinkConfig,
+    _: &LakeOptions,
+    _: &Tell,
+    _: &mut Vec<LakeReport>,
+) -> Result<(), TaskFailure> {
+    Err(no_lake(sink))
+}
+
+fn no_lake(sink: &SinkConfig) -> TaskFailure {
+    let message = format!("sink {} keeps no Iceberg tables", sink.sink_id);
+    TaskFailure::failed(message).hint("only a sink with sink_type: iceberg does")
 }
 
 fn refused(message: &str) -> SinkError {

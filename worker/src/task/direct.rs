@@ -57,7 +57,7 @@ pub async fn run(
 
 /// Tables may be named instead of topics.
 fn name_topics(config: &PipelineConfig, kind: &mut TaskKind) {
-    for topic in kind.comparison_mut().into_iter().flat_map(|options| &mut options.topics) {
+    for topic in kind.topics_mut().into_iter().flatten() {
         if config.source.tables.contains(topic) {
             *topic = config.topic(topic);
         }

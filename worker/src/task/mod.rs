@@ -8,6 +8,7 @@
 pub mod direct;
 mod runner;
 mod tell;
+mod upkeep;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -88,19 +89,12 @@ pub async fn carry_out(context: &TaskContext) -> TaskEnd {
         }
         Err(failure) => (TaskStatus::Failed, failure.message, failure.hint),
     };
-    TaskEnd { at_ms: unix_ms(), status, message, hint, tables, letters: None }
+    TaskEnd { hint, tables, ..TaskEnd::new(unix_ms(), status, message) }
 }
 
 /// A task that could not begin.
 fn failed(message: String) -> TaskEnd {
-    TaskEnd {
-        at_ms: unix_ms(),
-        status: TaskStatus::Failed,
-        message,
-        hint: None,
-        tables: Vec::new(),
-        letters: None,
-    }
+    TaskEnd::new(unix_ms(), TaskStatus::Failed, message)
 }
 
 fn verdict(tables: &[TableReport]) -> (TaskStatus, String) {

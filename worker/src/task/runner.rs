@@ -1,14 +1,15 @@
 //! Carries the sink's tasks out, one after the other, while this worker is the one to do it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cdc_shared::config::{PipelineConfig, SinkConfig};
 use cdc_shared::offset::TopicPartition;
-use cdc_shared::task::Task;
+use cdc_shared::task::{Task, TaskEnd, TaskKind, VerifyOptions};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::upkeep::{self, Schedule};
 use super::{ConfigFiles, TaskContext, Tell, carry_out, failed, sweeps};
 use crate::source::control::ControlView;
 use crate::source::given_up::Skipped;
@@ -38,19 +39,26 @@ impl TaskRunner {
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let Some(first) = self.first_partition() else { return };
+        let mut schedule = Schedule::new(&self.sink, Instant::now());
         while !stop.is_cancelled() {
             self.forget_ended();
-            match self.next(&first) {
-                Some(task) => {
-                    tokio::select! {
-                        () = stop.cancelled() => {}
-                        () = self.called_off(&task, &first) => {
-                            tracing::info!(task = %task.id, "task ended before it was done");
-                            self.status.forget_task(&task.id);
-                        }
-                        () = self.carry_out(&task) => {}
+            if let Some(task) = self.next(&first) {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = self.called_off(&task, &first) => {
+                        tracing::info!(task = %task.id, "task ended before it was done");
+                        self.status.forget_task(&task.id);
                     }
+                    () = self.carry_out(&task) => {}
                 }
+                continue;
+            }
+            let due = self.status.owns(&first).then(|| schedule.due(Instant::now())).flatten();
+            match due {
+                Some(actions) => tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = upkeep::scheduled(&self.config, &self.sink, actions) => {}
+                },
                 None => self.wait(&stop).await,
             }
         }
@@ -80,7 +88,7 @@ impl TaskRunner {
         let view = self.control.borrow();
         let tasks = view.state.tasks(Some(&self.sink.sink_id));
         // A replay is the partitions' own.
-        let open = |task: &&Task| task.end.is_none() && task.kind.comparison().is_some();
+        let open = |task: &&Task| task.end.is_none() && task.kind.replay().is_none();
         let mut open = tasks.into_iter().filter(open);
         open.find(|task| done.iter().all(|report| report.id != task.id)).cloned()
     }
@@ -122,24 +130,37 @@ impl TaskRunner {
         let status = self.status.clone();
         let tell = Tell::new(&task.id, move |report| status.report_task(report.clone()));
         tracing::info!(task = %task.id, by = %task.by, "task begins");
-        let end = match self.files.upstream(&self.sink.sink_id) {
-            Err(why) => failed(format!("the worker cannot read the source's settings: {why}")),
-            Ok((source, connector)) => {
-                let context = TaskContext {
-                    config: self.config.clone(),
-                    sink: self.sink.clone(),
-                    source,
-                    connector,
-                    probe: self.probe.clone(),
-                    options: task.kind.comparison().cloned().unwrap_or_default(),
-                    sweep: sweeps(&task.kind),
-                    skipped: Skipped::of(&self.control.borrow().state, &self.sink.sink_id),
-                    tell: tell.clone(),
-                };
-                Box::pin(carry_out(&context)).await
+        let end = match &task.kind {
+            TaskKind::Lake(options) => {
+                Box::pin(upkeep::carry_out(&self.config, &self.sink, options, &tell)).await
             }
+            TaskKind::Verify(options) | TaskKind::Resync(options) => {
+                self.compare(&task.kind, options, &tell).await
+            }
+            TaskKind::Replay(_) => return,
         };
         tracing::info!(task = %task.id, status = ?end.status, "task done: {}", end.message);
         tell.end(end);
+    }
+
+    async fn compare(&self, kind: &TaskKind, options: &VerifyOptions, tell: &Tell) -> TaskEnd {
+        let (source, connector) = match self.files.upstream(&self.sink.sink_id) {
+            Ok(sections) => sections,
+            Err(why) => {
+                return failed(format!("the worker cannot read the source's settings: {why}"));
+            }
+        };
+        let context = TaskContext {
+            config: self.config.clone(),
+            sink: self.sink.clone(),
+            source,
+            connector,
+            probe: self.probe.clone(),
+            options: options.clone(),
+            sweep: sweeps(kind),
+            skipped: Skipped::of(&self.control.borrow().state, &self.sink.sink_id),
+            tell: tell.clone(),
+        };
+        Box::pin(carry_out(&context)).await
     }
 }

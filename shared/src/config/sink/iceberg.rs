@@ -58,6 +58,49 @@ pub struct IcebergConfig {
     /// How tables that the sink makes are partitioned: columns, or transforms of them
     /// (`day(created_at)`, `bucket(16, id)`). `write_mode: append` only.
     pub partition_by: Vec<String>,
+    /// Has the sink's workers keep its tables small and quick: small files are joined and deleted
+    /// rows left out, old snapshots given up, orphans removed. Absent: nobody does, but for
+    /// `cdc lake`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<IcebergMaintenance>,
+}
+
+/// How an Iceberg sink keeps its tables.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct IcebergMaintenance {
+    /// How often, in seconds. The first time in a process it is no later than after 300.
+    #[schemars(range(min = 1, max = 2_592_000))]
+    pub interval_seconds: u64,
+    /// Snapshots that are older are given up, in seconds. Readers of them, time travel and
+    /// rollback need them.
+    #[schemars(range(max = 3_153_600_000_u64))]
+    pub snapshot_age_seconds: u64,
+    /// How many snapshots stay at least.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub keep_snapshots: u64,
+    /// Files that nothing refers to are removed when they were not written to for so long, in
+    /// seconds: a writer may be about to commit what is younger.
+    #[schemars(range(min = 3600, max = 3_153_600_000_u64))]
+    pub orphan_age_seconds: u64,
+}
+
+impl Default for IcebergMaintenance {
+    fn default() -> Self {
+        Self {
+            interval_seconds: 3600,
+            snapshot_age_seconds: 5 * 86_400,
+            keep_snapshots: 10,
+            orphan_age_seconds: 3 * 86_400,
+        }
+    }
+}
+
+impl IcebergMaintenance {
+    /// [`Self::interval_seconds`] as a duration.
+    pub fn interval(&self) -> Duration {
+        Duration::from_secs(self.interval_seconds)
+    }
 }
 
 impl Default for IcebergConfig {
@@ -77,6 +120,7 @@ impl Default for IcebergConfig {
             flush_interval_seconds: 10.0,
             auto_create_table: false,
             partition_by: Vec::new(),
+            maintenance: None,
         }
     }
 }

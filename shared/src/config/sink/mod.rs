@@ -5,7 +5,7 @@ mod partition;
 mod postgres;
 mod webhook;
 
-pub use iceberg::{IcebergConfig, IcebergWriteMode};
+pub use iceberg::{IcebergConfig, IcebergMaintenance, IcebergWriteMode};
 pub use partition::{PartitionField, PartitionTransform};
 pub use postgres::{
     Consistency, EnumHandling, PostgresSinkConfig, PostgresWriteMode, SslMode, TruncateHandling,

@@ -17,6 +17,7 @@
 mod committer;
 mod error;
 mod naming;
+mod upkeep;
 mod writer;
 
 use std::collections::HashMap;
