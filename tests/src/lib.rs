@@ -8,6 +8,7 @@
 pub mod acl;
 pub mod browser;
 pub mod chaos;
+pub mod front;
 pub mod judge;
 pub mod kafka;
 pub mod lake;
