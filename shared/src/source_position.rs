@@ -75,7 +75,7 @@ impl SourcePosition {
                 let at = Gtid::parse(field("gtid")?.as_str()?)?;
                 let is_one_order =
                     at.origin == gtid.origin && at.server.is_some() == gtid.server.is_some();
-                is_one_order.then(|| at.number >= gtid.number)
+                is_one_order.then_some(at.number >= gtid.number)
             }
         }
     }
@@ -108,7 +108,9 @@ impl Gtid {
         }
         let parts: Vec<&str> = text.split('-').collect();
         let [domain, server, number] = parts[..] else { return None };
-        parts.iter().all(|part| is_number(part)).then(|| {
+        // As they are written: 2026-01-31 is a day.
+        let is_written = |part: &&str| is_number(part) && (*part == "0" || !part.starts_with('0'));
+        parts.iter().all(is_written).then(|| {
             Some(Self {
                 origin: domain.to_owned(),
                 server: Some(server.parse().ok()?),

@@ -1,4 +1,4 @@
-//! Requests made from the OpenAPI document that the coordinator serves, with whatever values it allows
+//! Requests made from the `OpenAPI` document that the coordinator serves, with whatever values it allows
 //! and many that it does not: what comes back is always what the document says.
 
 use std::fmt::Write as _;
@@ -33,7 +33,7 @@ impl Api {
         }
     }
 
-    fn choice<'a>(schema: &'a Value) -> Option<&'a Vec<Value>> {
+    fn choice(schema: &Value) -> Option<&Vec<Value>> {
         ["oneOf", "anyOf"].iter().find_map(|word| schema[*word].as_array())
     }
 

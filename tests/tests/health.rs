@@ -39,9 +39,9 @@ impl Hung {
     }
 
     /// Puts itself in the place of one part.
-    fn instead_of(&self, part: &str, config: &mut Value) {
+    fn instead_of(&self, what: &str, config: &mut Value) {
         let (port, address) = (self.port(), format!("127.0.0.1:{}", self.port()));
-        match part {
+        match what {
             "kafka" => config["kafka"]["bootstrap_servers"] = json!(address),
             "registry" => {
                 config["kafka"]["schema_registry_url"] = json!(format!("http://{address}"))

@@ -23,6 +23,16 @@ async fn says(worker: &Process, what: &str, times: usize) {
     .await;
 }
 
+/// Waits until a sink has everything up to there.
+async fn delivers(pipeline: &Pipeline, sink: &str, filled: i64) {
+    let (group, topic) = (pipeline.sink_group(sink), pipeline.topic());
+    until("it delivers", SOON, async || {
+        let found = [0, 1].map(|partition| kafka::committed(&group, &topic, partition));
+        check(found == [Some(filled); 2], found)
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_goes_on_exactly_there() {
     let receiver = Receiver::start().await;
@@ -35,19 +45,11 @@ async fn a_restart_goes_on_exactly_there() {
     let mut filled = 0;
     for round in 1..=3_i64 {
         for (sink, worker) in &workers {
-            let delivers = async |filled: i64| {
-                let group = pipeline.sink_group(sink);
-                until("it delivers", SOON, async || {
-                    let found = [0, 1].map(|partition| kafka::committed(&group, &topic, partition));
-                    check(found == [Some(filled); 2], found)
-                })
-                .await;
-            };
             fill(&topic, schemas, 0, filled..filled + 10);
             fill(&topic, schemas, 1, filled..filled + 10);
             filled += 10;
             // One that begins behind it has nothing to restart.
-            delivers(filled).await;
+            delivers(&pipeline, sink, filled).await;
             fill(&topic, schemas, 0, filled..filled + 40);
             fill(&topic, schemas, 1, filled..filled + 40);
             filled += 40;
@@ -56,7 +58,7 @@ async fn a_restart_goes_on_exactly_there() {
             fill(&topic, schemas, 0, filled..filled + 10);
             fill(&topic, schemas, 1, filled..filled + 10);
             filled += 10;
-            delivers(filled).await;
+            delivers(&pipeline, sink, filled).await;
             // Of a table only its own partitions begin anew, inside the group.
             pipeline.command(&["restart", "FILE", "--sink", sink, "--table", &table]).await;
             says(worker, OF_TABLE, 2 * round as usize).await;

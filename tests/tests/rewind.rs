@@ -148,7 +148,7 @@ async fn new_ids_are_new_once_and_then_kept() {
     pipeline.webhook("wh", &receiver.url());
     let (schemas, topic) = (pipeline.topics(1).await, pipeline.topic());
     fill(&topic, schemas, 0, 0..3);
-    let _coordinator = pipeline.serve();
+    let mut coordinator = pipeline.serve();
     let mut worker = pipeline.worker("wh");
     pipeline.committed(0, 3).await;
     let mut rounds = Vec::new();
@@ -182,7 +182,8 @@ async fn new_ids_are_new_once_and_then_kept() {
     .await;
     pipeline.events("ev").await;
     let line = ["rewind", "FILE", "--yes", "--sink", "ev", "--to", "beginning", "--new-ids"];
-    let _coordinator = (drop(_coordinator), pipeline.serve()).1;
+    coordinator.kill();
+    let _coordinator = pipeline.serve();
     until("an events table has no ids", SOON, async || {
         let refused = pipeline.cdc(&line).await;
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();

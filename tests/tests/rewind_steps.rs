@@ -63,6 +63,8 @@ impl Rewound {
         let section = &mut pipeline.sink_mut("ev")["postgres"];
         section["port"] = json!(sink_wire.port);
         section["batch_size"] = json!(2);
+        // The wire listens to what is said.
+        section["sslmode"] = json!("disable");
         let schemas: Schemas = pipeline.topics(1).await;
         fill(&pipeline.topic(), schemas, 0, 0..RECORDS);
         let (coordinator, worker) = (pipeline.serve(), pipeline.worker("ev"));

@@ -13,6 +13,7 @@ use super::operate::{client_config, topic_of};
 use super::{Exit, Failure};
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct RewindArgs {
     #[command(flatten)]
     target: Target,
@@ -158,6 +159,11 @@ fn target(to: &str, args: &RewindArgs) -> Result<RewindTarget, Failure> {
     if let Ok(time) = to.parse::<jiff::Timestamp>() {
         return Ok(RewindTarget::Timestamp(time.as_millisecond()));
     }
+    if to.parse::<jiff::civil::Date>().is_ok() {
+        return Err(usage(format!(
+            "--to {to}: give the time of that day as well ({to}T08:00:00Z)"
+        )));
+    }
     if let Ok(place) = to.parse() {
         return Ok(RewindTarget::SourcePosition(place));
     }
@@ -201,7 +207,9 @@ mod tests {
         let offset = NextOffset::new(7).unwrap();
         let to = "--to 7 --partition 1 --table public.t";
         assert_eq!(goes_to(to), Ok(RewindTarget::Offset(offset)));
-        for wrong in ["--to 7 --table t", "--to 7 --partition 1", "--to start", "--to=-7"] {
+        for wrong in
+            ["--to 2026-11-28", "--to 7 --table t", "--to 7 --partition 1", "--to start", "--to=-7"]
+        {
             assert_eq!(goes_to(wrong).unwrap_err().exit, Exit::Usage, "{wrong}");
         }
     }

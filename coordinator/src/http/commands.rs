@@ -178,20 +178,21 @@ async fn look_up(
             Some((tp, report.position?))
         })
     });
-    for (tp, position) in stored.into_iter().chain(of_commits).chain(reported) {
-        if tp.topic.as_ref() == topic {
-            let of = |position: &Position| (position.incarnation, position.next);
-            let known = known.positions.entry(tp.partition);
-            known
-                .and_modify(|highest| {
-                    if of(&position) > of(highest) {
-                        *highest = position.clone();
-                    }
-                })
-                .or_insert(position);
+    let all = stored.into_iter().chain(of_commits).chain(reported);
+    known.positions = highest(all.filter(|(tp, _)| tp.topic.as_ref() == topic));
+    Ok(())
+}
+
+/// The highest position of each partition.
+fn highest(positions: impl Iterator<Item = (TopicPartition, Position)>) -> BTreeMap<i32, Position> {
+    let of = |position: &Position| (position.incarnation, position.next);
+    let mut highest: BTreeMap<i32, Position> = BTreeMap::new();
+    for (tp, position) in positions {
+        if highest.get(&tp.partition).is_none_or(|known| of(&position) > of(known)) {
+            highest.insert(tp.partition, position);
         }
     }
-    Ok(())
+    highest
 }
 
 /// Partitions that the sink's workers hold because their progress counts in another topic.

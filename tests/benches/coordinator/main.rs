@@ -44,7 +44,7 @@ fn main() -> ExitCode {
 async fn measure() -> bool {
     let seconds = cdc_shared::config::process_variables().remove("BENCH_SECONDS");
     let seconds: u64 = seconds.map_or(20, |text| text.parse().unwrap());
-    let (mut pipeline, topics) = fleet().await;
+    let (pipeline, topics) = fleet().await;
     let coordinator = pipeline.serve();
     let base = format!("http://{}", pipeline.config["coordinator"]["bind"].as_str().unwrap());
     until("the coordinator leads", LONG, async || {
