@@ -44,7 +44,7 @@ impl Hung {
         match what {
             "kafka" => config["kafka"]["bootstrap_servers"] = json!(address),
             "registry" => {
-                config["kafka"]["schema_registry_url"] = json!(format!("http://{address}"))
+                config["kafka"]["schema_registry_url"] = json!(format!("http://{address}"));
             }
             "connect" => config["connector"]["connect_url"] = json!(format!("http://{address}")),
             "redis" => config["redis"]["url"] = json!(format!("redis://{address}")),

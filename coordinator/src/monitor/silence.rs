@@ -73,6 +73,9 @@ mod tests {
     use crate::watermark::rule::tests::position;
     use cdc_shared::offset::TopicId;
 
+    /// Where P is, and each sink.
+    type Seen<'a> = (Option<i64>, &'a [(&'a str, i64)]);
+
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
@@ -107,7 +110,7 @@ mod tests {
     #[test]
     fn p_is_stalled_where_it_stays_behind_every_sink_that_is_known() {
         let start = Instant::now();
-        let stalled = |looks: &[(Option<i64>, &[(&str, i64)])]| {
+        let stalled = |looks: &[Seen<'_>]| {
             let mut stall = Stall::default();
             let mut now = start;
             for (committed, sinks) in looks {
