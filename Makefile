@@ -80,9 +80,10 @@ compose-up: ## Build all images and start docker/compose.yaml (docker/README.md)
 
 ##@ Speed
 .PHONY: bench bench-live bench-peers
-bench: up ## Measure the record path, then whole workers on the real stack (BENCH_RECORDS, BENCH_PASSES)
-	cargo build --release --workspace --bins --bench decode --bench worker
+bench: up ## Measure the record path, the coordinator, then whole workers on the real stack (BENCH_RECORDS, BENCH_PASSES)
+	cargo build --release --workspace --bins --bench decode --bench worker --bench coordinator
 	cargo bench --workspace --bench decode
+	$(WITH_STACK) cargo bench --workspace --bench coordinator
 	cargo bench --workspace --bench worker
 
 bench-live: up ## From a source's commit to the mirror, at 2,000 changes a second (BENCH_SECONDS)

@@ -45,9 +45,6 @@ pub enum CoordinatorError {
     /// Kafka's client refuses its settings.
     #[error("kafka settings: {0}")]
     KafkaSettings(String),
-    /// The HTTP server ended.
-    #[error("serve HTTP: {0}")]
-    Serve(std::io::Error),
     /// A part of the coordinator ended unasked.
     #[error("{0} ended unexpectedly")]
     PartEnded(&'static str),

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cdc_shared::config::KafkaConfig;
 use cdc_shared::control::control_topic;
@@ -64,6 +64,24 @@ pub struct Committed {
 /// Committed offsets of some partitions; those without are missing.
 pub type CommittedOffsets = BTreeMap<TopicPartition, Committed>;
 
+/// How long what a client has said of itself counts.
+const RECENT: Duration = Duration::from_secs(15);
+
+/// Remembers what a client last said of its connections: a question that is not answered only says
+/// that it took too long.
+#[derive(Clone, Default)]
+pub struct LastWord(Arc<Mutex<Option<(Instant, String)>>>);
+
+impl ClientContext for LastWord {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "kafka client");
+        let word = (Instant::now(), reason.to_owned());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(word);
+    }
+}
+
+impl ConsumerContext for LastWord {}
+
 /// Passes on what the client says, less the end of a partition, which we ask for.
 pub struct EndIsNoTrouble;
 
@@ -81,7 +99,8 @@ impl ConsumerContext for EndIsNoTrouble {}
 pub struct Cluster {
     config: KafkaConfig,
     group_id: String,
-    groups: Mutex<HashMap<String, Arc<BaseConsumer>>>,
+    groups: Mutex<HashMap<String, Arc<BaseConsumer<LastWord>>>>,
+    word: LastWord,
 }
 
 impl Cluster {
@@ -94,6 +113,7 @@ impl Cluster {
             config: config.clone(),
             group_id: group_id.to_owned(),
             groups: Mutex::new(HashMap::new()),
+            word: LastWord::default(),
         };
         cluster
             .client(group_id)
@@ -101,22 +121,28 @@ impl Cluster {
         Ok(Arc::new(cluster))
     }
 
-    fn client(&self, group: &str) -> Result<Arc<BaseConsumer>, KafkaTrouble> {
+    /// What a client has lately said of its connections.
+    pub fn last_word(&self) -> Option<String> {
+        let word = self.word.0.lock().unwrap_or_else(PoisonError::into_inner);
+        word.as_ref().filter(|(at, _)| at.elapsed() < RECENT).map(|(_, reason)| reason.clone())
+    }
+
+    fn client(&self, group: &str) -> Result<Arc<BaseConsumer<LastWord>>, KafkaTrouble> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = groups.get(group) {
             // Errors of an unreachable broker queue up in a client that nobody polls.
             while client.poll(Duration::ZERO).is_some() {}
             return Ok(Arc::clone(client));
         }
-        let client: BaseConsumer = consumer_config(&self.config, group)
-            .create()
+        let client: BaseConsumer<LastWord> = consumer_config(&self.config, group)
+            .create_with_context(self.word.clone())
             .map_err(|cause| KafkaTrouble::Request { what: "create a client".to_owned(), cause })?;
         let client = Arc::new(client);
         groups.insert(group.to_owned(), Arc::clone(&client));
         Ok(client)
     }
 
-    fn own(&self) -> Result<Arc<BaseConsumer>, KafkaTrouble> {
+    fn own(&self) -> Result<Arc<BaseConsumer<LastWord>>, KafkaTrouble> {
         self.client(&self.group_id)
     }
 

@@ -100,6 +100,9 @@ fn around(page: &mut Page, report: &HealthReport) {
         *tasks.entry(task.state.to_lowercase()).or_default() += 1;
     }
     page.family(&metric::CONNECTOR_TASKS, tasks.into_iter().map(|(state, n)| ([state], n)));
+    if let Some(seconds) = source.silent_seconds {
+        page.one(&metric::CONNECTOR_SILENCE, seconds);
+    }
     if let Some(slot) = &source.slot {
         page.one(&metric::SLOT_ACTIVE, slot.active);
         if let Some(bytes) = slot.retained_bytes {
@@ -124,6 +127,8 @@ fn pipeline(page: &mut Page, report: &HealthReport) {
     }
     let waits = waits.into_iter().map(|(sink, partitions)| ([sink.to_owned()], partitions));
     page.family(&metric::PIPELINE_WAITS, waits);
+    let stalled = report.pipeline_group.stall.as_ref().map_or(0, |stall| stall.partitions);
+    page.one(&metric::PIPELINE_STALLED, stalled);
 }
 
 fn sinks(page: &mut Page, sinks: &[SinkHealth]) {

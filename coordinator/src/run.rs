@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cdc_shared::config::{CoordinatorConfig, PipelineConfig, WatermarkStore as StoreKind};
+use cdc_shared::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,7 @@ pub async fn run(
     let store = open_store(&config).await?;
     let cluster = Cluster::new(&config.kafka, &config.group_id)?;
     let reader = Reader::start(&config.kafka, &config.group_id, &config.control_topic())?;
+    let registry = Arc::new(Registry::new(&config.kafka)?);
     let certificates = config.coordinator.server_tls.as_ref().map(Certificates::new).transpose()?;
     let coordinator = Arc::new(Coordinator {
         access: Arc::new(Access::new(&config.coordinator.tokens)),
@@ -65,11 +67,12 @@ pub async fn run(
         store,
         cluster,
         group: GroupTicker::default(),
-        lag: LagMonitor::new(&config.kafka)?,
+        lag: LagMonitor::new(Arc::clone(&registry)),
         scaling: Scaling::default(),
-        schemas: SchemaMonitor::new(&config.kafka)?,
-        letters: DeadLetters::new(&config)?,
-        probes: Probes::new(&config)?,
+        schemas: SchemaMonitor::new(Arc::clone(&registry)),
+        letters: DeadLetters::new(&config, Arc::clone(&registry)),
+        probes: Probes::new(&config, Arc::clone(&registry))?,
+        registry,
         metrics: Metrics::default(),
         ending: Ending::default(),
         leading: AtomicBool::new(false),
@@ -126,11 +129,11 @@ async fn serve(
         }
         () = &mut parts => {
             // An open connection must not keep a stopped coordinator alive.
-            tokio::time::timeout(HTTP_GRACE, &mut http).await.unwrap_or(Ok(Ok(())))
+            tokio::time::timeout(HTTP_GRACE, &mut http).await.unwrap_or(Ok(()))
         }
     };
     http.abort();
-    ended.unwrap_or(Err(CoordinatorError::PartEnded("the HTTP server")))
+    ended.map_err(|_| CoordinatorError::PartEnded("the HTTP server"))
 }
 
 /// Longest wait for requests that are under way at the end.

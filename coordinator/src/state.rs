@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cdc_shared::config::PipelineConfig;
 use cdc_shared::control::ControlState;
+use cdc_shared::registry::Registry;
 
 use crate::control::ControlLog;
 use crate::dlq::DeadLetters;
@@ -38,6 +39,8 @@ pub struct Coordinator {
     pub cluster: Arc<Cluster>,
     /// P.
     pub group: GroupTicker,
+    /// The schema registry.
+    pub registry: Arc<Registry>,
     /// Lag.
     pub lag: LagMonitor,
     /// How many workers each sink should have.

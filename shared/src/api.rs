@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::dlq::{LetterFilter, ReplayReport};
 use crate::offset::{NextOffset, Position, TopicId};
 use crate::schema::SchemaQuestion;
+use crate::source_position::SourcePosition;
 use crate::task::{TaskKind, TaskReport};
 
 /// Path of [`Heartbeat`] (POST).
@@ -329,6 +330,17 @@ pub enum Command {
         /// Only this topic.
         topic: Option<String>,
     },
+    /// Have the sink's workers leave their group and join it again, or let go of one topic and take
+    /// it up again. It ends a pause and a stop, as [`Command::Resume`] does.
+    Restart {
+        /// Sink.
+        sink: String,
+        /// Only this topic.
+        topic: Option<String>,
+        /// Why, for the audit line.
+        #[serde(default)]
+        reason: String,
+    },
     /// Let a sink pass records it is held at: `from` inclusive, `to` exclusive.
     Skip {
         /// Sink.
@@ -362,6 +374,13 @@ pub enum Command {
         /// Rows of a sink that only appends may come twice.
         #[serde(default)]
         repeat_rows: bool,
+        /// Webhook: what comes again has other ids than before, so that receivers take it anew.
+        #[serde(default)]
+        new_ids: bool,
+        /// The topic is another one than the sink's progress counts in (Kafka was lost, or the topic
+        /// created again): take it as it is now.
+        #[serde(default)]
+        accept_new_topic: bool,
     },
     /// Have a worker of the sink do something beside delivering.
     StartTask {
@@ -412,7 +431,7 @@ pub enum Command {
 }
 
 /// Where a rewind goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RewindTarget {
     /// The log's first offset.
@@ -423,6 +442,9 @@ pub enum RewindTarget {
     Offset(NextOffset),
     /// The first record at or after this time, Unix ms.
     Timestamp(i64),
+    /// The first record of each partition at or after this place in the source's log: `0/16B3748`,
+    /// `binlog.000003:1234`, or the id of a transaction.
+    SourcePosition(SourcePosition),
 }
 
 /// The answer to an accepted command.

@@ -24,6 +24,7 @@ pub mod postgres;
 pub mod probe;
 pub mod registry;
 pub mod schema;
+pub mod source_position;
 pub mod task;
 pub mod telemetry;
 pub mod tls;

@@ -1,8 +1,9 @@
 //! Kafka of the stack: topics, records, offsets.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use cdc_shared::offset::TopicId;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
@@ -34,6 +35,11 @@ fn admin() -> AdminClient<DefaultClientContext> {
 
 fn options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT))
+}
+
+/// Kafka's ids of topics.
+pub fn topic_ids(topics: &[&str]) -> HashMap<String, TopicId> {
+    cdc_shared::kafka::topic_ids(reader().client(), topics, TIMEOUT).unwrap().into_iter().collect()
 }
 
 /// Creates a topic, waiting for the end of a namesake's deletion.
@@ -125,6 +131,19 @@ pub fn committed(group: &str, topic: &str, partition: i32) -> Option<i64> {
         Offset::Offset(offset) => Some(offset),
         _ => None,
     }
+}
+
+/// A consumer that has joined a group; it leaves when it is dropped.
+pub async fn member(group: &str, topic: &str) -> BaseConsumer {
+    let consumer = group_reader(group);
+    consumer.subscribe(&[topic]).unwrap();
+    wait::until("the consumer has joined", wait::SOON, async || {
+        let _ = consumer.poll(Duration::from_millis(100));
+        let assigned = consumer.assignment().unwrap().count();
+        wait::check(assigned > 0, assigned)
+    })
+    .await;
+    consumer
 }
 
 /// What a group has committed on each partition that it has committed anything on.

@@ -9,6 +9,7 @@ pub mod acl;
 pub mod browser;
 pub mod catalog;
 pub mod chaos;
+pub mod front;
 pub mod judge;
 pub mod kafka;
 pub mod lake;

@@ -98,6 +98,7 @@ impl Wire {
     /// The same from the moment that a client says this; what it says with it is held too when that
     /// half is its own.
     pub fn hold_when_said(&self, words: &'static str, half: Half) {
+        self.counts.held.store(0, Ordering::SeqCst);
         *self.trap.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((words, half));
     }
 

@@ -58,7 +58,7 @@ async fn a_topic_created_again_stops_by_name_and_a_rewind_accepts_it() {
     for sink in ["wh", "ev"] {
         let line =
             ["rewind", "FILE", "--yes", "--sink", sink, "--topic", &topic, "--to", "beginning"];
-        pipeline.command(&line).await;
+        pipeline.command(&[&line[..], &["--accept-new-topic"]].concat()).await;
     }
     until("the webhook has the new topic's records", SOON, async || {
         let new: BTreeSet<_> =
@@ -97,7 +97,7 @@ async fn a_topic_created_again_under_a_running_worker_stops_by_name() {
     for sink in ["wh", "ev"] {
         let line =
             ["rewind", "FILE", "--yes", "--sink", sink, "--topic", &topic, "--to", "beginning"];
-        pipeline.command(&line).await;
+        pipeline.command(&[&line[..], &["--accept-new-topic"]].concat()).await;
     }
     until("the webhook has all of the new topic", SOON, async || {
         let new: BTreeSet<_> =

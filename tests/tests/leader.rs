@@ -1,6 +1,8 @@
 //! Coordinators: one leads, it freezes, another takes over, the first wakes up; and what the one
 //! that leads tells of sinks that have no worker.
 
+use std::time::{Duration, Instant};
+
 use cdc_tests::kafka::{self, Producer};
 use cdc_tests::pipeline::Pipeline;
 use cdc_tests::process::Process;
@@ -9,6 +11,9 @@ use cdc_tests::record::{Schemas, http};
 use cdc_tests::stack::free_port;
 use cdc_tests::wait::{SOON, check, until};
 use serde_json::json;
+
+/// Longest time without a leader.
+const TAKEOVER: Duration = Duration::from_secs(15);
 
 fn fill(topic: &str, schemas: Schemas, ids: std::ops::Range<i64>) {
     let producer = Producer::default();
@@ -43,8 +48,12 @@ async fn a_leader_that_wakes_up_after_it_was_replaced_neither_writes_nor_moves_p
     let second = pipeline.serve();
     says(&second, "coordinator listens", 1).await;
 
+    let frozen = Instant::now();
     first.freeze();
     says(&second, "leading the pipeline", 1).await;
+    let took = frozen.elapsed();
+    println!("another one leads after {took:.1?}");
+    assert!(took <= TAKEOVER, "it took {took:?}");
     fill(&topic, schemas, 5..9);
     pipeline.committed(0, 9).await;
     // The worker knows the address of the first one, and finds the one that leads.

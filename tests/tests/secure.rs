@@ -162,12 +162,13 @@ fn least_rights(pipeline: &Pipeline) -> Rights {
     let (dlq, control) = (format!("{topic}.dlq"), format!("{group}.control"));
     let (wh, ev) = (pipeline.sink_group("wh"), pipeline.sink_group("ev"));
     let signal = format!("__debezium-signal.{}", pipeline.id);
+    let heartbeat = format!("__debezium-heartbeat.{}", pipeline.id);
     let planned = [
         topic.clone(),
         dlq.clone(),
         control.clone(),
         signal.clone(),
-        format!("__debezium-heartbeat.{}", pipeline.id),
+        heartbeat.clone(),
         format!("__debezium-notification.{}", pipeline.id),
         format!("{}.message", pipeline.id),
     ];
@@ -188,6 +189,7 @@ fn least_rights(pipeline: &Pipeline) -> Rights {
         &[
             (On::Topic(&topic), &[Read]),
             (On::Topic(&dlq), &[Read]),
+            (On::Topic(&heartbeat), &[Describe]),
             (On::Topic(&control), &[Read, Write]),
             (On::TransactionalId(&control), &[Describe, Write]),
             (On::Group(&group), &[Read]),

@@ -8,6 +8,7 @@ use super::dlq::DlqCommandArgs;
 use super::lake::LakeCommandArgs;
 use super::rewind::RewindArgs;
 use super::schema::SchemaCommandArgs;
+use super::watch::WatchArgs;
 use super::{Exit, Failure};
 use crate::consume;
 
@@ -65,8 +66,8 @@ pub(super) enum Command {
     )]
     Probe(ProbeArgs),
     /// Show every sink, worker and partition as the coordinator knows them.
-    #[command(after_help = "Example:\n  cdc status pipeline.yaml --json")]
-    Status(StatusArgs),
+    #[command(after_help = "Example:\n  cdc status pipeline.yaml --watch")]
+    Status(WatchArgs),
     /// Hold a sink, or one table of it. Its workers stay in their group.
     #[command(after_help = "Example:\n  cdc pause pipeline.yaml --sink analytics-db \
                             --reason 'migration'")]
@@ -77,6 +78,11 @@ pub(super) enum Command {
     /// Have a sink's workers leave their group. They stay up and can be resumed.
     #[command(after_help = "Example:\n  cdc stop pipeline.yaml --sink analytics-db")]
     Stop(StopArgs),
+    /// Have a sink's workers let go of everything, or of one table, and go on exactly there. It
+    /// ends a pause and a stop.
+    #[command(after_help = "Example:\n  cdc restart pipeline.yaml --sink analytics-db \
+                            --reason 'new certificate'")]
+    Restart(HoldArgs),
     /// Let a sink pass records that it is held at, without delivering them.
     #[command(after_help = "Example:\n  cdc skip pipeline.yaml --sink analytics-db \
                             --table public.orders --partition 2 --offset 1041")]
@@ -438,7 +444,7 @@ mod tests {
         Cli::command().debug_assert();
         let mut found = Vec::new();
         leaves(&Cli::command(), "cdc", &mut found);
-        assert_eq!(found.len(), 34);
+        assert_eq!(found.len(), 35);
         for (path, command) in found {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let (_, example) = help.split_once("Example:\n  ").expect(&path);

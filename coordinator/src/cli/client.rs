@@ -9,11 +9,14 @@ use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Exit, Failure};
 
 /// Longest time for one request.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// Longest time for a command: more than the coordinator takes, which may read a topic for it.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(65);
 
 /// A client of one coordinator.
 pub(super) struct Coordinator {
@@ -39,14 +42,22 @@ impl Coordinator {
 
     /// A report as the coordinator gives it.
     pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
-        let report = self.send(Method::GET, path, None).await?;
+        self.get_within(path, TIMEOUT).await
+    }
+
+    /// The same, in less time than a request may take.
+    pub(super) async fn get_within(&self, path: &str, limit: Duration) -> Result<Value, Failure> {
+        let until = Instant::now() + limit;
+        let report = timeout_at(until, self.send(Method::GET, path, None))
+            .await
+            .unwrap_or_else(|_| Err(self.silent(limit)))?;
         self.ours(&report)?;
         // One that does not lead hears no worker. It knows who does.
         let coordinator = &report["coordinator"];
         match coordinator["leader_url"].as_str() {
             Some(url) if coordinator["leader"] == false => {
-                let asked = self.send_to(url, Method::GET, path, None).await;
-                Ok(asked.ok().and_then(Result::ok).unwrap_or(report))
+                let asked = timeout_at(until, self.send_to(url, Method::GET, path, None)).await;
+                Ok(asked.ok().and_then(Result::ok).and_then(Result::ok).unwrap_or(report))
             }
             _ => Ok(report),
         }
@@ -124,7 +135,7 @@ impl Coordinator {
             request = request.bearer_auth(token.expose());
         }
         if let Some(body) = body {
-            request = request.json(body);
+            request = request.json(body).timeout(COMMAND_TIMEOUT);
         }
         let answer = request.send().await.map_err(|e| self.unreachable(&e))?;
         let status = answer.status();
@@ -150,7 +161,7 @@ impl Coordinator {
     }
 
     /// The failure of a coordinator that has not answered for so long.
-    pub(super) fn silent(&self, limit: Duration) -> Failure {
+    fn silent(&self, limit: Duration) -> Failure {
         let cause = format!("no answer within {limit:?}");
         Failure::unreachable("the coordinator", &self.base, &cause)
     }

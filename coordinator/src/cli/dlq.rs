@@ -9,6 +9,7 @@ use cdc_shared::clock::unix_ms;
 use cdc_shared::config::PipelineConfig;
 use cdc_shared::control::ControlState;
 use cdc_shared::dlq::{LetterFilter, LetterState, MOST_AT_ONCE};
+use cdc_shared::registry::Registry;
 use cdc_shared::task::TaskStatus;
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -254,8 +255,9 @@ async fn drop_letters(args: &DropArgs) -> Result<(), Failure> {
 /// Every dead letter, and what the control topic says of them.
 async fn read(config: &PipelineConfig) -> Result<(Arc<DeadLetters>, Arc<ControlState>), Failure> {
     let software = |error: &dyn std::fmt::Display| Failure::new(Exit::Software, error.to_string());
-    let letters = DeadLetters::new(config)
+    let registry = Registry::new(&config.kafka)
         .map_err(|e| Failure::new(Exit::Config, format!("kafka.schema_registry.tls: {e}")))?;
+    let letters = DeadLetters::new(config, Arc::new(registry));
     let cluster = Cluster::new(&config.kafka, &config.group_id)
         .map_err(|e| Failure::new(Exit::Config, e.to_string()))?;
     let control = control(config, &cluster).await?;

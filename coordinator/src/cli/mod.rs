@@ -14,6 +14,7 @@ mod rewind;
 mod schema;
 mod task;
 mod validate;
+mod watch;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -87,10 +88,11 @@ async fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Serve(args) => serve(&args.target).await?,
         Command::Probe(args) => return Ok(ask(&args)),
         Command::Run(args) => return supervise::run(&args).await,
-        Command::Status(args) => operate::status(&args).await?,
+        Command::Status(args) => watch::run(&args).await?,
         Command::Pause(args) => operate::pause(&args).await?,
         Command::Resume(args) => operate::resume(&args).await?,
         Command::Stop(args) => operate::stop(&args).await?,
+        Command::Restart(args) => operate::restart(&args).await?,
         Command::Skip(args) => operate::skip(&args).await?,
         Command::Rewind(args) => rewind::run(&args).await?,
         Command::Sink(args) => operate::sink(&args).await?,

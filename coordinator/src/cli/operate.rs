@@ -1,25 +1,12 @@
 //! Commands to a running pipeline, by the coordinator's API.
 
-use cdc_shared::api::{Command, STATUS_PATH};
+use cdc_shared::api::Command;
 use cdc_shared::config::{PipelineConfig, Sections};
-use serde::Deserialize as _;
 
-use super::args::{
-    HoldArgs, SinkArgs, SinkCommand, SinkCommandArgs, SkipArgs, StatusArgs, StopArgs, Target,
-};
+use super::args::{HoldArgs, SinkArgs, SinkCommand, SinkCommandArgs, SkipArgs, StopArgs, Target};
 use super::client::Coordinator;
 use super::load::load_for;
 use super::{Exit, Failure};
-use crate::cli::health::{table, view};
-use crate::health::StatusReport;
-
-pub(super) async fn status(args: &StatusArgs) -> Result<(), Failure> {
-    let config = client_config(&args.target)?;
-    let body = Coordinator::new(&config)?.get(STATUS_PATH).await?;
-    let text = StatusReport::deserialize(&body)
-        .map_or_else(|_| table::outline(&body), |report| view::status(&report));
-    super::print(args.json, &body, &text)
-}
 
 pub(super) async fn pause(args: &HoldArgs) -> Result<(), Failure> {
     let config = client_config(&args.on.target)?;
@@ -32,6 +19,13 @@ pub(super) async fn resume(args: &SinkArgs) -> Result<(), Failure> {
     let config = client_config(&args.target)?;
     let topic = topic_of(&config, args.table.as_deref())?;
     send(&config, Command::Resume { sink: args.sink.clone(), topic }).await
+}
+
+pub(super) async fn restart(args: &HoldArgs) -> Result<(), Failure> {
+    let config = client_config(&args.on.target)?;
+    let topic = topic_of(&config, args.on.table.as_deref())?;
+    let (sink, reason) = (args.on.sink.clone(), args.reason.clone());
+    send(&config, Command::Restart { sink, topic, reason }).await
 }
 
 pub(super) async fn stop(args: &StopArgs) -> Result<(), Failure> {

@@ -1,16 +1,30 @@
 //! Whether the services that a pipeline needs answer, and take our credentials.
 
+use std::time::Duration;
+
 use cdc_shared::config::{KafkaConfig, PipelineConfig};
 use cdc_shared::registry::{Registry, RegistryError};
 
 use super::{Exit, Failure};
 use crate::connect::{Connect, ConnectorStatus};
 use crate::deploy::broker::Broker;
+use crate::watermark::{RedisStore, StoreError, WatermarkStore as _};
 
-/// What Kafka answers: the number of its topics.
-pub(super) async fn kafka(config: &KafkaConfig) -> Result<String, Failure> {
-    let topics = Broker::new(config)?.metadata().await?;
+/// What Kafka answers: the number of its topics, or within `limit` why there is no answer.
+pub(super) async fn kafka(config: &KafkaConfig, limit: Duration) -> Result<String, Failure> {
+    let topics = Broker::new(config)?.metadata_within(limit).await?;
     Ok(format!("{} topics", topics.len()))
+}
+
+/// Whether Redis answers and takes writes.
+pub(super) async fn redis(config: &PipelineConfig) -> Result<String, Failure> {
+    let unavailable = |error: StoreError| {
+        Failure::new(Exit::Unavailable, error.to_string())
+            .hint("check redis.url; cdc run without coordinator.watermark_store does not use it")
+    };
+    let store = RedisStore::new(&config.redis, &config.pipeline_id).map_err(unavailable)?;
+    let found = store.check().await.map_err(unavailable)?;
+    Ok(found.eviction.unwrap_or_else(|| "takes watermarks".to_owned()))
 }
 
 /// What the schema registry answers: the kinds of schemas that it takes.

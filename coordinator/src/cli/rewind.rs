@@ -13,6 +13,7 @@ use super::operate::{client_config, topic_of};
 use super::{Exit, Failure};
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct RewindArgs {
     #[command(flatten)]
     target: Target,
@@ -28,8 +29,9 @@ pub(super) struct RewindArgs {
     /// Only this partition.
     #[arg(long)]
     partition: Option<i32>,
-    /// `beginning`, `end`, a time (2026-01-31T08:00:00Z), or an offset (which needs --partition and
-    /// a table).
+    /// `beginning`, `end`, a time (2026-01-31T08:00:00Z), a place in the source's log (0/16B3748,
+    /// binlog.000003:1234, or the id of a transaction), or an offset (which needs --partition and a
+    /// table).
     #[arg(long)]
     to: String,
     /// Only say what would be done.
@@ -41,6 +43,13 @@ pub(super) struct RewindArgs {
     /// Rows of a sink that only appends may come twice.
     #[arg(long)]
     repeat_rows: bool,
+    /// Webhook: give what comes again other ids than before, so that receivers take it anew.
+    #[arg(long)]
+    new_ids: bool,
+    /// The topic is another one than the sink's progress counts in (Kafka was lost, or the topic
+    /// created again): take it as it is now.
+    #[arg(long)]
+    accept_new_topic: bool,
     /// Kept in the audit trail.
     #[arg(long, default_value = "")]
     reason: String,
@@ -55,16 +64,19 @@ pub(super) async fn run(args: &RewindArgs) -> Result<(), Failure> {
         sink: args.sink.clone(),
         topic: topic.to_owned(),
         partition: args.partition,
-        to,
+        to: to.clone(),
         reason: args.reason.clone(),
         dry_run,
         repeat_rows: args.repeat_rows,
+        new_ids: args.new_ids,
+        accept_new_topic: args.accept_new_topic,
     };
     if args.dry_run || !args.yes {
         for topic in &topics {
             super::say(&coordinator.command(command(topic, true)).await?.message)?;
         }
-        if let Some(meaning) = config.sink(&args.sink).and_then(meaning) {
+        if let Some(meaning) = config.sink(&args.sink).and_then(|sink| meaning(sink, args.new_ids))
+        {
             super::say(&meaning)?;
         }
     }
@@ -96,8 +108,11 @@ fn topics(config: &PipelineConfig, args: &RewindArgs) -> Result<Vec<String>, Fai
 }
 
 /// What a second delivery means for a sink.
-fn meaning(sink: &SinkConfig) -> Option<&'static str> {
+fn meaning(sink: &SinkConfig, new_ids: bool) -> Option<&'static str> {
     Some(match (sink.sink_type, &sink.postgres) {
+        (SinkType::Webhook, _) if new_ids => {
+            "the same events come again, each with another webhook-id than before"
+        }
         (SinkType::Webhook, _) => "the same events come again, with the same webhook-id and body",
         (SinkType::Postgres, Some(postgres)) => match postgres.write_mode {
             PostgresWriteMode::Replica => {
@@ -144,9 +159,18 @@ fn target(to: &str, args: &RewindArgs) -> Result<RewindTarget, Failure> {
     if let Ok(time) = to.parse::<jiff::Timestamp>() {
         return Ok(RewindTarget::Timestamp(time.as_millisecond()));
     }
+    if to.parse::<jiff::civil::Date>().is_ok() {
+        return Err(usage(format!(
+            "--to {to}: give the time of that day as well ({to}T08:00:00Z)"
+        )));
+    }
+    if let Ok(place) = to.parse() {
+        return Ok(RewindTarget::SourcePosition(place));
+    }
     let Some(offset) = to.parse().ok().and_then(NextOffset::new) else {
         return Err(usage(format!(
-            "--to {to}: neither beginning, end, a time (2026-01-31T08:00:00Z), nor an offset"
+            "--to {to}: neither beginning, end, a time (2026-01-31T08:00:00Z), a place in the \
+             source's log (0/16B3748, binlog.000003:1234, a transaction's id), nor an offset"
         )));
     };
     if args.partition.is_none() || (args.table.is_none() && args.topic.is_none()) {
@@ -178,10 +202,14 @@ mod tests {
         assert_eq!(goes_to("--to beginning"), Ok(RewindTarget::Beginning));
         assert_eq!(goes_to("--to end --partition 1"), Ok(RewindTarget::End));
         assert_eq!(goes_to("--to 1970-01-01T00:00:01Z"), Ok(RewindTarget::Timestamp(1000)));
+        let place = RewindTarget::SourcePosition("0/16B3748".parse().unwrap());
+        assert_eq!(goes_to("--to 0/16B3748"), Ok(place));
         let offset = NextOffset::new(7).unwrap();
         let to = "--to 7 --partition 1 --table public.t";
         assert_eq!(goes_to(to), Ok(RewindTarget::Offset(offset)));
-        for wrong in ["--to 7 --table t", "--to 7 --partition 1", "--to start", "--to=-7"] {
+        for wrong in
+            ["--to 2026-11-28", "--to 7 --table t", "--to 7 --partition 1", "--to start", "--to=-7"]
+        {
             assert_eq!(goes_to(wrong).unwrap_err().exit, Exit::Usage, "{wrong}");
         }
     }

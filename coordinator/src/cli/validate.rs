@@ -1,6 +1,7 @@
 //! `validate`: the configuration alone, and on demand everything it reaches.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use cdc_shared::config::{PipelineConfig, Sections};
 use serde::Serialize;
@@ -65,12 +66,15 @@ fn own(config: &PipelineConfig, warnings: &[String]) -> Vec<Finding> {
     findings
 }
 
+/// Longest time for Kafka to answer.
+const PATIENCE: Duration = Duration::from_secs(12);
+
 type Reached = Vec<(&'static str, Result<Vec<Finding>, Failure>)>;
 
 async fn reached(config: &PipelineConfig) -> Reached {
     let (source, kafka, registry, connect) = tokio::join!(
         source::inspect(config),
-        probe::kafka(&config.kafka),
+        probe::kafka(&config.kafka, PATIENCE),
         probe::registry(&config.kafka),
         connect(config)
     );

@@ -5,6 +5,7 @@ mod decode;
 mod filter;
 mod print;
 mod reader;
+mod search;
 
 use cdc_shared::config::PipelineConfig;
 use clap::ValueEnum;
@@ -14,6 +15,7 @@ use crate::cli::{Exit, Failure, say};
 pub(crate) use decode::decode;
 pub(crate) use filter::matches;
 pub(crate) use reader::Reader;
+pub(crate) use search::first_at;
 
 /// Where to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -97,6 +97,16 @@ impl Reader {
         self.ahead.is_empty()
     }
 
+    /// Leaves the rest of a partition unread.
+    pub(crate) fn leave(&mut self, topic: &str, partition: i32) {
+        self.ahead.remove(&(topic.to_owned(), partition));
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        if let Err(error) = self.consumer.pause(&list) {
+            tracing::debug!(%error, topic, partition, "pause");
+        }
+    }
+
     /// The next record; `None` when none came for a moment.
     pub(crate) async fn next(&mut self) -> Result<Option<OwnedMessage>, Failure> {
         match tokio::time::timeout(Duration::from_millis(200), self.consumer.recv()).await {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cdc_shared::api::{Command, CommandRequest, Directive, DirectiveState};
 use cdc_shared::audit::AuditedChange;
+use cdc_shared::config::SinkType;
 use cdc_shared::control::{ControlRecord, ControlState};
 use cdc_shared::offset::{Position, TopicId, TopicPartition};
 use cdc_shared::schema::Acceptance;
@@ -30,18 +31,20 @@ pub struct Known {
     pub topic_prefix: String,
     /// The topic of a skip or rewind.
     pub topic: Option<TopicNow>,
-    /// For a rewind to a point in time: the first offset of each partition at or after it.
-    pub at_time: BTreeMap<i32, i64>,
+    /// For a rewind to a point in time, or to a place in the source's log: the first offset of each
+    /// partition at or after it.
+    pub first_at: BTreeMap<i32, i64>,
     /// The sink's position per partition: the highest, wherever one was found.
     pub positions: BTreeMap<i32, Position>,
-    /// Sinks whose rows a second delivery would repeat.
-    pub repeats: BTreeSet<String>,
+    /// Partitions of that topic that a live worker of the sink holds, because its progress counts in
+    /// another topic of the name.
+    pub recreated: BTreeSet<i32>,
+    /// What kind each configured sink is of.
+    pub types: BTreeMap<String, SinkType>,
     /// Sinks with live workers, and the topics that these have to do with.
     pub live: BTreeMap<String, BTreeSet<String>>,
     /// The dead letters that a command means, whatever their state.
     pub letters: Vec<Chosen>,
-    /// Sinks that take no dead letters again, with why.
-    pub no_replay: BTreeMap<String, String>,
     /// Unix ms.
     pub now_ms: i64,
 }
@@ -96,6 +99,7 @@ impl Known {
             }
             Command::Pause { sink, topic, .. }
             | Command::Resume { sink, topic }
+            | Command::Restart { sink, topic, .. }
             | Command::RemoveSink { sink, topic } => (&*sink, topic.iter_mut().collect()),
             Command::Skip { sink, topic, .. } | Command::Rewind { sink, topic, .. } => {
                 (&*sink, vec![topic])
@@ -176,6 +180,9 @@ pub fn decide(
             directive(request, known, control, (sink, None), DirectiveState::Stop, reason)
         }
         Command::Resume { sink, topic } => resume(request, known, control, sink, topic.as_deref()),
+        Command::Restart { sink, topic, reason } => {
+            restart(request, known, control, (sink, topic.as_deref()), reason)
+        }
         Command::Skip { .. } => skip(request, known, control)?,
         Command::Rewind { .. } => rewind::decide(request, known, control)?,
         Command::RemoveSink { sink, topic } => remove(known, control, sink, topic.as_deref())?,
@@ -308,17 +315,45 @@ fn resume(
         by,
         at_ms,
     }));
-    let mut message = format!("{} resumed", scope(sink, topic));
+    let message = format!("{} resumed{}", scope(sink, topic), still_held(control, sink, topic));
+    Effect::of(changes, message)
+}
+
+/// What a resume leaves held.
+fn still_held(control: &ControlState, sink: &str, topic: Option<&str>) -> String {
     let whole = control.directive(sink, None).state;
     let tables = control.table_directives(sink);
     if topic.is_some() && whole != DirectiveState::Run {
-        message.push_str("; the sink as a whole is still held");
+        "; the sink as a whole is still held".to_owned()
     } else if topic.is_none() && !tables.is_empty() {
         let names: Vec<&str> = tables.iter().map(|(topic, _)| topic.as_str()).collect();
-        message.push_str("; still held: ");
-        message.push_str(&names.join(", "));
+        format!("; still held: {}", names.join(", "))
+    } else {
+        String::new()
     }
-    Effect::of(changes, message)
+}
+
+/// A resume that also has what runs let go and begin again. Workers that start later have begun
+/// anew as it is: only who read the control topic before takes it up.
+fn restart(
+    request: &CommandRequest,
+    known: &Known,
+    control: &ControlState,
+    (sink, topic): (&str, Option<&str>),
+    reason: &str,
+) -> Effect {
+    let mut effect = resume(request, known, control, sink, topic);
+    effect.changes.push(Change::put(ControlRecord::Restart {
+        sink: sink.to_owned(),
+        topic: topic.map(ToOwned::to_owned),
+        reason: reason.to_owned(),
+        by: request.by.clone(),
+        at_ms: known.now_ms,
+    }));
+    let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    let held = still_held(control, sink, topic);
+    effect.message = format!("{} restarted{held}{because}", scope(sink, topic));
+    effect
 }
 
 pub(super) fn partition_range<'a>(
@@ -412,7 +447,8 @@ fn remove(
                 ControlRecord::Member { sink, topic, .. }
                 | ControlRecord::Started { sink, topic, .. } => (sink, Some(topic.as_str())),
                 ControlRecord::Directive { sink, topic, .. }
-                | ControlRecord::Resume { sink, topic, .. } => (sink, topic.as_deref()),
+                | ControlRecord::Resume { sink, topic, .. }
+                | ControlRecord::Restart { sink, topic, .. } => (sink, topic.as_deref()),
                 ControlRecord::Skip { sink, tp, .. }
                 | ControlRecord::DeadLetters { sink, tp, .. } => (sink, Some(tp.topic.as_ref())),
                 ControlRecord::Task { task } => (&task.sink, None),

@@ -56,6 +56,8 @@ fn rewind(partition: Option<i32>, to: RewindTarget) -> Command {
         reason: "again".into(),
         dry_run: false,
         repeat_rows: false,
+        new_ids: false,
+        accept_new_topic: false,
     }
 }
 
@@ -145,6 +147,8 @@ fn a_rewind_says_what_comes_again_and_a_dry_run_writes_nothing() {
         reason: "test".into(),
         dry_run,
         repeat_rows,
+        new_ids: false,
+        accept_new_topic: false,
     };
     let (changes, said) =
         run(&mut control, &known, command(RewindTarget::Beginning, true, false)).unwrap();
@@ -155,21 +159,75 @@ fn a_rewind_says_what_comes_again_and_a_dry_run_writes_nothing() {
     );
     let (_, said) = run(&mut control, &known, command(RewindTarget::End, true, false)).unwrap();
     assert!(said.ends_with("1 from 20 to 50 (30 offsets are passed without delivery)"), "{said}");
-    known.at_time = [(1, 15)].into();
+    known.first_at = [(1, 15)].into();
     let (changes, said) =
         run(&mut control, &known, command(RewindTarget::Timestamp(7), false, false)).unwrap();
     assert_eq!(changes, 2);
     assert!(said.contains("1 from 20 to 15 (5 offsets come again): test"), "{said}");
 
-    known.repeats.insert("wh".into());
+    known.types.insert("wh".into(), SinkType::Iceberg);
     let back = command(RewindTarget::Beginning, false, false);
     assert_eq!(run(&mut control, &known, back).unwrap_err().code, "rows_would_repeat");
     assert!(run(&mut control, &known, command(RewindTarget::Beginning, false, true)).is_ok());
     assert!(run(&mut control, &known, command(RewindTarget::End, false, false)).is_ok());
     let other = Position { topic_id: TopicId("former".into()), ..position(6, 20) };
     known.positions.insert(1, other);
-    let accepted = run(&mut control, &known, command(RewindTarget::Beginning, false, false));
+    let back = command(RewindTarget::Beginning, false, false);
+    assert_eq!(run(&mut control, &known, back.clone()).unwrap_err().code, "topic_recreated");
+    let Command::Rewind { sink, topic, partition, to, reason, .. } = back else { panic!() };
+    let accepts = |dry_run, new_ids| Command::Rewind {
+        sink: sink.clone(),
+        topic: topic.clone(),
+        partition,
+        to: to.clone(),
+        reason: reason.clone(),
+        dry_run,
+        repeat_rows: false,
+        new_ids,
+        accept_new_topic: true,
+    };
+    let accepted = run(&mut control, &known, accepts(false, false));
     assert!(accepted.is_ok(), "of another topic nothing comes twice");
+    assert_eq!(run(&mut control, &known, accepts(false, true)).unwrap_err().code, "no_ids");
+    known.positions.clear();
+    known.recreated.insert(1);
+    known.types.insert("wh".into(), SinkType::Webhook);
+    let plain = rewind(Some(1), RewindTarget::End);
+    assert_eq!(run(&mut control, &known, plain).unwrap_err().code, "topic_recreated");
+}
+
+#[test]
+fn new_ids_are_kept_by_later_rewinds() {
+    let (mut control, mut known) = (ControlState::default(), known());
+    let tp = TopicPartition::new("cdc.public.orders", 1);
+    let mut back = |new_ids, incarnation| {
+        known.positions.insert(1, position(incarnation, 20));
+        let Command::Rewind { sink, topic, partition, to, reason, .. } =
+            rewind(Some(1), RewindTarget::Beginning)
+        else {
+            panic!()
+        };
+        let (dry_run, repeat_rows, accept_new_topic) = (false, false, false);
+        let command = Command::Rewind {
+            sink,
+            topic,
+            partition,
+            to,
+            reason,
+            dry_run,
+            repeat_rows,
+            new_ids,
+            accept_new_topic,
+        };
+        run(&mut control, &known, command).unwrap();
+        let of = |id: &str| control.id_generation("wh", &tp, &TopicId(id.into()));
+        (of("a"), of("another"))
+    };
+    assert_eq!(back(false, 4), (0, 0));
+    assert_eq!(back(true, 4), (6, 0), "though the same without new ids waits to be taken");
+    assert_eq!(back(true, 4), (6, 0), "asked twice is asked once");
+    assert_eq!(back(false, 6), (6, 0));
+    assert_eq!(back(true, 7), (8, 0));
 }
 
 #[test]

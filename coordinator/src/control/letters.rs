@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cdc_shared::api::CommandRequest;
+use cdc_shared::config::SinkType;
 use cdc_shared::control::{ControlRecord, ControlState};
 use cdc_shared::dlq::{
     BLOCK, Fate, LetterFilter, LetterState, MOST_AT_ONCE, MOST_SETTLED, ReplayReport, Settled,
@@ -94,10 +95,10 @@ pub(super) fn replay(
 ) -> Result<Effect, Refusal> {
     let Selection { letters, left, settled } = select(known, filter);
     let sink = sink_of(filter, control, if dry_run { 0 } else { letters.len() })?;
-    if let Some(why) = known.no_replay.get(sink) {
+    if known.types.get(sink) == Some(&SinkType::Iceberg) {
         return refuse(
             "replay_unsupported",
-            format!("sink {sink} {why}"),
+            format!("sink {sink} cannot take dead letters again"),
             "cdc dlq drop, or resync",
         );
     }

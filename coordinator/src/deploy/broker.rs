@@ -1,6 +1,7 @@
 //! Kafka, as `deploy`, `validate` and `health` ask it.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
+use tokio::task::{JoinError, spawn_blocking};
 
 use super::topics::{TopicFound, TopicOutcome, TopicPlan};
 use crate::cli::{Exit, Failure};
@@ -53,15 +55,15 @@ impl ProducerContext for LastComplaint {
 
 /// Why no broker answers. A request only says that it timed out; the reason, such as a refused
 /// password, is told to a client that is polled, which an admin client is not.
-fn complaint(mut settings: ClientConfig) -> Option<String> {
+fn complaint(mut settings: ClientConfig, watch: Duration) -> Option<String> {
     settings.set_log_level(RDKafkaLogLevel::Error);
     let context = LastComplaint::default();
     let probe: BaseProducer<LastComplaint> = settings.create_with_context(context.clone()).ok()?;
     let begun = Instant::now();
     // Asking for metadata makes it connect.
-    let _ = probe.client().fetch_metadata(None, WATCH / 3);
-    while context.get().is_none() && begun.elapsed() < WATCH {
-        probe.poll(WATCH / 10);
+    let _ = probe.client().fetch_metadata(None, watch / 3);
+    while context.get().is_none() && begun.elapsed() < watch {
+        probe.poll(watch / 10);
     }
     context.get()
 }
@@ -91,21 +93,38 @@ impl Broker {
     /// # Errors
     /// Kafka cannot be reached or refuses.
     pub async fn metadata(&self) -> Result<BTreeMap<String, i32>, Failure> {
-        let admin = Arc::clone(&self.admin);
-        let fetched =
-            tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, TIMEOUT)).await;
-        match fetched {
-            Ok(Ok(metadata)) => Ok(partition_counts(&metadata)),
-            Ok(Err(error)) => Err(self.explained(&error).await),
-            Err(error) => Err(Failure::new(Exit::Software, error.to_string())),
-        }
+        let settings = self.settings.clone();
+        let reason = async { spawn_blocking(move || complaint(settings, WATCH)).await };
+        self.metadata_or(TIMEOUT, reason).await
     }
 
-    /// The failure of a first request, with its reason.
-    async fn explained(&self, error: &KafkaError) -> Failure {
+    /// The same for somebody who does not wait: the reason is looked for meanwhile.
+    ///
+    /// # Errors
+    /// Kafka cannot be reached or refuses.
+    pub async fn metadata_within(&self, limit: Duration) -> Result<BTreeMap<String, i32>, Failure> {
         let settings = self.settings.clone();
-        let found = tokio::task::spawn_blocking(move || complaint(settings)).await;
-        self.because(&found.ok().flatten().unwrap_or_else(|| error.to_string()))
+        // A little less each: they are to end before the caller gives them up.
+        let limit = limit * 4 / 5;
+        let reason = spawn_blocking(move || complaint(settings, limit));
+        self.metadata_or(limit, reason).await
+    }
+
+    async fn metadata_or(
+        &self,
+        limit: Duration,
+        reason: impl Future<Output = Result<Option<String>, JoinError>>,
+    ) -> Result<BTreeMap<String, i32>, Failure> {
+        let admin = Arc::clone(&self.admin);
+        let fetched = spawn_blocking(move || admin.inner().fetch_metadata(None, limit)).await;
+        match fetched {
+            Ok(Ok(metadata)) => Ok(partition_counts(&metadata)),
+            Ok(Err(error)) => {
+                let found = reason.await.ok().flatten();
+                Err(self.because(&found.unwrap_or_else(|| error.to_string())))
+            }
+            Err(error) => Err(Failure::new(Exit::Software, error.to_string())),
+        }
     }
 
     /// Live members of a consumer group, by client id.
@@ -115,7 +134,7 @@ impl Broker {
     pub async fn group_members(&self, group: &str) -> Result<Vec<String>, Failure> {
         let admin = Arc::clone(&self.admin);
         let name = group.to_owned();
-        let fetched = tokio::task::spawn_blocking(move || {
+        let fetched = spawn_blocking(move || {
             admin.inner().fetch_group_list(Some(&name), TIMEOUT).map(|list| {
                 let members = list.groups().iter().flat_map(rdkafka::groups::GroupInfo::members);
                 members.map(|member| member.client_id().to_owned()).collect()
@@ -261,7 +280,7 @@ mod tests {
     fn an_unreachable_broker_is_explained() {
         let mut settings = ClientConfig::new();
         settings.set("bootstrap.servers", "127.0.0.1:1");
-        let said = complaint(settings).expect("a reason");
+        let said = complaint(settings, WATCH).expect("a reason");
         assert!(said.contains("127.0.0.1:1") && said.contains("Connection refused"), "{said}");
     }
 

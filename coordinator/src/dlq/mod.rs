@@ -14,7 +14,6 @@ use cdc_shared::config::{DlqConfig, PipelineConfig};
 use cdc_shared::control::ControlState;
 use cdc_shared::dlq::{LetterCount, LetterFilter, LetterView, Letters};
 use cdc_shared::registry::Registry;
-use cdc_shared::tls::TlsError;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +34,7 @@ pub struct DeadLetters {
     kafka: cdc_shared::config::KafkaConfig,
     group: String,
     dlq: DlqConfig,
-    registry: Registry,
+    registry: Arc<Registry>,
     index: RwLock<Index>,
     follower: Mutex<Follower>,
     counts: Mutex<Arc<Vec<LetterCount>>>,
@@ -43,20 +42,17 @@ pub struct DeadLetters {
 
 impl DeadLetters {
     /// Of a pipeline; nothing is read yet.
-    ///
-    /// # Errors
-    /// When the registry's TLS files cannot be used.
-    pub fn new(config: &PipelineConfig) -> Result<Arc<Self>, TlsError> {
-        Ok(Arc::new(Self {
+    pub fn new(config: &PipelineConfig, registry: Arc<Registry>) -> Arc<Self> {
+        Arc::new(Self {
             pipeline_id: config.pipeline_id.clone(),
             kafka: config.kafka.clone(),
             group: config.group_id.clone(),
             dlq: config.dlq.clone(),
-            registry: Registry::new(&config.kafka)?,
+            registry,
             index: RwLock::default(),
             follower: Mutex::new(Follower::new(&config.kafka, &config.group_id)),
             counts: Mutex::default(),
-        }))
+        })
     }
 
     /// Reads what came since the last time. `topics`: the source's.

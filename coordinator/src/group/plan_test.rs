@@ -165,6 +165,8 @@ proptest! {
                 topic_id: id("a"),
                 incarnation: Incarnation(incarnation),
                 to: NextOffset::new(to).unwrap(),
+                id_generation: 0,
+                accept_new_topic: false,
                 reason: String::new(),
                 by: String::new(),
                 at_ms: 0,

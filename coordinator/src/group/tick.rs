@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cdc_shared::clock::unix_ms;
+use cdc_shared::config::{LagConfig, seconds};
 use cdc_shared::control::ControlState;
 use cdc_shared::offset::TopicPartition;
 use tokio::sync::{Notify, watch};
@@ -16,6 +17,7 @@ use super::{Members, Observation, observe};
 use crate::control::ControlError;
 use crate::kafka::{KafkaTrouble, ask};
 use crate::leader::ELECTION_TIMEOUT;
+use crate::monitor::Stall;
 use crate::state::Coordinator;
 
 /// How often P is looked at.
@@ -37,6 +39,21 @@ pub struct GroupView {
     pub error: Option<String>,
     /// Live members of P, who keep us from committing.
     pub intruders: Vec<String>,
+    /// Where P stands still though the sinks go on.
+    pub stall: Stall,
+}
+
+impl GroupView {
+    /// The partitions on which P has stood still for longer than it may, and the one that has
+    /// longest.
+    pub fn stalled(
+        &self,
+        config: &LagConfig,
+        now: Instant,
+    ) -> Option<(usize, &TopicPartition, Duration)> {
+        let limit = seconds(config.group_seconds);
+        if limit.is_zero() { None } else { self.stall.longer_than(limit, now) }
+    }
 }
 
 /// The ticking part of the coordinator.
@@ -108,11 +125,14 @@ impl GroupTicker {
                 // The last look stays: it is what is known.
                 let last = self.view();
                 view.seen.clone_from(&last.seen);
+                view.stall.clone_from(&last.stall);
                 view.holds.clone_from(&last.holds);
                 view.error = Some(error.to_string());
                 return view;
             }
         };
+        view.stall = self.view().stall.clone();
+        view.stall.look(&view.members, &observation, Instant::now());
         let wanted = plan(&view.members, &observation, &control);
         view.holds.clone_from(&wanted.holds);
         if coordinator.leads()

@@ -1,15 +1,16 @@
 //! Puts the facts together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
+use cdc_shared::api::PartitionReport;
 use cdc_shared::clock::unix_ms;
 use cdc_shared::control::ControlState;
 use cdc_shared::offset::TopicPartition;
 
 use super::report::{
-    GroupHealth, HealthReport, HoldHealth, LeaderHealth, PartitionStatus, SinkHealth, StatusReport,
-    TableDirectiveHealth, Verdict, WorkerHealth,
+    GroupHealth, HealthReport, HoldHealth, LeaderHealth, PartitionStatus, SinkHealth, StallHealth,
+    StatusReport, TableDirectiveHealth, Verdict, WorkerHealth,
 };
 use super::{SinkStatus, judge, overall};
 use crate::fleet::Worker;
@@ -45,6 +46,7 @@ pub fn health(coordinator: &Coordinator) -> HealthReport {
             holds: view.holds.clone(),
             members: view.intruders.clone(),
             error: view.error.clone(),
+            stall: stall(coordinator, &view),
         },
         kafka: facts.kafka.clone(),
         schema_registry: facts.registry.clone(),
@@ -55,6 +57,12 @@ pub fn health(coordinator: &Coordinator) -> HealthReport {
     report.reasons = judge(&report);
     report.verdict = overall(&report.reasons);
     report
+}
+
+fn stall(coordinator: &Coordinator, view: &GroupView) -> Option<StallHealth> {
+    let (partitions, tp, age) = view.stalled(&coordinator.config.lag, Instant::now())?;
+    let (topic, partition, seconds) = (tp.topic.to_string(), tp.partition, age.as_secs_f64());
+    Some(StallHealth { partitions, topic, partition, seconds })
 }
 
 fn sinks(
@@ -145,9 +153,7 @@ fn sink(
     }
 }
 
-fn reports<'a>(
-    workers: &'a [&Worker],
-) -> impl Iterator<Item = &'a cdc_shared::api::PartitionReport> {
+fn reports<'a>(workers: &'a [&Worker]) -> impl Iterator<Item = &'a PartitionReport> {
     workers.iter().flat_map(|worker| &worker.heartbeat.partitions)
 }
 
@@ -182,11 +188,25 @@ fn worker_health(worker: &Worker) -> WorkerHealth {
     }
 }
 
+/// Who has each partition, by sink, topic and number: the first of several.
+fn owners(workers: &[Worker]) -> HashMap<(&str, &str, i32), (&Worker, &PartitionReport)> {
+    let mut owners = HashMap::new();
+    for worker in workers.iter().filter(|worker| worker.live) {
+        for report in &worker.heartbeat.partitions {
+            let place =
+                (worker.heartbeat.sink_id.as_str(), report.topic.as_str(), report.partition);
+            owners.entry(place).or_insert((worker, report));
+        }
+    }
+    owners
+}
+
 /// The same facts, per partition.
 pub fn status(coordinator: &Coordinator) -> StatusReport {
     let view = coordinator.group.view();
     let workers = coordinator.fleet.workers(Instant::now());
     let lag = coordinator.lag.report(&view, &workers, unix_ms());
+    let owners = owners(&workers);
     let partitions = lag
         .sinks
         .iter()
@@ -195,15 +215,7 @@ pub fn status(coordinator: &Coordinator) -> StatusReport {
             let tp = TopicPartition::new(lag.topic.as_str(), lag.partition);
             let seen = view.seen.as_ref();
             let position = seen.and_then(|seen| seen.position(sink, &tp));
-            let owner = workers
-                .iter()
-                .filter(|worker| worker.live && worker.heartbeat.sink_id == sink)
-                .find_map(|worker| {
-                    let mut reports = worker.heartbeat.partitions.iter();
-                    let report =
-                        reports.find(|r| r.topic == lag.topic && r.partition == lag.partition)?;
-                    Some((worker, report))
-                });
+            let owner = owners.get(&(sink, lag.topic.as_str(), lag.partition));
             PartitionStatus {
                 sink_id: sink.to_owned(),
                 topic: lag.topic.clone(),

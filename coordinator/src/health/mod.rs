@@ -10,11 +10,12 @@ mod sink_status;
 mod verdict;
 
 pub use assemble::{health, status};
+pub(crate) use probes::slot;
 pub use probes::{ProbeFacts, Probes};
 pub use report::{
     ConnectorHealth, GroupHealth, HealthReport, HoldHealth, LeaderHealth, PartitionStatus, Reason,
     SchemaHealth, ServiceHealth, ServiceState, Severity, SinkHealth, SlotHealth, SourceHealth,
-    StatusReport, TableDirectiveHealth, TaskHealth, Verdict, WorkerHealth,
+    StallHealth, StatusReport, TableDirectiveHealth, TaskHealth, Verdict, WorkerHealth,
 };
 pub use sink_status::SinkStatus;
 pub use verdict::{judge, overall};

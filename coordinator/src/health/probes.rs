@@ -5,7 +5,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cdc_shared::config::{PipelineConfig, SourceType};
+use cdc_shared::config::{PipelineConfig, SourceType, seconds};
+use cdc_shared::offset::TopicPartition;
 use cdc_shared::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -13,10 +14,12 @@ use tokio_util::sync::CancellationToken;
 use super::report::{
     ConnectorHealth, ServiceHealth, ServiceState, SlotHealth, SourceHealth, TaskHealth,
 };
+use crate::cli::Failure;
 use crate::connect::{Connect, ConnectorStatus, TaskStatus, first_lines};
+use crate::deploy::topics::heartbeat_topic;
 use crate::error::CoordinatorError;
 use crate::kafka::{Cluster, ask};
-use crate::monitor::Restarts;
+use crate::monitor::{Pulse, Restarts};
 use crate::source::{self, Slot};
 use crate::state::Coordinator;
 use crate::watermark::WatermarkStore;
@@ -44,10 +47,11 @@ pub struct ProbeFacts {
 /// Asks and remembers.
 pub struct Probes {
     connect: Connect,
-    registry: Registry,
+    registry: Arc<Registry>,
     facts: watch::Sender<Arc<ProbeFacts>>,
     control_trouble: Mutex<Option<String>>,
     restarts: Mutex<Restarts>,
+    pulse: Mutex<Pulse>,
 }
 
 impl Probes {
@@ -55,13 +59,14 @@ impl Probes {
     ///
     /// # Errors
     /// When TLS files cannot be used.
-    pub fn new(config: &PipelineConfig) -> Result<Self, CoordinatorError> {
+    pub fn new(config: &PipelineConfig, registry: Arc<Registry>) -> Result<Self, CoordinatorError> {
         Ok(Self {
             connect: Connect::new(&config.connector)?.impatient(),
-            registry: Registry::new(&config.kafka)?,
+            registry,
             facts: watch::Sender::default(),
             control_trouble: Mutex::new(None),
             restarts: Mutex::default(),
+            pulse: Mutex::default(),
         })
     }
 
@@ -100,15 +105,20 @@ impl Probes {
     async fn round(&self, coordinator: &Coordinator) -> ProbeFacts {
         let config = &coordinator.config;
         let name = config.connector_name();
-        let (kafka, registry, connector, redis, slot) = tokio::join!(
+        let (kafka, registry, connector, redis, slot, written) = tokio::join!(
             limited(async {
                 ask(&coordinator.cluster, Cluster::brokers).await.map_err(|error| error.to_string())
             }),
             limited(async { self.registry.check().await.map_err(|error| error.to_string()) }),
             limited(async { self.connect.status(&name).await.map_err(|f| f.message) }),
             limited(check_store(coordinator.store.as_ref())),
-            limited(slot(config)),
+            limited(async { slot(config).await.map_err(|failure| failure.message) }),
+            limited(written(coordinator)),
         );
+        let kafka = kafka.map_err(|error| match coordinator.cluster.last_word() {
+            Some(reason) => format!("{error}: {reason}"),
+            None => error,
+        });
         let mut facts = ProbeFacts {
             kafka: ServiceHealth { brokers: kafka.as_ref().ok().copied(), ..service(&kafka) },
             registry: service(&registry),
@@ -119,6 +129,9 @@ impl Probes {
         facts.source = connector_health(&name, connector.as_ref().map(Option::as_ref));
         facts.connect = service(&connector);
         facts.source.restarts = self.restart(coordinator, &name, &connector).await;
+        if let Ok(Some(ends)) = written {
+            self.hear(coordinator, &mut facts.source, ends);
+        }
         match slot {
             Ok(slot) => facts.source.slot = slot,
             Err(error) => facts.source.error = Some(error),
@@ -151,6 +164,27 @@ impl Probes {
         self.restarts().made()
     }
 
+    /// Whether the connector still writes.
+    fn hear(&self, coordinator: &Coordinator, source: &mut SourceHealth, ends: i64) {
+        let silence = {
+            let mut pulse = self.pulse.lock().unwrap_or_else(PoisonError::into_inner);
+            pulse.look(ends, Instant::now())
+        };
+        let limit = seconds(coordinator.config.lag.heartbeat_seconds);
+        source.silent_seconds = Some(silence.as_secs_f64());
+        source.silent = !limit.is_zero() && silence >= limit;
+        let is_news = source.silent != self.facts().source.silent;
+        if is_news && coordinator.leads() && source.connector.state == "RUNNING" {
+            let (connector, seconds) = (&source.connector.name, silence.as_secs());
+            if source.silent {
+                let event = "connector.heartbeats_missing";
+                tracing::warn!(event, connector, seconds, "the connector writes nothing any more");
+            } else {
+                tracing::info!(event = "connector.heard", connector, "the connector writes again");
+            }
+        }
+    }
+
     fn restarts(&self) -> std::sync::MutexGuard<'_, Restarts> {
         self.restarts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -160,6 +194,25 @@ async fn limited<T>(probe: impl Future<Output = Result<T, String>>) -> Result<T,
     tokio::time::timeout(LIMIT, probe)
         .await
         .unwrap_or_else(|_| Err(format!("no answer within {} s", LIMIT.as_secs())))
+}
+
+/// Sum of the ends of all logs that the connector writes; `None` where its heart does not beat.
+async fn written(coordinator: &Coordinator) -> Result<Option<i64>, String> {
+    let config = &coordinator.config;
+    if config.source.heartbeat_interval_ms == 0 {
+        return Ok(None);
+    }
+    let topic = heartbeat_topic(&config.topic_prefix);
+    let beats = ask(&coordinator.cluster, move |cluster| {
+        if !cluster.topics(&[&topic])?.contains_key(&topic) {
+            return Ok(None);
+        }
+        let ends = cluster.ends(&[TopicPartition::new(topic.as_str(), 0)])?;
+        Ok(Some(ends.values().sum::<i64>()))
+    });
+    let view = coordinator.group.view();
+    let changes: i64 = view.seen.iter().flat_map(|seen| seen.ends.values()).sum();
+    Ok(beats.await.map_err(|error| error.to_string())?.map(|beats| beats + changes))
 }
 
 async fn check_store(store: &dyn WatermarkStore) -> Result<ServiceHealth, String> {
@@ -182,13 +235,12 @@ fn service<T>(answer: &Result<T, String>) -> ServiceHealth {
 }
 
 /// The slot that the source should have; `None` where there is nothing to ask for.
-async fn slot(config: &PipelineConfig) -> Result<Option<SlotHealth>, String> {
+pub(crate) async fn slot(config: &PipelineConfig) -> Result<Option<SlotHealth>, Failure> {
     let source = &config.source;
     if source.source_type != SourceType::Postgres || source.password_is_connects() {
         return Ok(None);
     }
-    let (slot, _) =
-        source::slot_and_publication(config).await.map_err(|failure| failure.message)?;
+    let (slot, _) = source::slot_and_publication(config).await?;
     Ok(Some(slot_health(&source.slot_name, slot)))
 }
 

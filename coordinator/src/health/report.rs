@@ -147,7 +147,7 @@ pub struct SlotHealth {
 }
 
 /// The source and its connector.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SourceHealth {
     /// The connector.
     pub connector: ConnectorHealth,
@@ -162,6 +162,13 @@ pub struct SourceHealth {
     /// Times that the coordinator has started the connector again within the last hour.
     #[serde(default)]
     pub restarts: usize,
+    /// Seconds since the connector last wrote something, a heartbeat or a change; absent where there
+    /// are no heartbeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_seconds: Option<f64>,
+    /// Whether that is longer than `lag.heartbeat_seconds`.
+    #[serde(default)]
+    pub silent: bool,
 }
 
 /// One worker.
@@ -261,7 +268,7 @@ pub struct SinkHealth {
 }
 
 /// The pipeline's group.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct GroupHealth {
     /// Its name.
     pub group_id: String,
@@ -272,6 +279,22 @@ pub struct GroupHealth {
     /// What went wrong with the latest look or commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Where it stands still though every sink has gone on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stall: Option<StallHealth>,
+}
+
+/// The pipeline's group stands still, longer than `lag.group_seconds`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct StallHealth {
+    /// On so many partitions.
+    pub partitions: usize,
+    /// Topic of the one that has stood longest.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i32,
+    /// For how long.
+    pub seconds: f64,
 }
 
 /// The coordinator that answers.

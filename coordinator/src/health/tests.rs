@@ -104,6 +104,8 @@ pub(crate) fn fine() -> HealthReport {
             },
             tasks: vec![TaskHealth { id: 0, state: "RUNNING".into(), trace: None }],
             restarts: 0,
+            silent_seconds: Some(1.0),
+            silent: false,
             slot: Some(SlotHealth {
                 name: "cdc_slot".into(),
                 exists: true,

@@ -117,12 +117,32 @@ fn source(report: &HealthReport, reasons: &mut Vec<Reason>) {
     if report.connect.state == ServiceState::Up {
         connector(report, reasons);
     }
+    silence(report, reasons);
     if let Some(error) = &report.source.error {
         add(reasons, Severity::Degraded, "source_unreadable", error.clone(), None);
     }
     if let Some(slot) = &report.source.slot {
         self::slot(slot, reasons);
     }
+}
+
+/// One that does not run has its own word.
+fn silence(report: &HealthReport, reasons: &mut Vec<Reason>) {
+    let source = &report.source;
+    let connector = &source.connector;
+    let Some(seconds) = source.silent_seconds.filter(|_| source.silent) else { return };
+    if connector.state != "RUNNING" {
+        return;
+    }
+    let message = format!(
+        "connector {:?} runs and has written nothing for {seconds:.0} s, neither a heartbeat nor a \
+         change",
+        connector.name
+    );
+    let way_out = "see its log, and whether the source answers it; restart it in Kafka Connect; if its \
+                   settings were changed by hand, cdc deploy FILE; lag.heartbeat_seconds is the \
+                   threshold";
+    add(reasons, Severity::Degraded, "heartbeats_missing", message, Some(way_out));
 }
 
 fn connector(report: &HealthReport, reasons: &mut Vec<Reason>) {
@@ -374,6 +394,17 @@ fn group_holds(report: &HealthReport, reasons: &mut Vec<Reason>) {
 
 fn group(report: &HealthReport, reasons: &mut Vec<Reason>) {
     let group = &report.pipeline_group;
+    if let Some(stall) = report.pipeline_group.stall.as_ref().filter(|_| report.coordinator.leader)
+    {
+        let message = format!(
+            "group {:?} has stood still for {:.0} s though every sink that is known has gone on: \
+             {}[{}], {} partitions in all",
+            group.group_id, stall.seconds, stall.topic, stall.partition, stall.partitions
+        );
+        let way_out = "what keeps it is told beside this (group_waits, group_in_use, its error); \
+                       lag.group_seconds is the threshold";
+        add(reasons, Severity::Degraded, "group_stalled", message, Some(way_out));
+    }
     if !group.members.is_empty() {
         let members = group.members.join("; ");
         let message = format!(

@@ -6,6 +6,10 @@ use cdc_shared::schema::topic_of;
 
 /// Longest name of anything in a request.
 const MAX_NAME: usize = 300;
+/// No log is as long, and sums over all partitions stay numbers.
+const MAX_OFFSET: i64 = 1 << 48;
+/// No clock tells such a time, in Unix ms (the year 5138), nor one so long before 1970.
+const MAX_MS: i64 = 100_000_000_000_000;
 /// Longest text of a person, in characters.
 const MAX_TEXT: usize = 1000;
 
@@ -21,6 +25,14 @@ pub(super) fn heartbeat(heartbeat: &Heartbeat) -> Result<(), String> {
         let (topic, partition) = (&report.topic, report.partition);
         if !is_topic(topic) || partition < 0 {
             return Err(format!("{:?}[{partition}] is no partition", shortened(topic)));
+        }
+        let next = report.position.as_ref().map_or(0, |position| position.next.get());
+        if next > MAX_OFFSET {
+            return Err(format!("{topic}[{partition}]: {next} is no offset"));
+        }
+        let mut times = [report.last_flush_ms, report.next_source_ms].into_iter().flatten();
+        if let Some(ms) = times.find(|ms| !(-MAX_MS..=MAX_MS).contains(ms)) {
+            return Err(format!("{topic}[{partition}]: {ms} is no time"));
         }
         let id = report.position.as_ref().map(|position| &position.topic_id.0);
         if let Some(id) = id.filter(|id| !is_name(id)) {
@@ -46,6 +58,7 @@ pub(super) fn command(request: &CommandRequest) -> Result<(), String> {
     let reason = match &request.command {
         Command::Pause { reason, .. }
         | Command::Stop { reason, .. }
+        | Command::Restart { reason, .. }
         | Command::Skip { reason, .. }
         | Command::Rewind { reason, .. }
         | Command::DropLetters { reason, .. }

@@ -2,25 +2,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::{Extension, Json};
 use cdc_shared::api::{Command, CommandReply, CommandRequest, RewindTarget};
 use cdc_shared::clock::unix_ms;
-use cdc_shared::config::SinkType;
 use cdc_shared::dlq::LetterFilter;
 use cdc_shared::offset::{Position, TopicPartition};
+use cdc_shared::source_position::SourcePosition;
 
 use super::access::Caller;
 use super::checks;
 use super::error::ApiError;
+use crate::consume;
 use crate::control::commands::{Known, TopicNow, decide};
 use crate::dlq::source_topics;
 use crate::fleet::Worker;
 use crate::kafka::ask;
 use crate::state::Coordinator;
+
+/// Longest time to read a topic for a place in the source's log.
+const LONGEST_SEARCH: Duration = Duration::from_secs(45);
 
 pub(super) async fn carry_out(
     State(coordinator): State<Arc<Coordinator>>,
@@ -81,18 +85,7 @@ fn known(coordinator: &Coordinator) -> Known {
         topic_prefix: config.topic_prefix.clone(),
         live: live(workers),
         now_ms: unix_ms(),
-        no_replay: config
-            .sinks
-            .iter()
-            .filter(|sink| sink.sink_type == SinkType::Iceberg)
-            .map(|sink| (sink.sink_id.clone(), "cannot take dead letters again".to_owned()))
-            .collect(),
-        repeats: config
-            .sinks
-            .iter()
-            .filter(|sink| sink.sink_type == SinkType::Iceberg)
-            .map(|sink| sink.sink_id.clone())
-            .collect(),
+        types: config.sinks.iter().map(|sink| (sink.sink_id.clone(), sink.sink_type)).collect(),
         ..Known::default()
     }
 }
@@ -105,6 +98,32 @@ fn live(workers: Vec<Worker>) -> BTreeMap<String, BTreeSet<String>> {
         live.entry(worker.heartbeat.sink_id).or_default().extend(topics);
     }
     live
+}
+
+/// Reads a topic for the first record of each partition at or after a place in the source's log.
+async fn look_for(
+    coordinator: &Coordinator,
+    topic: &str,
+    place: &SourcePosition,
+) -> Result<BTreeMap<i32, i64>, ApiError> {
+    let config = &coordinator.config;
+    let source = config.source.source_type;
+    if !place.fits(source) {
+        let message = format!("{place} is no place in a log of {}", source.name());
+        return Err(ApiError::invalid(message));
+    }
+    let searched = tokio::time::timeout(
+        LONGEST_SEARCH,
+        consume::first_at(&config.kafka, &coordinator.registry, topic, place),
+    );
+    match searched.await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(failure)) => Err(ApiError::unsearched(failure.message)),
+        Err(_) => Err(ApiError::unsearched(format!(
+            "{topic} was not read to {place} within {} s",
+            LONGEST_SEARCH.as_secs()
+        ))),
+    }
 }
 
 /// Looks up what a skip or rewind needs to know of its topic.
@@ -143,11 +162,15 @@ async fn look_up(
     .await?;
     let Some((now, committed, at_time)) = found else { return Ok(()) };
     known.topic = Some(now);
-    known.at_time = at_time.into_iter().map(|(tp, offset)| (tp.partition, offset)).collect();
+    known.first_at = at_time.into_iter().map(|(tp, offset)| (tp.partition, offset)).collect();
+    if let Command::Rewind { to: RewindTarget::SourcePosition(place), .. } = command {
+        known.first_at = look_for(coordinator, topic, place).await?;
+    }
     let stored = coordinator.store.read(sink).await.map_err(|error| ApiError::store(&error))?;
     let of_commits = committed.into_iter().filter_map(|(tp, committed)| {
         Some((tp, Position::from_commit(committed.next.get(), &committed.metadata)?))
     });
+    known.recreated = recreated(coordinator, sink, topic);
     let reported = coordinator.fleet.workers(Instant::now()).into_iter().flat_map(|worker| {
         let ours = worker.heartbeat.sink_id == *sink;
         worker.heartbeat.partitions.into_iter().filter(move |_| ours).filter_map(|report| {
@@ -155,18 +178,33 @@ async fn look_up(
             Some((tp, report.position?))
         })
     });
-    for (tp, position) in stored.into_iter().chain(of_commits).chain(reported) {
-        if tp.topic.as_ref() == topic {
-            let of = |position: &Position| (position.incarnation, position.next);
-            let known = known.positions.entry(tp.partition);
-            known
-                .and_modify(|highest| {
-                    if of(&position) > of(highest) {
-                        *highest = position.clone();
-                    }
-                })
-                .or_insert(position);
+    let all = stored.into_iter().chain(of_commits).chain(reported);
+    known.positions = highest(all.filter(|(tp, _)| tp.topic.as_ref() == topic));
+    Ok(())
+}
+
+/// The highest position of each partition.
+fn highest(positions: impl Iterator<Item = (TopicPartition, Position)>) -> BTreeMap<i32, Position> {
+    let of = |position: &Position| (position.incarnation, position.next);
+    let mut highest: BTreeMap<i32, Position> = BTreeMap::new();
+    for (tp, position) in positions {
+        if highest.get(&tp.partition).is_none_or(|known| of(&position) > of(known)) {
+            highest.insert(tp.partition, position);
         }
     }
-    Ok(())
+    highest
+}
+
+/// Partitions that the sink's workers hold because their progress counts in another topic.
+fn recreated(coordinator: &Coordinator, sink: &str, topic: &str) -> BTreeSet<i32> {
+    let workers = coordinator.fleet.workers(Instant::now()).into_iter();
+    let live = workers.filter(|worker| worker.live && worker.heartbeat.sink_id == sink);
+    let reports = live.flat_map(|worker| worker.heartbeat.partitions);
+    reports
+        .filter(|report| {
+            let code = report.hold.as_ref().map(|hold| hold.code.as_str());
+            report.topic == topic && code == Some("topic_recreated")
+        })
+        .map(|report| report.partition)
+        .collect()
 }

@@ -14,6 +14,41 @@ use crate::control::commands::Refusal;
 use crate::kafka::KafkaTrouble;
 use crate::watermark::StoreError;
 
+/// Every code of a refusal, with the statuses that it comes with.
+pub(super) const CODES: &[(&str, &[u16])] = &[
+    ("control_unavailable", &[503]),
+    ("foreign_host", &[403]),
+    ("internal", &[500]),
+    ("invalid", &[400, 413, 415, 422]),
+    ("invalid_offset", &[422]),
+    ("invalid_range", &[422]),
+    ("kafka_unavailable", &[503]),
+    ("no_ids", &[422]),
+    ("no_worker", &[409]),
+    ("not_found", &[404]),
+    ("not_leader", &[409]),
+    ("replay_runs", &[409]),
+    ("replay_unsupported", &[422]),
+    ("rows_would_repeat", &[422]),
+    ("search_failed", &[503]),
+    ("sink_live", &[409]),
+    ("store_unreadable", &[503]),
+    ("timeout", &[503]),
+    ("too_many_failures", &[429]),
+    ("too_many_settled", &[422]),
+    ("too_many_tasks", &[409]),
+    ("topic_recreated", &[422]),
+    ("unauthorized", &[401]),
+    ("unknown_letter", &[404]),
+    ("unknown_partition", &[404]),
+    ("unknown_schema", &[404]),
+    ("unknown_sink", &[404]),
+    ("unknown_task", &[404]),
+    ("unknown_topic", &[404]),
+    ("wrong_method", &[405]),
+    ("wrong_pipeline", &[422]),
+];
+
 /// An answer that says no.
 #[derive(Debug)]
 pub(crate) struct ApiError {
@@ -108,6 +143,12 @@ impl ApiError {
     pub(crate) fn store(error: &StoreError) -> Self {
         let hint = Some("wait until it answers; an unreadable watermark is not an absent one");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unreadable", error.to_string(), hint)
+    }
+
+    /// A topic that was not read to the place that a rewind names.
+    pub(crate) fn unsearched(message: String) -> Self {
+        let hint = Some("give a time, or an offset of each partition, instead");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "search_failed", message, hint)
     }
 
     pub(crate) fn internal(error: &dyn std::fmt::Display) -> Self {

@@ -3,6 +3,7 @@
 mod access;
 mod checks;
 mod commands;
+mod connections;
 mod console;
 mod dlq;
 mod error;
@@ -33,9 +34,9 @@ use cdc_shared::task::Tasks;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::connections::HEAD;
 use self::error::ApiError;
-use self::listen::{Peer, TlsListener};
-use crate::error::CoordinatorError;
+use self::listen::TlsListener;
 use crate::health::{HealthReport, StatusReport, health, status};
 use crate::metrics;
 use crate::scaling::ScalingReport;
@@ -55,25 +56,20 @@ const LONGEST: Duration = Duration::from_secs(60);
 type Shared = State<Arc<Coordinator>>;
 
 /// Serves until `stop`, then finishes what is under way.
-///
-/// # Errors
-/// When the listener fails.
 pub(crate) async fn serve(
     coordinator: Arc<Coordinator>,
     listener: TcpListener,
     stop: CancellationToken,
-) -> Result<(), CoordinatorError> {
+) {
     let certificates = coordinator.certificates.clone();
-    let router = router(coordinator).into_make_service_with_connect_info::<Peer>();
-    let stop = stop.cancelled_owned();
-    let served = match certificates {
-        None => axum::serve(listener, router).with_graceful_shutdown(stop).await,
+    let router = router(coordinator);
+    match certificates {
+        None => connections::serve(listener, router, HEAD, stop).await,
         Some(certificates) => {
             let listener = TlsListener::new(listener, certificates);
-            axum::serve(listener, router).with_graceful_shutdown(stop).await
+            connections::serve(listener, router, HEAD, stop).await;
         }
-    };
-    served.map_err(CoordinatorError::Serve)
+    }
 }
 
 /// Gives a request up that takes too long, slow bodies included.

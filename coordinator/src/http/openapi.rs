@@ -16,6 +16,7 @@ use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
+use super::error::CODES;
 use crate::health::{HealthReport, StatusReport};
 use crate::scaling::ScalingReport;
 
@@ -104,18 +105,25 @@ fn document() -> Value {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
         path[operation.method] = described;
     }
+    let mut definitions = generator.take_definitions(true);
+    let codes: Map<String, Value> =
+        CODES.iter().map(|(code, statuses)| ((*code).to_owned(), json!(statuses))).collect();
+    if let Some(code) = definitions["ErrorBody"].pointer_mut("/properties/code") {
+        code["x-codes"] = Value::Object(codes);
+    }
     json!({
         "openapi": "3.0.3",
         "info": {
             "title": "CDC Platform: the coordinator",
             "version": env!("CARGO_PKG_VERSION"),
             "description": "Fields may be added within /v1; none is removed or changes its meaning. \
-                            Every failure has the shape of ErrorBody, with a stable code.",
+                            Every failure has the shape of ErrorBody, with a stable code; the \
+                            field x-codes of it lists them with their statuses.",
         },
         "paths": paths,
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": generator.take_definitions(true),
+            "schemas": definitions,
         },
     })
 }
@@ -170,6 +178,46 @@ mod tests {
         }
         let stored = std::fs::read_to_string(FILE).unwrap_or_default();
         assert!(stored == text, "docs/openapi.json is not what the code says: make schema");
+    }
+
+    #[test]
+    fn every_code_of_a_refusal_is_listed() {
+        fn sources(folder: &std::path::Path, found: &mut Vec<String>) {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let is_test = path.to_string_lossy().contains("test");
+                if path.is_dir() {
+                    sources(&path, found);
+                } else if path.extension().is_some_and(|ext| ext == "rs") && !is_test {
+                    found.push(std::fs::read_to_string(path).unwrap());
+                }
+            }
+        }
+        let mut texts = Vec::new();
+        for folder in ["control", "http", "schema"] {
+            sources(
+                &std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder),
+                &mut texts,
+            );
+        }
+        let mut codes = std::collections::BTreeSet::new();
+        for text in &texts {
+            for opening in ["refuse(", "code: ", "Self::new("] {
+                for rest in text.split(opening).skip(1) {
+                    // A status may come first.
+                    let rest = rest.trim_start().trim_start_matches("StatusCode::");
+                    let rest =
+                        rest.trim_start_matches(|c: char| c.is_ascii_uppercase() || c == '_');
+                    let rest = rest.trim_start_matches(',').trim_start();
+                    let code = rest.strip_prefix('"').and_then(|rest| rest.split('"').next());
+                    codes.extend(code.filter(|code| !code.contains(' ')));
+                }
+            }
+        }
+        let listed: std::collections::BTreeSet<&str> =
+            CODES.iter().map(|(code, _)| *code).collect();
+        let missing: Vec<_> = codes.difference(&listed).collect();
+        assert!(codes.len() > 20 && missing.is_empty(), "{missing:?} of {codes:?}");
     }
 
     /// Every path that worker, command line and coordinator share is in the document.

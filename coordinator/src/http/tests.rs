@@ -8,6 +8,7 @@ use axum::body::to_bytes;
 use axum::response::IntoResponse;
 use cdc_shared::api::ErrorBody;
 use cdc_shared::config::{PipelineConfig, TokenConfig, WatermarkStore as StoreKind};
+use cdc_shared::registry::Registry;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
@@ -74,6 +75,7 @@ async fn running(tokens: TokenConfig) -> Running {
     config.coordinator.watermark_store = StoreKind::Memory;
     config.coordinator.tokens = tokens;
     let config = Arc::new(config);
+    let registry = Arc::new(Registry::new(&config.kafka).unwrap());
     let reader = Reader::start(&config.kafka, "cdc-demo", "cdc-demo.control").unwrap();
     let coordinator = Arc::new(Coordinator {
         access: Arc::new(Access::new(&config.coordinator.tokens)),
@@ -83,11 +85,12 @@ async fn running(tokens: TokenConfig) -> Running {
         store: Arc::new(MemoryStore::default()),
         cluster: Cluster::new(&config.kafka, &config.group_id).unwrap(),
         group: GroupTicker::default(),
-        lag: LagMonitor::new(&config.kafka).unwrap(),
+        lag: LagMonitor::new(Arc::clone(&registry)),
         scaling: Scaling::default(),
-        schemas: SchemaMonitor::new(&config.kafka).unwrap(),
-        letters: DeadLetters::new(&config).unwrap(),
-        probes: Probes::new(&config).unwrap(),
+        schemas: SchemaMonitor::new(Arc::clone(&registry)),
+        letters: DeadLetters::new(&config, Arc::clone(&registry)),
+        probes: Probes::new(&config, Arc::clone(&registry)).unwrap(),
+        registry,
         metrics: Metrics::default(),
         leading: AtomicBool::new(true),
         removed: Mutex::new(Members::new()),
@@ -202,6 +205,9 @@ async fn a_heartbeat_with_nonsense_is_refused_and_nothing_of_it_is_kept() {
     let nonsense: Vec<(&str, Value)> = vec![
         ("/partitions/0/position/next", json!(-1001)),
         ("/partitions/0/position/next", json!(1e300)),
+        ("/partitions/0/position/next", json!(i64::MAX)),
+        ("/partitions/0/next_source_ms", json!(i64::MIN)),
+        ("/partitions/0/last_flush_ms", json!(i64::MAX)),
         ("/partitions/0/position/topic_id", json!("a b")),
         ("/partitions/0/position/topic_id", json!("")),
         ("/partitions/0/topic", json!("no/topic")),
@@ -275,4 +281,44 @@ async fn a_command_with_a_huge_or_broken_text_is_refused() {
         let (status, answer) = running.ask(Method::POST, COMMAND_PATH, "", body).await;
         assert_eq!((status, &answer["message"]), (400, &json!(said)));
     }
+}
+
+#[tokio::test]
+async fn a_caller_that_trickles_is_cut_off_and_keeps_nobody_waiting() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let head = Duration::from_millis(400);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = Router::new().route("/", get(async || "ok"));
+    let stop = CancellationToken::new();
+    let served = tokio::spawn(connections::serve(listener, router, head, stop.clone()));
+    let mut slow = tokio::net::TcpStream::connect(address).await.unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nslow: ").await.unwrap();
+    let begun = std::time::Instant::now();
+    let mut answer = Vec::new();
+    let cut = loop {
+        // One more letter each time, so that the connection is never idle.
+        let mut rest = [0; 512];
+        tokio::select! {
+            read = slow.read(&mut rest) => match read {
+                Ok(0) | Err(_) => break begun.elapsed(),
+                Ok(read) => answer.extend_from_slice(&rest[..read]),
+            },
+            () = tokio::time::sleep(Duration::from_millis(20)) => {
+                if slow.write_all(b"a").await.is_err() {
+                    break begun.elapsed();
+                }
+            }
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "it may go on for ever");
+    };
+    assert!(cut >= head && cut < head * 10, "{cut:?}");
+    assert!(!String::from_utf8_lossy(&answer).contains("200"), "{answer:?}");
+    // Meanwhile, and behind it, others are served.
+    let client = Client::builder().no_proxy().build().unwrap();
+    let _idle = tokio::net::TcpStream::connect(address).await.unwrap();
+    let answer = client.get(format!("http://{address}/")).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(20), served).await.unwrap().unwrap();
 }

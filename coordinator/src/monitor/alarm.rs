@@ -79,6 +79,7 @@ mod tests {
         LagConfig {
             warning: LagThreshold { records: Some(1000), seconds: Some(60.0) },
             critical: LagThreshold { records: None, seconds: Some(600.0) },
+            ..LagConfig::default()
         }
     }
 

@@ -4,16 +4,15 @@
 //! group for it. Seconds are the age of the first record that is not yet durable: the worker tells
 //! it, and where none does, that one record is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cdc_shared::avro::{CellBuf, frame};
 use cdc_shared::clock::unix_ms;
-use cdc_shared::config::{KafkaConfig, LagConfig, seconds};
+use cdc_shared::config::{LagConfig, seconds};
 use cdc_shared::offset::TopicPartition;
 use cdc_shared::registry::{Registry, RegistryError, Schema};
-use cdc_shared::tls::TlsError;
 use rdkafka::message::{Message, OwnedMessage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -100,7 +99,7 @@ type FoundRecords = BTreeMap<TopicPartition, Vec<Found>>;
 /// The lag monitor.
 #[derive(Debug)]
 pub struct LagMonitor {
-    registry: Registry,
+    registry: Arc<Registry>,
     found: Mutex<Arc<FoundRecords>>,
     trends: Mutex<BTreeMap<String, Trend>>,
 }
@@ -113,13 +112,9 @@ struct Trend {
 }
 
 impl LagMonitor {
-    /// For records whose schemas are in the registry of `kafka`.
-    ///
-    /// # Errors
-    /// When the registry's TLS files cannot be used.
-    pub fn new(kafka: &KafkaConfig) -> Result<Self, TlsError> {
-        let registry = Registry::new(kafka)?;
-        Ok(Self { registry, found: Mutex::default(), trends: Mutex::default() })
+    /// For records whose schemas are in this registry.
+    pub fn new(registry: Arc<Registry>) -> Self {
+        Self { registry, found: Mutex::default(), trends: Mutex::default() }
     }
 
     /// The lag by the latest look.
@@ -127,8 +122,9 @@ impl LagMonitor {
         let Some(seen) = &view.seen else { return LagReport::default() };
         let found = Arc::clone(&self.found.lock().unwrap_or_else(PoisonError::into_inner));
         let trends = self.trends();
+        let told = told(workers);
         let sinks = seen.watermarks.keys().map(|sink| {
-            let mut lag = sink_lag(sink, view, seen, workers, &found, now_ms);
+            let mut lag = sink_lag(sink, view, seen, &told, &found, now_ms);
             if let Some(trend) = trends.get(sink) {
                 trend.tell(&mut lag);
             }
@@ -163,6 +159,17 @@ impl LagMonitor {
             let mut report = self.report(&view, &workers, unix_ms());
             self.follow(&view, &mut report.sinks, &coordinator.config.lag);
             tell(&coordinator.config.group_id, &report);
+            let stalled = view.stalled(&coordinator.config.lag, Instant::now());
+            if let Some((partitions, longest, age)) = stalled {
+                tracing::warn!(
+                    event = "pipeline.group_stalled",
+                    group = coordinator.config.group_id,
+                    partitions,
+                    %longest,
+                    seconds = age.as_secs(),
+                    "the pipeline's group stands still though the sinks go on"
+                );
+            }
         }
     }
 
@@ -251,11 +258,12 @@ fn behind(
     view: &GroupView,
     workers: &[Worker],
 ) -> std::collections::BTreeSet<(TopicPartition, i64, i64)> {
+    let told = &told(workers);
     let of_sinks = view.members.iter().flat_map(|(sink, topic)| {
         seen.partitions()
             .into_iter()
             .filter(move |tp| tp.topic.as_ref() == topic.as_str())
-            .filter(move |tp| told_ms(sink, tp, workers).is_none())
+            .filter(move |tp| told_ms(sink, tp, told).is_none())
             .filter_map(move |tp| {
                 let position = seen.position(sink, &tp)?.next.get();
                 Some((tp, position))
@@ -271,20 +279,30 @@ fn behind(
         .collect()
 }
 
-fn told_ms(sink: &str, tp: &TopicPartition, workers: &[Worker]) -> Option<i64> {
-    workers
-        .iter()
-        .filter(|worker| worker.live && worker.heartbeat.sink_id == sink)
-        .flat_map(|worker| &worker.heartbeat.partitions)
-        .find(|report| report.topic == *tp.topic && report.partition == tp.partition)
-        .and_then(|report| report.next_source_ms)
+/// What live workers have told of their partitions' next records, by sink, topic and number.
+type Told<'a> = HashMap<(&'a str, &'a str, i32), Option<i64>>;
+
+fn told(workers: &[Worker]) -> Told<'_> {
+    let mut told = Told::new();
+    for worker in workers.iter().filter(|worker| worker.live) {
+        for report in &worker.heartbeat.partitions {
+            let place =
+                (worker.heartbeat.sink_id.as_str(), report.topic.as_str(), report.partition);
+            told.entry(place).or_insert(report.next_source_ms);
+        }
+    }
+    told
+}
+
+fn told_ms(sink: &str, tp: &TopicPartition, told: &Told<'_>) -> Option<i64> {
+    told.get(&(sink, tp.topic.as_ref(), tp.partition)).copied().flatten()
 }
 
 fn sink_lag(
     sink: &str,
     view: &GroupView,
     seen: &Observation,
-    workers: &[Worker],
+    told: &Told<'_>,
     found: &FoundRecords,
     now_ms: i64,
 ) -> SinkLag {
@@ -301,7 +319,7 @@ fn sink_lag(
             lag.total_lag = Some(lag.total_lag.unwrap_or(0) + records);
         }
         if partition.lag.is_none_or(|records| records > 0) {
-            let made = told_ms(sink, &tp, workers)
+            let made = told_ms(sink, &tp, told)
                 .or_else(|| found_at(found, &tp, offset?).and_then(|found| found.made_ms));
             match made {
                 Some(made) => oldest = Some(oldest.map_or(made, |oldest| oldest.min(made))),
@@ -312,7 +330,7 @@ fn sink_lag(
     }
     lag.seconds = match oldest {
         // Clocks of two machines differ: never younger than now.
-        Some(made) => Some((now_ms - made).max(0) as f64 / 1000.0),
+        Some(made) => Some(now_ms.saturating_sub(made).max(0) as f64 / 1000.0),
         None if untold || lag.partitions.is_empty() => None,
         None => Some(0.0),
     };
@@ -327,8 +345,8 @@ fn look(sink: &str, view: &GroupView, seen: &Observation) -> Look {
     };
     for tp in seen.partitions().into_iter().filter(of_sink) {
         if let (Some(position), Some(end)) = (seen.position(sink, &tp), seen.ends.get(&tp)) {
-            look.done += position.next.get();
-            look.end += end;
+            look.done = look.done.saturating_add(position.next.get());
+            look.end = look.end.saturating_add(*end);
             look.partitions += 1;
         }
     }

@@ -1,5 +1,6 @@
 //! Arithmetic of lag.
 
+use cdc_shared::config::KafkaConfig;
 use cdc_shared::offset::NextOffset;
 
 use super::*;
@@ -9,7 +10,7 @@ use crate::watermark::rule::tests::position;
 
 fn monitor() -> LagMonitor {
     cdc_shared::tls::install_crypto();
-    LagMonitor::new(&KafkaConfig::default()).unwrap()
+    LagMonitor::new(Arc::new(Registry::new(&KafkaConfig::default()).unwrap()))
 }
 
 fn view(positions: &[(i32, i64)], ends: &[i64]) -> GroupView {

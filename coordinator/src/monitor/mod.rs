@@ -5,8 +5,10 @@ mod alarm;
 mod lag;
 mod pace;
 mod restart;
+mod silence;
 
 pub use alarm::LagLevel;
 pub use lag::{LagMonitor, LagReport, PartitionLag, SinkLag};
 pub use pace::{Look, Pace};
 pub use restart::Restarts;
+pub use silence::{Pulse, Stall};

@@ -13,18 +13,17 @@ mod observe;
 mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cdc_shared::api::Heartbeat;
-use cdc_shared::config::{KafkaConfig, seconds};
+use cdc_shared::config::seconds;
 use cdc_shared::control::{ControlRecord, ControlState};
 use cdc_shared::registry::Registry;
 use cdc_shared::schema::{
     Answer, OpenQuestion, SchemaQuestion, SchemaReport, SchemaSubject, SchemaVerdict, key_subject,
     topic_of, value_subject,
 };
-use cdc_shared::tls::TlsError;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -52,7 +51,7 @@ struct Trouble {
 /// The schema monitor.
 #[derive(Debug)]
 pub struct SchemaMonitor {
-    registry: Registry,
+    registry: Arc<Registry>,
     asked: Mutex<BTreeSet<SchemaQuestion>>,
     heard: Mutex<Heard>,
     trouble: Mutex<Trouble>,
@@ -64,18 +63,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl SchemaMonitor {
-    /// For the registry of `kafka`.
-    ///
-    /// # Errors
-    /// When the registry's TLS files cannot be used.
-    pub fn new(kafka: &KafkaConfig) -> Result<Self, TlsError> {
-        Ok(Self {
-            registry: Registry::new(kafka)?,
+    /// For this registry.
+    pub fn new(registry: Arc<Registry>) -> Self {
+        Self {
+            registry,
             asked: Mutex::default(),
             heard: Mutex::default(),
             trouble: Mutex::default(),
             nudge: Notify::new(),
-        })
+        }
     }
 
     /// Something is to be done at once: a question came, or this coordinator leads now.

@@ -71,7 +71,7 @@ fn no_signal(error: &std::io::Error) -> Failure {
 
 fn coordinator_failed(error: &CoordinatorError) -> Failure {
     let exit = match error {
-        CoordinatorError::Serve(_) | CoordinatorError::PartEnded(_) => Exit::Software,
+        CoordinatorError::PartEnded(_) => Exit::Software,
         // Whoever has the address now may be gone at the next start.
         CoordinatorError::AddressInUse(_) => Exit::Unavailable,
         CoordinatorError::Client(failure) => failure.exit,

@@ -194,3 +194,36 @@ fn an_evicting_policy_is_named() {
     assert_eq!(eviction("maxmemory:5\r\nmaxmemory_policy:volatile-lru\r\n"), None);
     assert_eq!(eviction("maxmemory:5\r\nmaxmemory_policy:noeviction\r\n"), None);
 }
+
+/// What clients have asked since the statistics were reset, without what scripts ask inside.
+async fn asked(connection: &mut MultiplexedConnection, name: &str) -> u64 {
+    let info: String =
+        redis::cmd("INFO").arg("commandstats").query_async(connection).await.unwrap();
+    let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{name}:calls=")));
+    line.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
+}
+
+#[test]
+fn a_thousand_watermarks_are_one_round_trip() {
+    let server = Server::start(&[]);
+    runtime().block_on(async {
+        let store = server.store().await;
+        let report = |next: i64| -> Vec<_> {
+            let at = |partition| (TopicPartition::new("a.b", partition), position(0, "a", next));
+            (0..1000).map(at).collect()
+        };
+        // The first one also loads the script.
+        store.advance("s", &report(1)).await.unwrap();
+        let mut connection = store.connection().await.unwrap();
+        redis::cmd("CONFIG").arg("RESETSTAT").exec_async(&mut connection).await.unwrap();
+        store.advance("s", &report(2)).await.unwrap();
+        assert_eq!(asked(&mut connection, "evalsha").await, 1);
+        for other in ["eval", "script|load", "multi", "hgetall", "hmget"] {
+            assert_eq!(asked(&mut connection, other).await, 0, "{other}");
+        }
+        // Inside the script: a look and a write for each.
+        assert_eq!(asked(&mut connection, "hset").await, 1000);
+        let read = store.read("s").await.unwrap();
+        assert!(read.len() == 1000 && read.values().all(|position| position.next.get() == 2));
+    });
+}

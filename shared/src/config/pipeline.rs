@@ -73,7 +73,7 @@ pub struct PipelineConfig {
     pub log_format: LogFormat,
 }
 
-/// Thresholds of a sink's lag. One is passed when two looks in a row
+/// Thresholds of lag, and of silence. One of a sink's lag is passed when two looks in a row
 /// (`lag_monitor_interval_seconds`) are beyond it, and left when two are below 80 % of it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -82,12 +82,25 @@ pub struct LagConfig {
     pub warning: LagThreshold,
     /// Beyond it health is critical.
     pub critical: LagThreshold,
+    /// Health is degraded when the connector runs and has written nothing for so many seconds,
+    /// neither a heartbeat nor a change; 0: never. A quiet MySQL or MariaDB lets it wait for 48.
+    #[schemars(range(min = 0.0, max = 86400.0))]
+    pub heartbeat_seconds: f64,
+    /// Health is degraded when the pipeline's group has stood still for so many seconds though every
+    /// sink has gone on; 0: never.
+    #[schemars(range(min = 0.0, max = 86400.0))]
+    pub group_seconds: f64,
 }
 
 impl Default for LagConfig {
     fn default() -> Self {
         let seconds = |seconds| LagThreshold { records: None, seconds: Some(seconds) };
-        Self { warning: seconds(300.0), critical: seconds(1800.0) }
+        Self {
+            warning: seconds(300.0),
+            critical: seconds(1800.0),
+            heartbeat_seconds: 180.0,
+            group_seconds: 60.0,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ pub const COORDINATOR: &[Row] = &[
     metric::SERVICE_UP.row(),
     metric::CONNECTOR_STATE.row(),
     metric::CONNECTOR_TASKS.row(),
+    metric::CONNECTOR_SILENCE.row(),
     metric::SLOT_ACTIVE.row(),
     metric::SLOT_RETAINED.row(),
     metric::SLOT_WAL_STATUS.row(),
@@ -21,6 +22,7 @@ pub const COORDINATOR: &[Row] = &[
     metric::PIPELINE_OFFSET.row(),
     metric::PIPELINE_WAITS.row(),
     metric::PIPELINE_COMMIT_FAILURES.row(),
+    metric::PIPELINE_STALLED.row(),
     metric::SINK_STATE.row(),
     metric::SINK_WORKERS.row(),
     metric::SINK_WANTED.row(),
@@ -61,6 +63,13 @@ pub mod metric {
     /// By state.
     pub const CONNECTOR_TASKS: Metric<1> =
         gauge("cdc_connector_tasks", ["state"], "Tasks of the connector in each state");
+    /// Since its last sign of life.
+    pub const CONNECTOR_SILENCE: Metric<0> = gauge(
+        "cdc_connector_silent_seconds",
+        [],
+        "Time since the connector last wrote something, a heartbeat or a change, as far as this \
+         coordinator has seen",
+    );
     /// Somebody reads.
     pub const SLOT_ACTIVE: Metric<0> = gauge(
         "cdc_slot_active",
@@ -113,6 +122,13 @@ pub mod metric {
     pub const PIPELINE_COMMIT_FAILURES: Metric<0> = counter(
         "cdc_pipeline_commit_failures_total",
         "Commits of the pipeline's group that failed",
+    );
+    /// Behind all sinks.
+    pub const PIPELINE_STALLED: Metric<0> = gauge(
+        "cdc_pipeline_stalled_partitions",
+        [],
+        "Partitions on which the pipeline's group has stood still for longer than lag.group_seconds \
+         though every sink has gone on",
     );
     /// One series for each sink, of its state of now.
     pub const SINK_STATE: Metric<2> = gauge(

@@ -106,7 +106,7 @@ impl Hold {
 
     /// Whether what an operator wants ends this hold.
     pub fn is_released(&self, wish: &Wish<'_>) -> bool {
-        let told = self.is_skipped(wish) || wish.is_rewound();
+        let told = self.is_skipped(wish) || wish.starts_anew();
         match self.release {
             Release::Directive => wish.directive == DirectiveState::Run,
             Release::After(_) => told,
@@ -157,8 +157,14 @@ pub struct Wish<'a> {
 }
 
 impl Wish<'_> {
-    /// Whether a rewind asks for another start: one that the last search for it did not know.
-    pub fn is_rewound(&self) -> bool {
+    /// Whether a rewind or a restart asks for a new search for the start, which the last one did
+    /// not know.
+    pub fn starts_anew(&self) -> bool {
+        let restart = self.control.restart_offset(self.sink, Some(&self.tp.topic));
+        restart >= self.seen || self.is_rewound()
+    }
+
+    fn is_rewound(&self) -> bool {
         let rewind = self.control.rewind(self.sink, self.tp);
         let is_higher = rewind.is_some_and(|(incarnation, _, _)| {
             self.position.is_none_or(|position| incarnation > position.incarnation)
@@ -169,8 +175,13 @@ impl Wish<'_> {
 
 fn way_out(code: &str) -> &'static str {
     match code {
-        "topic_recreated" | "log_truncated" => {
-            "cdc rewind FILE --sink ID --topic TOPIC --to beginning accepts the topic as it is now"
+        "topic_recreated" => {
+            "cdc rewind FILE --sink ID --topic TOPIC --to beginning --accept-new-topic takes the \
+             topic as it is now"
+        }
+        "log_truncated" => {
+            "cdc rewind FILE --sink ID --topic TOPIC --to beginning, or end, goes on in the log as \
+             it is now"
         }
         "offset_gap" => {
             "cdc rewind FILE --sink ID --topic TOPIC --partition N --to beginning goes on behind \
@@ -255,6 +266,8 @@ mod tests {
             topic_id: TopicId("id".into()),
             incarnation: Incarnation(incarnation),
             to: NextOffset::ZERO,
+            id_generation: 0,
+            accept_new_topic: false,
             reason: String::new(),
             by: "op".into(),
             at_ms: 0,

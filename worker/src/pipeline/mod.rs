@@ -32,7 +32,7 @@ use cdc_shared::api::Directive;
 use cdc_shared::backoff::RetryPolicy;
 use cdc_shared::config::{BreakerConfig, OnIncompatible, OnReject, StartPosition};
 use cdc_shared::json::JsonOptions;
-use cdc_shared::offset::TopicPartition;
+use cdc_shared::offset::{TopicId, TopicPartition};
 use cdc_shared::registry::Registry;
 use tokio::sync::{mpsc, watch};
 
@@ -97,6 +97,11 @@ impl Shared {
         let control = self.control.borrow().state.clone();
         let reply = self.replies.borrow().clone();
         directive_in_force(&control, reply.as_ref(), &self.sink_id, Some(&tp.topic))
+    }
+
+    /// Since which incarnation the records of a partition have new ids; 0: never.
+    pub fn id_generation(&self, tp: &TopicPartition, topic_id: &TopicId) -> u64 {
+        self.control.borrow().state.id_generation(&self.sink_id, tp, topic_id)
     }
 
     /// First offset of the control topic not read yet.

@@ -222,10 +222,10 @@ impl PartitionTask {
         }
     }
 
-    /// Whether a rewind asks for another start.
-    pub(super) fn rewound(&self) -> bool {
+    /// Whether a rewind or a restart asks for a new search for the start.
+    pub(super) fn starts_anew(&self) -> bool {
         let control = self.control.borrow().state.clone();
-        self.wish(&control).is_rewound()
+        self.wish(&control).starts_anew()
     }
 
     /// Stops fetching and gives the memory back.
@@ -309,7 +309,7 @@ impl PartitionTask {
     }
 
     fn go_on(&self, hold: &Hold) -> Phase {
-        if hold.resolve || self.question.last.is_none() || self.rewound() {
+        if hold.resolve || self.question.last.is_none() || self.starts_anew() {
             Phase::Resolving
         } else {
             self.held_by_directive().unwrap_or(Phase::Running)

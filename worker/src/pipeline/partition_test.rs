@@ -13,6 +13,8 @@ fn rewind(incarnation: u64, topic_id: &str) -> ControlRecord {
         topic_id: TopicId(topic_id.into()),
         incarnation: Incarnation(incarnation),
         to: next(0),
+        id_generation: 0,
+        accept_new_topic: false,
         reason: String::new(),
         by: "op".into(),
         at_ms: 0,

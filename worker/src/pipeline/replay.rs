@@ -262,6 +262,7 @@ impl Turn {
             let message = format!("sink {} takes no dead letters again", self.shared.sink_id);
             return Fate::Failed("replay_unsupported".to_owned(), message);
         };
+        writer.has_ids_of(self.shared.id_generation(&self.tp, &self.at.topic_id));
         let mut decoder = Decoder::new(self.shared.json.clone());
         loop {
             let (registry, filter) = (&self.shared.registry, self.shared.filter);

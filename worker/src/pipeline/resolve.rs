@@ -122,6 +122,7 @@ async fn gather(shared: &Shared, question: &Question) -> Result<(Evidence, i32),
         rewind: control
             .rewind(&shared.sink_id, tp)
             .map(|(incarnation, topic_id, to)| (incarnation, topic_id.clone(), to)),
+        accepts_topic: control.accepts_new_topic(&shared.sink_id, tp),
         started,
         topic_known: shape.is_some(),
         start: shared.start,
@@ -263,6 +264,7 @@ mod tests {
                 committed: Committed::Absent,
                 watermark: None,
                 rewind: rewind.map(|id| (Incarnation(2), TopicId(id.into()), NextOffset::ZERO)),
+                accepts_topic: false,
                 started: true,
                 topic_known: true,
                 start: StartPosition::Beginning,

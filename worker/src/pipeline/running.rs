@@ -149,6 +149,7 @@ impl PartitionTask {
         let sink = &self.shared.sink;
         let mut writer = sink.writer(tp.clone(), position.clone(), reporter.clone());
         writer.is_one_of(self.question.partitions);
+        writer.has_ids_of(self.shared.id_generation(&tp, &position.topic_id));
         let (next, run, schemas) = (position.next, self.run, position.schemas);
         self.shared.source.send(SourceCommand::Start { tp, epoch, next, run });
         Delivery {
@@ -170,9 +171,13 @@ impl PartitionTask {
         }
     }
 
-    /// Directives and rewinds.
+    /// Directives, rewinds and restarts.
     fn heed(&self) -> Option<Phase> {
-        if self.rewound() { Some(Phase::Resolving) } else { self.held_by_directive() }
+        if self.starts_anew() {
+            tracing::info!(tp = %self.question.tp, "begins anew, as an operator asked");
+            return Some(Phase::Resolving);
+        }
+        self.held_by_directive()
     }
 
     fn take(&mut self, chunk: Chunk) {

@@ -63,6 +63,8 @@ pub struct Supervisor {
     /// Whether the worker stays outside the group; `None` until the control topic was read: a
     /// worker of a stopped sink must not join it even for a moment.
     outside: Option<bool>,
+    /// Offset of the latest restart that this process has carried out, or was started behind.
+    restarted: i64,
 }
 
 impl Supervisor {
@@ -72,7 +74,8 @@ impl Supervisor {
         events: mpsc::Receiver<SourceEvent>,
         fatal: mpsc::Receiver<SinkError>,
     ) -> Self {
-        Self { shared, events, fatal, running: HashMap::new(), whole: None, outside: None }
+        let running = HashMap::new();
+        Self { shared, events, fatal, running, whole: None, outside: None, restarted: -1 }
     }
 
     /// Has one task own all partitions, where the sink is set to it.
@@ -227,7 +230,8 @@ impl Supervisor {
         }
     }
 
-    /// A stopped sink leaves the group, or does not join it, and stays up; a resumed one joins.
+    /// A stopped sink leaves the group, or does not join it, and stays up; a resumed one joins; one
+    /// that is restarted does both.
     fn heed_directive(&mut self) {
         let control = self.shared.control.borrow().clone();
         if !control.complete {
@@ -240,7 +244,13 @@ impl Supervisor {
         self.shared.status.stopped.store(stopped, Ordering::Relaxed);
         let stands_by = self.whole.as_ref().is_some_and(|whole| !*whole.leads.borrow());
         let outside = stopped || stands_by;
+        let restart = control.state.restart_offset(&self.shared.sink_id, None);
+        let is_restart = std::mem::replace(&mut self.restarted, restart) < restart;
         if self.outside == Some(outside) {
+            if is_restart && !outside {
+                tracing::info!("restarted by an operator");
+                self.shared.source.send(SourceCommand::Rejoin);
+            }
             return;
         }
         let before = self.outside.replace(outside);

@@ -133,6 +133,10 @@ pub trait PartitionWriter: Send {
     /// on it.
     fn is_one_of(&mut self, _partitions: i32) {}
 
+    /// Since which incarnation records have new ids; 0: never. Told before the first push, to a writer
+    /// that gives ids.
+    fn has_ids_of(&mut self, _generation: u64) {}
+
     /// Whether [`PartitionWriter::push`] may be called: false when what is open and in flight has
     /// reached the sink's limit.
     fn has_room(&self) -> bool;

@@ -70,6 +70,8 @@ pub enum SourceCommand {
     Leave,
     /// Join it.
     Join,
+    /// Leave it and join it again.
+    Rejoin,
     /// Leave and end the thread.
     End,
 }
@@ -158,8 +160,7 @@ impl Source {
             self.start_partitions();
             self.resume_drained();
             self.commit_due();
-            let now = cdc_shared::clock::unix_ms();
-            self.status.last_poll_ms.store(now, Ordering::Relaxed);
+            self.lives();
             match self.room.take() {
                 Some(room) => self.wait_for(room),
                 None => self.poll(),
@@ -179,7 +180,13 @@ impl Source {
             && Instant::now() < deadline
         {
             let _ = self.consumer.poll(IDLE_POLL);
+            self.lives();
         }
+    }
+
+    fn lives(&self) {
+        let now = cdc_shared::clock::unix_ms();
+        self.status.last_poll_ms.store(now, Ordering::Relaxed);
     }
 
     fn is_classic_member(&self) -> bool {
@@ -221,6 +228,10 @@ impl Source {
             }
             SourceCommand::Leave => self.consumer.unsubscribe(),
             SourceCommand::Join => self.join(),
+            SourceCommand::Rejoin => {
+                self.leave();
+                self.join();
+            }
             SourceCommand::End => self.ended = true,
         }
     }

@@ -16,8 +16,8 @@
 //! | not kept | absent | absent, started | stop: `group_expired` |
 //! | not kept | absent | absent, not started | `start` of the sink |
 //!
-//! A rewind in the control topic stands above all of them: progress of a lower incarnation or of
-//! another topic than the rewind's is ignored. A position below the log's first offset is a gap,
+//! A rewind in the control topic stands above all of them: progress of a lower incarnation is
+//! ignored, and progress in another topic where the operator has accepted the new one. A position below the log's first offset is a gap,
 //! one beyond its end means that the log was cut; both stop by name with the numbers. Unreadable
 //! is not absent: the caller waits before it asks this rule.
 
@@ -52,6 +52,8 @@ pub struct Evidence {
     pub watermark: Option<Position>,
     /// A rewind in force: incarnation, topic, where to.
     pub rewind: Option<(Incarnation, TopicId, NextOffset)>,
+    /// Whether that rewind passes over progress in another topic of this name.
+    pub accepts_topic: bool,
     /// Whether the sink has begun on this very partition before.
     pub started: bool,
     /// Whether the sink has begun on other partitions of the topic before.
@@ -110,14 +112,33 @@ pub fn decide(evidence: &Evidence) -> Decision {
     check_log(evidence, decision)
 }
 
-fn counts(position: &Position, floor: Option<(Incarnation, NextOffset)>) -> bool {
-    floor.is_none_or(|(incarnation, _)| position.incarnation >= incarnation)
+/// Whether progress stands in the way of a rewind, or is passed over by it. The incarnations of
+/// another topic say nothing: who lost Kafka lost the count with it.
+fn counts(
+    evidence: &Evidence,
+    position: &Position,
+    floor: Option<(Incarnation, NextOffset)>,
+) -> bool {
+    match floor {
+        None => true,
+        Some(_) if position.topic_id != evidence.topic_id => !evidence.accepts_topic,
+        Some((incarnation, _)) => position.incarnation >= incarnation,
+    }
 }
 
+/// In an incarnation above all that is known: a new topic's rewind may have a lower one.
 fn rewound(evidence: &Evidence, (incarnation, to): (Incarnation, NextOffset)) -> Decision {
+    let committed = match &evidence.committed {
+        Committed::Present(position) => Some(position),
+        Committed::Absent | Committed::WithoutIdentity(_) => None,
+    };
+    let known = [evidence.own.as_ref().and_then(Option::as_ref), committed];
+    let known = known.into_iter().flatten().chain(&evidence.watermark);
+    let former = known.filter(|position| position.topic_id != evidence.topic_id);
+    let above = former.map(|position| position.incarnation.next()).max();
     let position = Position {
         next: to,
-        incarnation,
+        incarnation: above.map_or(incarnation, |above| above.max(incarnation)),
         topic_id: evidence.topic_id.clone(),
         schemas: SchemaIds::default(),
     };
@@ -129,7 +150,7 @@ fn decide_kept(
     own: Option<&Position>,
     floor: Option<(Incarnation, NextOffset)>,
 ) -> Decision {
-    if let Some(own) = own.filter(|own| counts(own, floor)) {
+    if let Some(own) = own.filter(|own| counts(evidence, own, floor)) {
         if own.topic_id != evidence.topic_id {
             return recreated(evidence, own);
         }
@@ -168,7 +189,7 @@ fn ahead(s: &Position, own: &Position) -> bool {
 
 fn decide_unkept(evidence: &Evidence, floor: Option<(Incarnation, NextOffset)>) -> Decision {
     match &evidence.committed {
-        Committed::Present(s) if counts(s, floor) => from_record(evidence, s),
+        Committed::Present(s) if counts(evidence, s, floor) => from_record(evidence, s),
         Committed::WithoutIdentity(offset) if floor.is_none() => stop(
             "commit_without_identity",
             format!(
@@ -177,7 +198,7 @@ fn decide_unkept(evidence: &Evidence, floor: Option<(Incarnation, NextOffset)>) 
             Some(*offset),
         ),
         _ => match (&evidence.watermark, floor) {
-            (Some(w), _) if counts(w, floor) => from_record(evidence, w),
+            (Some(w), _) if counts(evidence, w, floor) => from_record(evidence, w),
             (_, Some(floor)) => rewound(evidence, floor),
             (_, None) if evidence.started => stop(
                 "group_expired",
@@ -279,6 +300,7 @@ mod tests {
             committed: Committed::Absent,
             watermark: None,
             rewind: None,
+            accepts_topic: false,
             started: false,
             topic_known: false,
             start: StartPosition::Beginning,
@@ -379,11 +401,9 @@ mod tests {
         let base = Evidence { rewind, started: true, ..evidence() };
         let to = at(30, 3, "live");
         assert_eq!(decide(&base), from(to.clone(), false, false));
-        let old = Evidence { committed: Committed::Present(at(50, 0, "old")), ..base.clone() };
-        assert_eq!(decide(&old), from(to.clone(), false, false));
         let done = Evidence { committed: Committed::Present(at(50, 3, "live")), ..base.clone() };
         assert_eq!(decide(&done), from(at(50, 3, "live"), false, false));
-        let kept = Evidence { own: Some(Some(at(50, 2, "old"))), ..base.clone() };
+        let kept = Evidence { own: Some(Some(at(50, 2, "live"))), ..base.clone() };
         assert_eq!(decide(&kept), from(to.clone(), true, false));
         let lost = Evidence { own: Some(None), ..base.clone() };
         assert_eq!(decide(&lost), from(to, true, false));
@@ -393,6 +413,31 @@ mod tests {
             ..base
         };
         assert_eq!(decide(&foreign), from(at(50, 0, "live"), false, false));
+    }
+
+    #[test]
+    fn a_new_topic_is_taken_on_the_operators_word_whatever_was_counted_in_the_old_one() {
+        let rewind = Some((Incarnation(1), TopicId("live".into()), NextOffset::after(29)));
+        let base = Evidence { rewind, started: true, ..evidence() };
+        for incarnation in [0, 1, 7] {
+            let old = at(50, incarnation, "old");
+            for case in [
+                Evidence { committed: Committed::Present(old.clone()), ..base.clone() },
+                Evidence { watermark: Some(old.clone()), ..base.clone() },
+                Evidence { own: Some(Some(old.clone())), ..base.clone() },
+            ] {
+                stops(&case, "topic_recreated");
+                let accepted = Evidence { accepts_topic: true, ..case };
+                let to = at(30, incarnation + 1, "live");
+                assert_eq!(decide(&accepted), from(to, accepted.own.is_some(), false));
+                // Once done, it is done.
+                let done = at(40, incarnation + 1, "live");
+                let own = accepted.own.clone().map(|_| Some(done.clone()));
+                let committed = Committed::Present(done.clone());
+                let again = Evidence { own, committed, watermark: None, ..accepted };
+                assert_eq!(decide(&again), from(done, false, false));
+            }
+        }
     }
 
     #[test]

@@ -189,10 +189,10 @@ impl Part {
         self.hold.as_ref().is_some_and(|hold| hold.is_released(&wish))
     }
 
-    /// Whether a rewind asks for another start.
-    pub(super) fn is_rewound(&self, shared: &Shared) -> bool {
+    /// Whether a rewind or a restart asks for a new search for the start.
+    pub(super) fn starts_anew(&self, shared: &Shared) -> bool {
         let control = shared.control.borrow().state.clone();
-        self.wish(shared, &control).is_rewound()
+        self.wish(shared, &control).starts_anew()
     }
 
     fn wish<'a>(

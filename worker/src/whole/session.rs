@@ -213,11 +213,11 @@ impl WholeTask {
         Ok(())
     }
 
-    /// Directives, rewinds, and what ends a hold.
+    /// Directives, rewinds, restarts, and what ends a hold.
     fn heed(&self, session: &mut Session, parts: &mut [Part]) -> Option<Next> {
         let shared = &self.shared;
         let is_held = |part: &Part| shared.directive(part.tp()).state != DirectiveState::Run;
-        if parts.iter().any(|part| part.is_rewound(shared) || is_held(part)) {
+        if parts.iter().any(|part| part.starts_anew(shared) || is_held(part)) {
             return Some(Next::Again);
         }
         for part in parts.iter_mut() {

@@ -4,6 +4,7 @@ mod probed;
 pub(super) mod table;
 pub(super) mod view;
 
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -18,8 +19,13 @@ use super::client::Coordinator;
 use super::load::{load, load_for, load_platform};
 use crate::health::HealthReport;
 
-/// Longest wait for the coordinator, which answers from memory.
-const COORDINATOR_LIMIT: Duration = Duration::from_secs(5);
+/// Longest time for all questions together: with start and end the command takes three seconds.
+const LIMIT: Duration = Duration::from_millis(2500);
+/// The coordinator answers from memory. When it has not by then, the services are asked as well,
+/// while it may still answer.
+const HEAD_START: Duration = Duration::from_millis(300);
+/// What is left to the services then.
+const SERVICES_LIMIT: Duration = Duration::from_millis(2200);
 
 /// How a pipeline is; the number is the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,20 +62,33 @@ fn text(report: &Value) -> String {
 
 async fn report(args: &HealthArgs) -> Result<Value, Failure> {
     let Some(config) = &args.config else {
-        return Ok(probed::report(&platform(args)?, None).await);
+        return Ok(Box::pin(probed::services(platform(args)?, LIMIT)).await.report(None));
     };
     let target = Target { config: config.clone(), platform_config: args.platform_config.clone() };
     // Whoever may only look has no other secrets than the coordinator's token.
     let client = load_for(&target, Sections::Client)?.config;
     let coordinator = Coordinator::new(&client)?;
-    let asked = tokio::time::timeout(COORDINATOR_LIMIT, coordinator.get(HEALTH_PATH)).await;
-    match asked.unwrap_or_else(|_| Err(coordinator.silent(COORDINATOR_LIMIT))) {
-        Ok(report) => Ok(report),
-        Err(failure) => Ok(match load(&target) {
-            Ok(config) => probed::report(&config, Some(&failure)).await,
-            Err(wrong) => probed::unprobed(&client, &failure, &wrong),
-        }),
+    let mut asked = pin!(coordinator.get_within(HEALTH_PATH, LIMIT));
+    let early = tokio::time::timeout(HEAD_START, &mut asked).await;
+    if let Ok(Ok(report)) = early {
+        return Ok(report);
     }
+    let answered = async {
+        let answer = if let Ok(answer) = early { answer } else { asked.await };
+        // The coordinator's report ends the waiting for the services: hence the other way round.
+        answer.map_or_else(Ok, Err)
+    };
+    let services = async {
+        Ok(match load(&target) {
+            Ok(config) => Ok(Box::pin(probed::services(config, SERVICES_LIMIT)).await),
+            Err(wrong) => Err(wrong),
+        })
+    };
+    Ok(match tokio::try_join!(answered, Box::pin(services)) {
+        Err(report) => report,
+        Ok((failure, Ok(services))) => services.report(Some(&failure)),
+        Ok((failure, Err(wrong))) => probed::unprobed(&client, &failure, &wrong),
+    })
 }
 
 /// The addresses of the command line on top of the platform's settings.

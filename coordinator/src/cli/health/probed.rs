@@ -3,41 +3,82 @@
 use std::future::Future;
 use std::time::Duration;
 
-use cdc_shared::config::PipelineConfig;
+use cdc_shared::config::{PipelineConfig, WatermarkStore};
 use serde_json::{Value, json};
 
 use crate::cli::probe::{self, Connected, Connector};
 use crate::cli::{Exit, Failure};
 use crate::connect::Settled;
+use crate::health::{SlotHealth, slot};
 
-/// Longest time for one service: Kafka's client takes most of it to say why it finds no broker.
-const LIMIT: Duration = Duration::from_secs(15);
+/// What the services answered.
+pub(super) struct Services {
+    config: PipelineConfig,
+    kafka: Result<String, Failure>,
+    registry: Result<String, Failure>,
+    connect: Result<Connected, Failure>,
+    /// `None`: no part of it.
+    redis: Option<Result<String, Failure>>,
+    source: Option<Result<SlotHealth, Failure>>,
+}
 
-/// Asks the services. With a coordinator expected, the sinks are unknown.
-pub(super) async fn report(config: &PipelineConfig, coordinator: Option<&Failure>) -> Value {
-    let (kafka_at, registry_at, connect_at) = (
+/// Asks all at once; what has not answered within `limit` is given up.
+pub(super) async fn services(config: PipelineConfig, limit: Duration) -> Services {
+    let of_pipeline = !config.pipeline_id.is_empty();
+    let redis = of_pipeline && config.coordinator.watermark_store == WatermarkStore::Redis;
+    let source_at = format!("{}:{}", config.source.host, config.source.port);
+    let (kafka_at, registry_at, connect_at, redis_at) = (
         &config.kafka.bootstrap_servers,
         &config.kafka.schema_registry_url,
         &config.connector.connect_url,
+        &config.redis.url,
     );
-    let (kafka, registry, connect) = tokio::join!(
-        limited(LIMIT, "Kafka", kafka_at, probe::kafka(&config.kafka)),
-        limited(LIMIT, "the schema registry", registry_at, probe::registry(&config.kafka)),
-        limited(LIMIT, "Kafka Connect", connect_at, probe::connect(config))
+    let (kafka, registry, connect, redis, source) = tokio::join!(
+        limited(limit, "Kafka", kafka_at, probe::kafka(&config.kafka, limit)),
+        limited(limit, "the schema registry", registry_at, probe::registry(&config.kafka)),
+        limited(limit, "Kafka Connect", connect_at, probe::connect(&config)),
+        asked(redis, limited(limit, "Redis", redis_at, probe::redis(&config))),
+        asked(of_pipeline, limited(limit, "the source", &source_at, slot(&config))),
     );
-    let mut reasons = Reasons::default();
-    reasons.service("kafka_down", kafka.as_ref().err());
-    reasons.service("registry_down", registry.as_ref().err());
-    reasons.service("connect_down", connect.as_ref().err());
-    let found = connect.as_ref().map_or(&Connector::Unknown, |connected| &connected.connector);
-    reasons.connector(&config.connector_name(), found);
-    reasons.coordinator(coordinator);
-    let version = |connected: Connected| format!("version {}", connected.version);
-    let mut report = shape(config, &reasons, coordinator, found);
-    report["kafka"] = service(kafka_at, kafka);
-    report["schema_registry"] = service(registry_at, registry);
-    report["connect"] = service(connect_at, connect.map(version));
-    report
+    let source = source.and_then(Result::transpose);
+    Services { config, kafka, registry, connect, redis, source }
+}
+
+async fn asked<T>(wanted: bool, question: impl Future<Output = T>) -> Option<T> {
+    if wanted { Some(question.await) } else { None }
+}
+
+impl Services {
+    /// The report. With a coordinator expected, the sinks are unknown.
+    pub(super) fn report(self, coordinator: Option<&Failure>) -> Value {
+        let config = &self.config;
+        let mut reasons = Reasons::default();
+        reasons.service("critical", "kafka_down", self.kafka.as_ref().err());
+        reasons.service("critical", "registry_down", self.registry.as_ref().err());
+        reasons.service("critical", "connect_down", self.connect.as_ref().err());
+        let of_redis = self.redis.as_ref().and_then(|answer| answer.as_ref().err());
+        reasons.service("degraded", "redis_down", of_redis);
+        let of_source = self.source.as_ref().and_then(|answer| answer.as_ref().err());
+        reasons.service("degraded", "source_unreadable", of_source);
+        let connect = self.connect.as_ref();
+        let found = connect.map_or(&Connector::Unknown, |connected| &connected.connector);
+        reasons.connector(&config.connector_name(), found);
+        reasons.coordinator(coordinator);
+        let mut report = shape(config, &reasons, coordinator, found);
+        report["kafka"] = service(&config.kafka.bootstrap_servers, self.kafka);
+        report["schema_registry"] = service(&config.kafka.schema_registry_url, self.registry);
+        let version = |connected: Connected| format!("version {}", connected.version);
+        report["connect"] = service(&config.connector.connect_url, self.connect.map(version));
+        if let Some(redis) = self.redis {
+            report["redis"] = service(&config.redis.url, redis);
+        }
+        match self.source {
+            Some(Ok(slot)) => report["source"]["slot"] = json!(slot),
+            Some(Err(failure)) => report["source"]["error"] = json!(failure.message),
+            None => {}
+        }
+        report
+    }
 }
 
 /// When not even the services can be asked.
@@ -119,9 +160,9 @@ impl Reasons {
         self.0.push(reason);
     }
 
-    fn service(&mut self, code: &str, failure: Option<&Failure>) {
+    fn service(&mut self, severity: &str, code: &str, failure: Option<&Failure>) {
         if let Some(failure) = failure {
-            self.add("critical", code, failure);
+            self.add(severity, code, failure);
         }
     }
 
@@ -188,7 +229,7 @@ mod tests {
     fn the_verdict_says_the_worst_and_unknown_where_the_coordinator_is_away() {
         let verdict = |state: Option<&str>, coordinator: Option<&Failure>, down: bool| {
             let mut reasons = Reasons::default();
-            reasons.service("kafka_down", down.then(away).as_ref());
+            reasons.service("critical", "kafka_down", down.then(away).as_ref());
             reasons.connector("c", &state.map_or(Connector::Absent, found));
             reasons.coordinator(coordinator);
             reasons.verdict()

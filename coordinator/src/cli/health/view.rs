@@ -111,7 +111,7 @@ fn sink(sink: &SinkHealth, now_ms: i64) -> Vec<String> {
         &sink.lag_records.map_or_else(unknown, |lag| lag.to_string()),
         &sink.lag_seconds.map_or_else(unknown, duration),
         &sink.last_flush_ms.map_or_else(unknown, |at| {
-            format!("{} ago", duration((now_ms - at).max(0) as f64 / 1000.0))
+            format!("{} ago", duration(now_ms.saturating_sub(at).max(0) as f64 / 1000.0))
         }),
         &sink.workers.len().to_string(),
         &delivered.to_string(),

@@ -76,6 +76,12 @@ pub(super) fn check(config: &PipelineConfig, findings: &mut Findings<'_>) {
     sinks::check(config, findings);
     log_level(&config.log_level, findings);
     lag(&config.lag, findings);
+    let between = f64::from(config.source.heartbeat_interval_ms) / 1000.0;
+    let silence = config.lag.heartbeat_seconds;
+    if silence > 0.0 && silence < 2.0 * between {
+        let message = "must be at least twice source.heartbeat_interval_ms, or 0";
+        findings.error("lag.heartbeat_seconds", message);
+    }
     for (path, retry) in retries(config) {
         if retry.max_wait_seconds < retry.initial_wait_seconds {
             let message = format!(
@@ -100,7 +106,7 @@ fn retries(config: &PipelineConfig) -> impl Iterator<Item = (String, &super::Ret
 
 /// What is critical is worth a warning before.
 fn lag(lag: &LagConfig, findings: &mut Findings<'_>) {
-    let LagConfig { warning, critical } = lag;
+    let LagConfig { warning, critical, .. } = lag;
     let below = |critical: Option<f64>, warning: Option<f64>| {
         critical.zip(warning).is_some_and(|(critical, warning)| critical < warning)
     };

@@ -23,6 +23,8 @@ const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature
 pub(super) struct EventForm {
     topic_id: TopicId,
     partition: i32,
+    /// Since which incarnation its events have new ids; 0: never.
+    generation: u64,
     /// From the comma behind the value up to the offset.
     metadata: Vec<u8>,
     unavailable: Vec<String>,
@@ -36,12 +38,18 @@ impl EventForm {
         write_string(&mut metadata, &tp.topic);
         let _ = write!(metadata, r#","partition":{},"offset":"#, tp.partition);
         let partition = tp.partition;
-        Self { topic_id, partition, metadata, unavailable: Vec::new(), room: 256 }
+        let unavailable = Vec::new();
+        Self { topic_id, partition, generation: 0, metadata, unavailable, room: 256 }
     }
 
     /// The partition goes on in another topic of the same name.
     pub(super) fn set_topic_id(&mut self, topic_id: TopicId) {
         self.topic_id = topic_id;
+    }
+
+    /// Events have the ids of this generation from here on.
+    pub(super) fn set_generation(&mut self, generation: u64) {
+        self.generation = generation;
     }
 
     /// The body: `{"key":…,"value":…,"metadata":{"topic":…,"partition":…,"offset":…}}`, with
@@ -70,7 +78,8 @@ impl EventForm {
         Ok(Bytes::from(body))
     }
 
-    /// The event's id: the same over attempts, restarts and pipelines. A hash, since the id is
+    /// The event's id: the same over attempts, restarts and pipelines, until an operator asks for new
+    /// ones. A hash, since the id is
     /// signed with a dot behind it and topic names have dots.
     pub(super) fn id(&self, offset: i64) -> String {
         const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -79,6 +88,9 @@ impl EventForm {
         hash.update([0]);
         hash.update(self.partition.to_be_bytes());
         hash.update(offset.to_be_bytes());
+        if self.generation > 0 {
+            hash.update(self.generation.to_be_bytes());
+        }
         let mut id = String::with_capacity(36);
         id.push_str("evt_");
         for byte in &hash.finalize()[..16] {
@@ -214,6 +226,12 @@ mod tests {
         assert_ne!(id, form.id(8));
         let other = EventForm::new(&TopicPartition::new("t", 4), TopicId("dG9waWM".into()));
         assert_ne!(id, other.id(7));
+        form.set_generation(1);
+        let again = form.id(7);
+        form.set_generation(2);
+        assert!(id != again && again != form.id(7) && id != form.id(7));
+        form.set_generation(0);
+        assert_eq!(id, form.id(7));
         form.set_topic_id(TopicId("bmV3".into()));
         assert_ne!(id, form.id(7));
     }

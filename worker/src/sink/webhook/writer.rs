@@ -340,6 +340,10 @@ impl PartitionWriter for WebhookWriter {
         true
     }
 
+    fn has_ids_of(&mut self, generation: u64) {
+        self.form.set_generation(generation);
+    }
+
     fn reset(&mut self, position: Position) {
         self.in_flight = FuturesUnordered::new();
         self.turn = None;
