@@ -112,7 +112,7 @@ impl Gtid {
         let is_written = |part: &&str| is_number(part) && (*part == "0" || !part.starts_with('0'));
         parts.iter().all(is_written).then(|| {
             Some(Self {
-                origin: domain.to_owned(),
+                origin: domain.parse::<u32>().ok()?.to_string(),
                 server: Some(server.parse().ok()?),
                 number: number.parse().ok()?,
             })
