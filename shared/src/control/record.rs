@@ -129,7 +129,7 @@ pub enum ControlRecord {
         /// The task.
         task: Task,
     },
-    /// What became of dead letters of a partition, for [`BLOCK`] offsets of it.
+    /// What became of dead letters of a partition, for [`BLOCK`](crate::dlq::BLOCK) offsets of it.
     DeadLetters {
         /// Sink.
         sink: String,
@@ -137,7 +137,7 @@ pub enum ControlRecord {
         tp: TopicPartition,
         /// The topic the offsets count in.
         topic_id: TopicId,
-        /// The offsets' quotient by [`BLOCK`].
+        /// The offsets' quotient by [`BLOCK`](crate::dlq::BLOCK).
         block: i64,
         /// The settled letters, by what settled them.
         settled: Vec<Settled>,
