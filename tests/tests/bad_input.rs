@@ -47,7 +47,7 @@ async fn a_broken_file_is_told_with_line_and_nearest_name() {
         (good.replace("pipeline_id: p", "pipeline_id: p.q"), &["p.q", "a dot"]),
         (
             format!(
-                "{good}  - sink_id: i\n    sink_type: iceberg\n    iceberg: {{catalog_uri: 'sqlite:////tmp/x', warehouse: 'file:///tmp/x', table_name: t, partition_by: [id]}}\n"
+                "{good}  - sink_id: i\n    sink_type: iceberg\n    iceberg: {{catalog_uri: 'sqlite:////tmp/x', warehouse: 'file:///tmp/x', table_name: t, write_mode: upsert, partition_by: [id]}}\n"
             ),
             &["partition_by", "not built yet"],
         ),
