@@ -64,8 +64,9 @@ pub struct Committed {
 /// Committed offsets of some partitions; those without are missing.
 pub type CommittedOffsets = BTreeMap<TopicPartition, Committed>;
 
-/// How long what a client has said of itself counts.
-const RECENT: Duration = Duration::from_secs(15);
+/// How long what a client has said of itself counts: librdkafka says the same of a broker again only
+/// after 30 s.
+const RECENT: Duration = Duration::from_secs(40);
 
 /// Remembers what a client last said of its connections: a question that is not answered only says
 /// that it took too long.
@@ -75,8 +76,13 @@ pub struct LastWord(Arc<Mutex<Option<(Instant, String)>>>);
 impl ClientContext for LastWord {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "kafka client");
-        let word = (Instant::now(), reason.to_owned());
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(word);
+        let mut word = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = word.as_ref().is_some_and(|(at, _)| at.elapsed() < RECENT);
+        // What follows on the reason says none.
+        let says_none = matches!(error, KafkaError::Global(RDKafkaErrorCode::AllBrokersDown));
+        if !(is_known && says_none) {
+            *word = Some((Instant::now(), reason.to_owned()));
+        }
     }
 }
 
