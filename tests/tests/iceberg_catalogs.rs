@@ -35,7 +35,7 @@ async fn a_catalog_in_postgres_is_pyicebergs_too() {
     let _coordinator = pipeline.serve();
     let _workers = [pipeline.worker("lake"), pipeline.worker("lake")];
     let select = ROWS.replace("{id}", &pipeline.id);
-    leads_to(&pipeline, &source, &select, SOON).await;
+    leads_to(&pipeline, &source, &select, RECOVERY).await;
     pipeline.foreign_commits().await;
     postgres::run(&source, &pipeline, "UPDATE {id}.t SET n = 77 WHERE id < 20").await;
     until("the changes behind a foreign commit", SOON, async || {
@@ -62,16 +62,16 @@ async fn rows_in_s3_are_the_sources_whatever_pyiceberg_does_to_them() {
     let _coordinator = pipeline.serve();
     let mut worker = pipeline.worker("lake");
     let select = ROWS.replace("{id}", &pipeline.id);
-    is_the_source(&pipeline, &source, &select, SOON).await;
+    is_the_source(&pipeline, &source, &select, RECOVERY).await;
     let changes = "UPDATE {id}.t SET n = 5 WHERE id % 3 = 0; DELETE FROM {id}.t WHERE id % 7 = 0;
         UPDATE {id}.t SET id = id + 5000 WHERE id % 5 = 0;";
     postgres::run(&source, &pipeline, changes).await;
-    is_the_source(&pipeline, &source, &select, SOON).await;
+    is_the_source(&pipeline, &source, &select, RECOVERY).await;
     pipeline.foreign_rewrite("").await;
     worker.kill();
     worker = pipeline.worker("lake");
     postgres::run(&source, &pipeline, "UPDATE {id}.t SET name = 'new' WHERE n = 5").await;
-    is_the_source(&pipeline, &source, &select, SOON).await;
+    is_the_source(&pipeline, &source, &select, RECOVERY).await;
     drop(worker);
 }
 
@@ -135,7 +135,7 @@ async fn every_change_is_in_s3_once_whatever_the_rest_catalog_answers() {
     let _events = pipeline.worker("db");
     let mut workers = [pipeline.worker("lake"), pipeline.worker("lake")];
     let select = ROWS.replace("{id}", &pipeline.id);
-    leads_to(&pipeline, &source, &select, SOON).await;
+    leads_to(&pipeline, &source, &select, RECOVERY).await;
 
     let mut random = fastrand::Rng::with_seed(seed());
     let stop = std::sync::Arc::default();
