@@ -28,7 +28,8 @@ ports_of_rest() { port_free rest CDC_LOCAL_REST_PORT; }
 start_rest() {
   mkdir -p "$DATA/rest"
   java_service 512m -XX:TieredStopAtLevel=1
-  spawn rest env CATALOG_CATALOG__IMPL=org.apache.iceberg.jdbc.JdbcCatalog \
+  # One connection: of two, one may keep the file locked for ever (SQLITE_BUSY) once both wrote at the same time.
+  spawn rest env CATALOG_CLIENTS=1 CATALOG_CATALOG__IMPL=org.apache.iceberg.jdbc.JdbcCatalog \
     CATALOG_URI="jdbc:sqlite:$DATA/rest/catalog.db" CATALOG_JDBC_USER=user CATALOG_JDBC_PASSWORD=password \
     CATALOG_JDBC_SCHEMA__VERSION=V1 CATALOG_WAREHOUSE="file://$DATA/rest/warehouse" \
     CATALOG_REST_PORT="$CDC_LOCAL_REST_PORT" CATALOG_IO__IMPL=org.apache.iceberg.io.ResolvingFileIO \
