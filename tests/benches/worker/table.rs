@@ -62,7 +62,7 @@ impl fmt::Display for Table {
         writeln!(
             f,
             "{} envelopes of {} B in the mean and the tombstones of their deletes, 4 partitions, \
-             max_buffered_messages 1000, 5000 for events and the replica, medians of {} passes, \
+             max_buffered_messages 1000, 5000 for events, 7500 for the replica, medians of {} passes, \
              load average {:.1} before and {:.1} after\n",
             self.records, self.mean_bytes, self.passes, self.load_before, self.load_after
         )?;

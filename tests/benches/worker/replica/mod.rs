@@ -19,7 +19,7 @@ use super::pipeline::{Pipeline, SinkLines};
 use super::topic::{admin, create, delete, register};
 use super::{Bench, Error, Pass, number};
 
-const MAX_BUFFERED: usize = 5_000;
+const MAX_BUFFERED: usize = 7_500;
 /// Of a worker, however many partitions it has.
 const MAX_CONNECTIONS: usize = 8;
 
