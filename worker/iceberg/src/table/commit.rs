@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use cdc_shared::config::IcebergWriteMode as WriteMode;
 use cdc_shared::offset::{Position, TopicPartition};
 use iceberg::spec::{DataFile, FormatVersion, Schema, Struct, TableMetadata};
 
-use super::LakeTable;
 use super::current::{Changed, Loaded, discard};
 use super::evolve::Evolving;
 use super::index::PartitionIndex;
@@ -18,6 +16,7 @@ use super::offsets::{self, Keyed, Stored};
 use super::partition;
 use super::stage::Added;
 use super::write::{self, Content};
+use super::{LakeTable, give_way};
 use crate::error::{Kind, LakeError, Result};
 use crate::rows::Segment;
 use crate::upsert::Moves;
@@ -171,12 +170,9 @@ impl Commit {
                 Err(error) if error.kind == Kind::Unavailable && self.is_overtaken().await => {}
                 Err(error) => return Err(error),
             }
-            let longest = 10 << turn.min(6);
-            tokio::time::sleep(Duration::from_millis(fastrand::u64(1..=longest))).await;
+            give_way(turn).await;
         }
-        let message =
-            format!("{TURNS} times in a row others committed to table {} first", table.name);
-        Err(LakeError::new(Kind::Contended, "commit_contended", message))
+        Err(table.contended(TURNS))
     }
 
     /// Whether somebody has committed since the attempt began.

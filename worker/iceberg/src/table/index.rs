@@ -139,9 +139,8 @@ impl LakeTable {
     /// The live files.
     pub(super) async fn view(&self, loaded: &Loaded) -> Result<Arc<View>> {
         let mut manifests = self.manifests.lock().await;
-        manifests.view(&loaded.io, &loaded.metadata).await.map_err(|error| {
-            LakeError::warehouse(&format!("reading the manifests of table {}", self.name), error)
-        })
+        let view = manifests.view(&loaded.io, &loaded.metadata).await;
+        view.map_err(|error| self.unreadable(error))
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use iceberg::io::FileIO;
 use iceberg::spec::{
     DataContentType, DataFile, DataFileFormat, ManifestContentType, ManifestFile, ManifestList,
-    PrimitiveLiteral, TableMetadata,
+    PrimitiveLiteral, Snapshot, TableMetadata,
 };
 
 /// Whose rows a file holds.
@@ -69,25 +69,35 @@ impl Manifests {
         if self.view.snapshot == Some(snapshot.snapshot_id()) {
             return Ok(self.view.clone());
         }
-        let list = io.new_input(snapshot.manifest_list())?.read().await?;
-        let list = ManifestList::parse_with_version(&list, metadata.format_version())?;
-        let mut known = HashMap::with_capacity(list.entries().len());
+        let manifests = manifests(io, metadata, snapshot).await?;
+        let mut known = HashMap::with_capacity(manifests.len());
         let mut view = View { snapshot: Some(snapshot.snapshot_id()), ..View::default() };
-        for manifest in list.entries() {
+        for manifest in manifests {
             let files = match self.known.get(&manifest.manifest_path) {
                 Some(files) => files.clone(),
-                None => Arc::new(read(io, metadata, manifest).await?),
+                None => Arc::new(read(io, metadata, &manifest).await?),
             };
             match manifest.content {
                 ManifestContentType::Data => view.data.extend(files.iter().cloned()),
                 ManifestContentType::Deletes => view.deletes.extend(files.iter().cloned()),
             }
-            known.insert(manifest.manifest_path.clone(), files);
+            known.insert(manifest.manifest_path, files);
         }
         self.known = known;
         self.view = Arc::new(view);
         Ok(self.view.clone())
     }
+}
+
+/// The manifests of a snapshot.
+pub(super) async fn manifests(
+    io: &FileIO,
+    metadata: &TableMetadata,
+    snapshot: &Snapshot,
+) -> iceberg::Result<Vec<ManifestFile>> {
+    let list = io.new_input(snapshot.manifest_list())?.read().await?;
+    let list = ManifestList::parse_with_version(&list, metadata.format_version())?;
+    Ok(list.consume_entries().into_iter().collect())
 }
 
 async fn read(

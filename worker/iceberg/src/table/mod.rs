@@ -19,6 +19,7 @@ mod write;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cdc_shared::config::{IcebergConfig, IcebergWriteMode as WriteMode, PartitionField};
 use cdc_shared::offset::{Position, TopicPartition};
@@ -233,4 +234,21 @@ impl LakeTable {
         };
         LakeError::new(Kind::Missing, "table_missing", message).hint(hint)
     }
+
+    /// Of a commit that was tried so often.
+    fn contended(&self, turns: u32) -> LakeError {
+        let message =
+            format!("{turns} times in a row others committed to table {} first", self.name);
+        LakeError::new(Kind::Contended, "commit_contended", message)
+    }
+
+    fn unreadable(&self, error: iceberg::Error) -> LakeError {
+        LakeError::warehouse(&format!("reading the manifests of table {}", self.name), error)
+    }
+}
+
+/// Lets whoever committed first go on, before the next attempt.
+async fn give_way(turn: u32) {
+    let longest = 10 << turn.min(6);
+    tokio::time::sleep(Duration::from_millis(fastrand::u64(1..=longest))).await;
 }

@@ -15,13 +15,21 @@ use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchS
 use parquet::arrow::{PARQUET_FIELD_ID_META_KEY, ProjectionMask};
 
 use super::index::{DELETED_PATH, DELETED_ROW};
-use crate::error::{Kind, LakeError, Result};
+use crate::error::{LakeError, Result};
 
 /// Rows that are decoded at a time.
 const BATCH: usize = 1 << 14;
 
 /// What a file has of the columns asked for.
 pub(super) type Columns = HashMap<i32, ArrayRef>;
+
+/// A file that cannot be read, or not to its end.
+pub(super) fn failed(
+    path: &str,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> LakeError {
+    LakeError::warehouse(&format!("reading {path}"), error)
+}
 
 /// Opens columns of a file. `rows`: only these, in ascending order.
 pub(super) async fn open(
@@ -30,11 +38,11 @@ pub(super) async fn open(
     ids: &[i32],
     rows: Option<&[u32]>,
 ) -> Result<ParquetRecordBatchStream<ArrowFileReader>> {
-    let unavailable = |error| LakeError::warehouse(&format!("reading {path}"), error);
+    let unavailable = |error| failed(path, error);
     let input = io.new_input(path).map_err(unavailable)?;
     let meta = input.metadata().await.map_err(unavailable)?;
     let reader = ArrowFileReader::new(meta, input.reader().await.map_err(unavailable)?);
-    let broken = |error| unreadable(path, error);
+    let broken = |error| failed(path, error);
     // The types are the table's, not those that a writer had in memory.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let builder = ParquetRecordBatchStreamBuilder::new_with_options(reader, options);
@@ -65,7 +73,7 @@ pub(super) async fn read(
     mut take: impl FnMut(Columns, usize) -> Result<()>,
 ) -> Result<()> {
     let mut stream = open(io, path, ids, rows).await?;
-    while let Some(batch) = stream.try_next().await.map_err(|error| unreadable(path, error))? {
+    while let Some(batch) = stream.try_next().await.map_err(|error| failed(path, error))? {
         take(by_id(&batch), batch.num_rows())?;
     }
     Ok(())
@@ -140,10 +148,4 @@ pub(super) fn by_id(batch: &RecordBatch) -> Columns {
         Some((id, column.clone()))
     });
     columns.collect()
-}
-
-/// A file that cannot be decoded, or not read to its end.
-pub(super) fn unreadable(path: &str, error: parquet::errors::ParquetError) -> LakeError {
-    let doing = format!("reading {path}");
-    LakeError::new(Kind::Unavailable, "warehouse_unavailable", doing).caused_by(error)
 }

@@ -4,12 +4,11 @@ use std::collections::HashMap;
 
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataContentType, DataFile, FormatVersion, ManifestFile, ManifestList, ManifestListWriter,
-    ManifestWriter, ManifestWriterBuilder, Operation, Snapshot, SnapshotSummaryCollector, Summary,
-    TableMetadata,
+    DataContentType, DataFile, FormatVersion, ManifestFile, ManifestListWriter, ManifestWriter,
+    ManifestWriterBuilder, Operation, Snapshot, SnapshotSummaryCollector, Summary, TableMetadata,
 };
 
-use super::Loaded;
+use super::{Loaded, live};
 
 /// Totals of a summary: what they are called, what adds to them, what takes away.
 const TOTALS: [(&str, &str, &str); 6] = [
@@ -162,9 +161,7 @@ pub(super) async fn snapshot(
 async fn older_manifests(loaded: &Loaded) -> iceberg::Result<Vec<ManifestFile>> {
     let (io, metadata) = (&loaded.io, &loaded.metadata);
     let Some(snapshot) = metadata.current_snapshot() else { return Ok(Vec::new()) };
-    let list = io.new_input(snapshot.manifest_list())?.read().await?;
-    let list = ManifestList::parse_with_version(&list, metadata.format_version())?;
-    let entries = list.consume_entries().into_iter();
+    let entries = live::manifests(io, metadata, snapshot).await?.into_iter();
     Ok(entries.filter(|entry| entry.has_added_files() || entry.has_existing_files()).collect())
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cdc_iceberg::{Clean, Compact, Expire, LakeError, LakeTable, SnapshotInfo};
+use cdc_iceberg::{Clean, Compact, Expire, Kind, LakeError, LakeTable, SnapshotInfo};
 use cdc_shared::clock::unix_ms;
 use cdc_shared::task::{LakeAction, LakeReport, LakeSnapshot};
 
@@ -36,8 +36,9 @@ impl IcebergSink {
         let tables: BTreeMap<String, Arc<LakeTable>> =
             tables.map(|table| (table.name().to_string(), table)).collect();
         if tables.len() > 1 && matches!(action, LakeAction::Rollback { .. }) {
-            let error = "a snapshot is one table's: name its source table (--table)";
-            return Err(refused(error));
+            let message = "a snapshot is one table's";
+            let error = LakeError::new(Kind::Configuration, "configuration", message);
+            return Err(sink_error(action.name(), error.hint("name its source table (--table)")));
         }
         for (name, table) in tables {
             tell.step(&format!("{} {name}", action.name()));
@@ -143,14 +144,4 @@ fn listed(snapshots: &[SnapshotInfo]) -> LakeReport {
     };
     let message = format!("{} snapshots", snapshots.len());
     LakeReport { snapshots: snapshots.iter().map(of).collect(), ..report(message, []) }
-}
-
-fn refused(message: &str) -> SinkError {
-    SinkError {
-        code: "configuration".to_owned(),
-        message: message.to_owned(),
-        hint: None,
-        disposition: crate::sink::Disposition::Fatal,
-        source: None,
-    }
 }

@@ -21,7 +21,7 @@ use super::super::current::{Loaded, discard};
 use super::super::write::{self, Content};
 use super::super::{LakeTable, read};
 use super::bins::{Candidate, bins};
-use super::rewrite::{Entry, Live};
+use super::rewrite::{Entry, Live, paths_of};
 use crate::error::{Kind, LakeError, Result};
 
 /// Which files are rewritten.
@@ -124,8 +124,7 @@ impl LakeTable {
             match self.rewrite(&base, bin.collect()).await {
                 Ok(output) => outputs.push(output),
                 Err(error) => {
-                    let paths = outputs.iter().map(|output: &Output| output.path.to_string());
-                    discard(&base.loaded.io, paths.collect::<Vec<_>>()).await;
+                    discard(&base.loaded.io, paths_of(&outputs)).await;
                     return Err(error);
                 }
             }
@@ -239,7 +238,7 @@ impl LakeTable {
             let path = &input.entry.path;
             let mut batches = read::open(io, path, &ids, lasting.as_deref()).await?;
             while let Some(batch) =
-                batches.try_next().await.map_err(|error| read::unreadable(path, error))?
+                batches.try_next().await.map_err(|error| read::failed(path, error))?
             {
                 let batch = in_table(&batch, arrow);
                 let batch = batch.map_err(|error| LakeError::internal("joining files", error))?;

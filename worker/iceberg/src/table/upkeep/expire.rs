@@ -7,9 +7,9 @@ use iceberg::io::FileIO;
 use iceberg::spec::{SnapshotRef, SnapshotReference, TableMetadata};
 use serde::Deserialize;
 
-use super::super::LakeTable;
 use super::super::current::Loaded;
 use super::super::offsets::{files_of_moves, lineage};
+use super::super::{LakeTable, give_way};
 use super::files::Reader;
 use super::{AT_ONCE, TURNS};
 use crate::error::{LakeError, Result};
@@ -64,13 +64,13 @@ impl LakeTable {
             let expired =
                 expired.map_err(|error| LakeError::internal("expiring snapshots", error))?;
             if !self.swap(&loaded, expired).await? {
-                Self::pause(turn).await;
+                give_way(turn).await;
                 continue;
             }
             let (files, left) = remove(&loaded.io, needless).await;
             return Ok(Expired { snapshots: old.len(), kept, files, left });
         }
-        Err(self.contended())
+        Err(self.contended(TURNS))
     }
 
     /// Files that nothing refers to without some snapshots.

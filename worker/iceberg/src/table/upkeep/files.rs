@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use iceberg::io::FileIO;
-use iceberg::spec::{ManifestFile, ManifestList, SnapshotRef, TableMetadata};
+use iceberg::spec::{ManifestFile, SnapshotRef, TableMetadata};
 
+use super::super::live;
 use super::AT_ONCE;
 
 /// Files of a manifest, and whether they are live in it.
@@ -31,7 +32,7 @@ impl Reader {
         let mut referred = HashSet::new();
         for snapshot in snapshots {
             referred.insert(snapshot.manifest_list().to_owned());
-            let manifests = list(io, metadata, snapshot).await?;
+            let manifests = live::manifests(io, metadata, snapshot).await?;
             self.read(io, &manifests).await?;
             for manifest in &manifests {
                 if !referred.insert(manifest.manifest_path.clone()) {
@@ -61,15 +62,4 @@ async fn named(io: &FileIO, manifest: &ManifestFile) -> iceberg::Result<(String,
     let files = files.entries().iter();
     let files = files.map(|entry| (entry.file_path().to_owned(), entry.is_alive()));
     Ok((manifest.manifest_path.clone(), Arc::new(files.collect())))
-}
-
-/// The manifests of a snapshot.
-pub(super) async fn list(
-    io: &FileIO,
-    metadata: &TableMetadata,
-    snapshot: &SnapshotRef,
-) -> iceberg::Result<Vec<ManifestFile>> {
-    let list = io.new_input(snapshot.manifest_list())?.read().await?;
-    let list = ManifestList::parse_with_version(&list, metadata.format_version())?;
-    Ok(list.consume_entries().into_iter().collect())
 }

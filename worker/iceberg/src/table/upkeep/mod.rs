@@ -12,33 +12,11 @@ mod expire;
 mod files;
 mod rewrite;
 
-use std::time::Duration;
-
 pub use self::clean::{Clean, Cleaned};
 pub use self::compact::{Compact, Compacted};
 pub use self::expire::{Expire, Expired};
-use super::LakeTable;
-use crate::error::{Kind, LakeError};
 
 /// How often a commit is tried that others come before.
 const TURNS: u32 = 50;
 /// Files that are read or removed at a time.
 const AT_ONCE: usize = 16;
-
-impl LakeTable {
-    /// Before the next of several attempts.
-    async fn pause(turn: u32) {
-        let longest = 10 << turn.min(6);
-        tokio::time::sleep(Duration::from_millis(fastrand::u64(1..=longest))).await;
-    }
-
-    fn contended(&self) -> LakeError {
-        let message =
-            format!("{TURNS} times in a row others committed to table {} first", self.name);
-        LakeError::new(Kind::Contended, "commit_contended", message)
-    }
-
-    fn unreadable(&self, error: iceberg::Error) -> LakeError {
-        LakeError::warehouse(&format!("reading the manifests of table {}", self.name), error)
-    }
-}

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt};
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataFile, MAIN_BRANCH, ManifestContentType, ManifestFile, Operation, SnapshotSummaryCollector,
-    Struct, TableMetadata,
+    DataContentType, DataFile, MAIN_BRANCH, ManifestContentType, ManifestFile, Operation,
+    SnapshotSummaryCollector, Struct, TableMetadata,
 };
 
 use super::super::current::{Loaded, discard};
 use super::super::offsets::{self, COMMIT_ID};
 use super::super::write::{self, Content};
-use super::super::{LakeTable, live, stage};
+use super::super::{LakeTable, give_way, live, stage};
 use super::compact::{Base, Compacted, Late, Output};
-use super::{AT_ONCE, TURNS, files};
+use super::{AT_ONCE, TURNS};
 use crate::error::{Kind, LakeError, Result};
 
 /// A manifest with fewer live files than this is joined with others.
@@ -48,7 +48,7 @@ impl Live {
     pub(super) async fn load(loaded: &Loaded, before: &Self) -> iceberg::Result<Self> {
         let (io, metadata) = (&loaded.io, &*loaded.metadata);
         let Some(snapshot) = metadata.current_snapshot() else { return Ok(Self::default()) };
-        let listed = files::list(io, metadata, snapshot).await?;
+        let listed = live::manifests(io, metadata, snapshot).await?;
         let known: HashMap<&str, &Arc<Vec<Arc<Entry>>>> =
             before.manifests.iter().map(|(file, of)| (file.manifest_path.as_str(), of)).collect();
         let mut read = Vec::with_capacity(listed.len());
@@ -144,15 +144,15 @@ impl LakeTable {
                 Err((error, done)) if error.kind == Kind::Unknown => unsure = Some(done),
                 Err((error, _)) => {
                     if unsure.is_none() {
-                        discard(&loaded.io, paths_of(&outputs.iter().collect::<Vec<_>>())).await;
+                        discard(&loaded.io, paths_of(&outputs)).await;
                     }
                     return Err(error);
                 }
             }
             drop(turn_of_this_process);
-            Self::pause(turn).await;
+            give_way(turn).await;
         }
-        Err(self.contended())
+        Err(self.contended(TURNS))
     }
 
     /// Files: another commit came first, and they are needless.
@@ -202,7 +202,7 @@ impl LakeTable {
         };
         let needless = self.commit_attempt(&attempt, commit).await;
         if matches!(needless, Ok(None)) {
-            discard(&loaded.io, paths_of(&overtaken)).await;
+            discard(&loaded.io, paths_of(overtaken)).await;
         }
         needless.map(|needless| (needless, done)).map_err(|error| (error, done))
     }
@@ -222,7 +222,7 @@ impl LakeTable {
             .collect();
         let mut late = Late::new();
         for entry in live.deletes.iter().filter(|entry| !base.about.contains_key(&entry.path)) {
-            if entry.file.equality_ids().is_some() {
+            if entry.file.content_type() == DataContentType::EqualityDeletes {
                 // By value: they hold for the new files too, which are as old as the replaced ones.
                 continue;
             }
@@ -255,7 +255,7 @@ impl LakeTable {
             path: format!("{}/data/{name}-deletes.parquet", loaded.metadata.location()),
             schema,
             spec_id: loaded.metadata.default_partition_spec_id(),
-            kind: iceberg::spec::DataContentType::PositionDeletes,
+            kind: DataContentType::PositionDeletes,
             values: Struct::empty(),
         };
         write::write(loaded.io.clone(), content, batches).await
@@ -289,8 +289,8 @@ impl LakeTable {
     }
 }
 
-fn paths_of(outputs: &[&Output]) -> Vec<String> {
-    outputs.iter().map(|output| output.path.to_string()).collect()
+pub(super) fn paths_of<'o>(outputs: impl IntoIterator<Item = &'o Output>) -> Vec<String> {
+    outputs.into_iter().map(|output| output.path.to_string()).collect()
 }
 
 impl Attempt<'_> {
