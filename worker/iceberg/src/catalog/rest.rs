@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 use super::TableName;
 use super::auth::Auth;
 use crate::error::{Kind, LakeError, Result};
-use crate::warehouse::Properties;
+use crate::warehouse::{Properties, encoded_part};
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -363,12 +363,13 @@ impl RestCatalog {
 
 impl Session {
     fn namespace(&self, namespace: &str) -> String {
-        let levels: Vec<String> = levels(namespace).iter().map(|level| encoded(level)).collect();
+        let levels: Vec<String> =
+            levels(namespace).iter().map(|level| encoded_part(level)).collect();
         format!("{}/namespaces/{}", self.base, levels.join(&self.separator))
     }
 
     fn table(&self, table: &TableName) -> String {
-        format!("{}/tables/{}", self.namespace(&table.namespace), encoded(&table.table))
+        format!("{}/tables/{}", self.namespace(&table.namespace), encoded_part(&table.table))
     }
 }
 
@@ -439,10 +440,6 @@ fn of_files(mut properties: Properties) -> Properties {
 
 fn levels(namespace: &str) -> Vec<&str> {
     namespace.split('.').collect()
-}
-
-fn encoded(text: &str) -> String {
-    crate::warehouse::encoded(text).replace('/', "%2F")
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(doing: &str, body: &[u8]) -> Result<T> {

@@ -103,3 +103,8 @@ pub(crate) fn encoded(key: &str) -> String {
     }
     out
 }
+
+/// The same of a text that is one part of a path, or a value of a query.
+pub(crate) fn encoded_part(text: &str) -> String {
+    encoded(text).replace('/', "%2F")
+}

@@ -9,6 +9,7 @@ use reqsign_aws_v4::Credential;
 use reqsign_core::Signer;
 use sha2::{Digest, Sha256};
 
+use super::super::encoded_part;
 use super::Connections;
 use super::error::{Answer, Cause, S3Error};
 use super::keys::signer;
@@ -122,7 +123,7 @@ impl Client {
         number: usize,
         body: Bytes,
     ) -> Result<String> {
-        let query = format!("partNumber={number}&uploadId={}", query_value(upload));
+        let query = format!("partNumber={number}&uploadId={}", encoded_part(upload));
         let ask = Ask { query: &query, body, ..Ask::new("UploadPart", Method::PUT) };
         let reply = self.ask(place, &ask).await?;
         let tag = reply.headers.get("etag").and_then(|tag| tag.to_str().ok());
@@ -145,7 +146,7 @@ impl Client {
              </CompleteMultipartUpload>",
             parts.collect::<String>()
         );
-        let query = format!("uploadId={}", query_value(upload));
+        let query = format!("uploadId={}", encoded_part(upload));
         let operation = "CompleteMultipartUpload";
         // Asked again it knows no such upload.
         let ask = Ask {
@@ -166,7 +167,7 @@ impl Client {
 
     /// Gives up what was begun.
     pub(super) async fn abort(&self, place: &Place, upload: &str) -> Result<()> {
-        let query = format!("uploadId={}", query_value(upload));
+        let query = format!("uploadId={}", encoded_part(upload));
         let ask = Ask { query: &query, ..Ask::new("AbortMultipartUpload", Method::DELETE) };
         self.ask(place, &ask).await.map(drop)
     }
@@ -243,8 +244,4 @@ pub(super) fn element(xml: &str, name: &str) -> Option<String> {
     let (text, _) = rest.split_once(&format!("</{name}>"))?;
     let plain = text.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">");
     Some(plain.replace("&amp;", "&"))
-}
-
-fn query_value(text: &str) -> String {
-    crate::warehouse::encoded(text).replace('/', "%2F")
 }
