@@ -1,9 +1,12 @@
 //! Catalogs that fail, tables that others change.
 
+use std::fmt;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
 use cdc_iceberg::{Kind, LakeError, Result};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
 use super::*;
 
@@ -20,16 +23,31 @@ pub(super) enum Fault {
     Hangs,
 }
 
+/// What somebody else does.
+type Other = BoxFuture<'static, ()>;
+
 /// A catalog of SQLite that fails as it is told.
-#[derive(Debug)]
 pub(super) struct Faulty {
     inner: SqliteCatalog,
     faults: Mutex<Vec<Fault>>,
+    other: Mutex<Option<Other>>,
+}
+
+impl fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faulty").finish_non_exhaustive()
+    }
 }
 
 impl Faulty {
     pub(super) fn new(place: &Place) -> Arc<Self> {
-        Arc::new(Self { inner: place.catalog(), faults: Mutex::default() })
+        let (faults, other) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { inner: place.catalog(), faults, other })
+    }
+
+    /// Somebody else does this before the next compare-and-set.
+    pub(super) fn overtake(&self, other: impl Future<Output = ()> + Send + 'static) {
+        *self.other.lock().unwrap() = Some(other.boxed());
     }
 
     pub(super) fn fail(&self, faults: &[Fault]) {
@@ -64,6 +82,10 @@ impl Pointers for Faulty {
     }
 
     async fn swap(&self, table: &TableName, from: &str, to: &str) -> Result<bool> {
+        let other = self.other.lock().unwrap().take();
+        if let Some(other) = other {
+            other.await;
+        }
         let fault = self.faults.lock().unwrap().pop();
         match fault {
             None => self.inner.swap(table, from, to).await,

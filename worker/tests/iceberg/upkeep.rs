@@ -1,24 +1,23 @@
 //! Files joined, snapshots given up, orphans removed.
 
 use std::fs::File;
-use std::sync::Mutex;
 use std::time::SystemTime;
 
-use async_trait::async_trait;
-use cdc_iceberg::{Clean, Compact, Compacted, Expire, Expired, Kind, Result};
+use cdc_iceberg::{Clean, Compact, Compacted, Expire, Expired, Kind};
 
+use super::faults::Faulty;
 use super::*;
 
 const ALL: Compact = Compact { target_bytes: 1 << 20, min_files: 2, gone_percent: 10 };
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn summary(place: &BTreeSummary, key: &str) -> u64 {
-    place.get(key).map_or(0, |text| text.parse().unwrap())
+type Summary = std::collections::BTreeMap<String, String>;
+
+fn summary(newest: &Summary, key: &str) -> u64 {
+    newest.get(key).map_or(0, |text| text.parse().unwrap())
 }
 
-type BTreeSummary = std::collections::BTreeMap<String, String>;
-
-async fn newest(place: &Place) -> BTreeSummary {
+async fn newest(place: &Place) -> Summary {
     place.table().snapshots().await.unwrap().remove(0).summary
 }
 
@@ -103,53 +102,11 @@ async fn deleted_rows_are_left_out_and_their_deletes_with_them() {
     );
 }
 
-/// A catalog in which somebody else does something before a compare-and-set.
-struct Overtaken {
-    inner: SqliteCatalog,
-    first: Mutex<Option<futures::future::BoxFuture<'static, ()>>>,
-}
-
-impl std::fmt::Debug for Overtaken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Overtaken")
-    }
-}
-
-#[async_trait]
-impl Pointers for Overtaken {
-    fn place(&self) -> &str {
-        self.inner.place()
-    }
-
-    async fn prove(&self) -> Result<()> {
-        self.inner.prove().await
-    }
-
-    async fn create_namespace(&self, namespace: &str) -> Result<()> {
-        self.inner.create_namespace(namespace).await
-    }
-
-    async fn current(&self, table: &TableName) -> Result<Option<String>> {
-        self.inner.current(table).await
-    }
-
-    async fn create(&self, table: &TableName, location: &str) -> Result<bool> {
-        self.inner.create(table, location).await
-    }
-
-    async fn swap(&self, table: &TableName, from: &str, to: &str) -> Result<bool> {
-        let first = self.first.lock().unwrap().take();
-        if let Some(first) = first {
-            first.await;
-        }
-        self.inner.swap(table, from, to).await
-    }
-}
-
 /// The table, before whose next commit something happens.
 fn overtaken(place: &Place, first: impl Future<Output = ()> + Send + 'static) -> Arc<LakeTable> {
-    let first = Mutex::new(Some(Box::pin(first) as _));
-    let catalog = Catalog::Pointers(Arc::new(Overtaken { inner: place.catalog(), first }));
+    let catalog = Faulty::new(place);
+    catalog.overtake(first);
+    let catalog = Catalog::Pointers(catalog);
     let lake = Lake::new(catalog, &place.config(), Owner::new("demo", "lake")).unwrap();
     let table = TableName { namespace: "default".to_owned(), table: "shop_t".to_owned() };
     Arc::new(lake).table(&table)
