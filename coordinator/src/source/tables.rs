@@ -234,9 +234,8 @@ fn identity(config: &PipelineConfig, table: &Table) -> Vec<Finding> {
 /// old key and a create of the new one, so that a row's create can come before the delete of the
 /// row that had its key: the delete would take the wrong row.
 fn deferrable(config: &PipelineConfig, name: &str) -> Option<Finding> {
-    let keyed: Vec<&str> = config.keyed_sinks_of(name).map(|sink| sink.sink_id.as_str()).collect();
-    let sinks = keyed.join(", ");
-    (!keyed.is_empty()).then(|| {
+    let sinks = keyed_sinks(config, name);
+    (!sinks.is_empty()).then(|| {
         Finding::error(format!(
             "the primary key of table {name} is DEFERRABLE: rows may swap their keys in one \
              statement, whose changes sink {sinks} cannot put in order"
@@ -248,16 +247,22 @@ fn deferrable(config: &PipelineConfig, name: &str) -> Option<Finding> {
     })
 }
 
+/// The sinks that need the table's key, by their ids.
+fn keyed_sinks(config: &PipelineConfig, name: &str) -> String {
+    let sinks = config.keyed_sinks_of(name).map(|sink| sink.sink_id.as_str());
+    sinks.collect::<Vec<_>>().join(", ")
+}
+
 /// What a table without a key means for the sinks.
 pub(super) fn keyless(config: &PipelineConfig, name: &str) -> Finding {
-    let keyed: Vec<&str> = config.keyed_sinks_of(name).map(|sink| sink.sink_id.as_str()).collect();
+    let sinks = keyed_sinks(config, name);
     let message = format!("table {name} has no primary key: its events have no key");
-    if keyed.is_empty() {
+    if sinks.is_empty() {
         return Finding::warning(format!(
             "{message}, and no order among themselves beyond a partition"
         ));
     }
-    Finding::error(format!("{message}, which sink {} needs", keyed.join(", ")))
+    Finding::error(format!("{message}, which sink {sinks} needs"))
         .hint("give it a primary key, or set message.key.columns in source.connector_properties")
 }
 
