@@ -181,14 +181,19 @@ async fn every_change_is_in_the_log_once_whatever_is_killed() {
 
     let select = format!("SELECT id, n, name, large FROM {table}");
     let log = leads_to(&pipeline, &source, &select, RECOVERY).await;
-    // Every event that the other sink has, and each once.
-    let found = events(&log);
+    let found = has_every_event(&pipeline, &log).await;
+    assert!(found > 150, "{found}");
+}
+
+/// The log has every event that the events sink has, and each once. Gives how many.
+pub(super) async fn has_every_event(pipeline: &Pipeline, log: &[Value]) -> usize {
+    let found = events(log);
     until("the events table has as many", RECOVERY, async || {
         let expected = pipeline.rows().await;
         check(found == expected, (found.len(), expected.len()))
     })
     .await;
-    assert!(found.len() > 150, "{}", found.len());
+    found.len()
 }
 
 #[tokio::test(flavor = "multi_thread")]

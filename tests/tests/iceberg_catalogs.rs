@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use cdc_tests::catalog::{CREDENTIAL, CatalogProxy, FAULTS};
 use cdc_tests::chaos::seed;
-use cdc_tests::lake::{LakePlace, events, installed, s3_warehouse};
+use cdc_tests::lake::{LakePlace, installed, s3_warehouse};
 use cdc_tests::pipeline::Pipeline;
 use cdc_tests::postgres;
 use cdc_tests::stack::{Stack, free_port};
 use cdc_tests::wait::{SOON, check, until};
 
-use super::iceberg::{leads_to, workload};
+use super::iceberg::{has_every_event, leads_to, workload};
 use super::iceberg_rows::is_the_source;
 
 const TABLE: &str = "CREATE TABLE {id}.t (id bigint PRIMARY KEY, n integer, name text, large text);
@@ -158,13 +158,8 @@ async fn every_change_is_in_s3_once_whatever_the_rest_catalog_answers() {
     working.await.unwrap();
 
     let log = leads_to(&pipeline, &source, &select, RECOVERY).await;
-    let found = events(&log);
-    until("the events table has as many", RECOVERY, async || {
-        let expected = pipeline.rows().await;
-        check(found == expected, (found.len(), expected.len()))
-    })
-    .await;
-    let seen = (found.len(), proxy.commits(), proxy.given());
+    let found = has_every_event(&pipeline, &log).await;
+    let seen = (found, proxy.commits(), proxy.given());
     assert!(seen.0 > 150 && seen.1 > 10 && seen.2 > 5, "{seen:?}");
 }
 
