@@ -68,6 +68,9 @@ pub type CommittedOffsets = BTreeMap<TopicPartition, Committed>;
 /// after 30 s.
 const RECENT: Duration = Duration::from_secs(40);
 
+/// How long what a client has to say is waited for.
+const DRAIN: Duration = Duration::from_millis(1);
+
 /// Remembers what a client last said of its connections: a question that is not answered only says
 /// that it took too long.
 #[derive(Clone, Default)]
@@ -135,10 +138,12 @@ impl Cluster {
 
     fn client(&self, group: &str) -> Result<Arc<BaseConsumer<LastWord>>, KafkaTrouble> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = groups.get(group) {
-            // Errors of an unreachable broker queue up in a client that nobody polls.
-            while client.poll(Duration::ZERO).is_some() {}
-            return Ok(Arc::clone(client));
+        if let Some(client) = groups.get(group).map(Arc::clone) {
+            drop(groups);
+            // What it says of an unreachable broker queues up in a client that nobody polls. Asked
+            // without any time, it stops behind the first line of its log.
+            while client.poll(DRAIN).is_some() {}
+            return Ok(client);
         }
         let client: BaseConsumer<LastWord> = consumer_config(&self.config, group)
             .create_with_context(self.word.clone())
