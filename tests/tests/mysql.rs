@@ -7,8 +7,10 @@ use cdc_tests::mysql::{self, Family};
 use cdc_tests::pipeline::Pipeline;
 use cdc_tests::postgres;
 use cdc_tests::receiver::{Delivery, Receiver};
+use cdc_tests::record::http;
 use cdc_tests::stack::Stack;
 use cdc_tests::wait::{SOON, check, until};
+use mysql_async::prelude::Queryable;
 use rdkafka::Message;
 use serde_json::{Value, json};
 
@@ -215,6 +217,113 @@ async fn check_both_sinks(pipeline: &mut Pipeline, receiver: &Receiver) {
         let key: Value = serde_json::from_str(row.get(2)).unwrap();
         assert_eq!(key, sent.key);
     }
+}
+
+/// A table that somebody drops while a new connector starts: the connector lists the server's tables,
+/// locks them all, and reads the definition of each, and it waits for the lock while somebody holds
+/// one. False when it was another test's connector that waited.
+async fn starts_though_others_drop(family: Family) -> bool {
+    let mut pipeline = Pipeline::of(family, "dropped");
+    let id = pipeline.id.clone();
+    let [mut other, mut looker] = [mysql::admin(family).await, mysql::admin(family).await];
+    let begin = [
+        format!("CREATE DATABASE {id}"),
+        format!("CREATE TABLE {id}.t (id int PRIMARY KEY)"),
+        format!("INSERT INTO {id}.t VALUES (1)"),
+        format!("CREATE TABLE {id}.scratch (id int)"),
+        format!("LOCK TABLES {id}.scratch WRITE"),
+    ];
+    mysql::run(&mut other, &begin).await;
+    pipeline.events("ev").await;
+    let processes = "SELECT concat_ws('|', info, state) FROM information_schema.processlist";
+    let dropped = async {
+        until("a connector waits for the lock", SOON, async || {
+            let said: Vec<Option<String>> = looker.query(processes).await.unwrap();
+            let waits = |line: &String| line.contains("FLUSH TABLES WITH READ LOCK|Waiting");
+            check(said.iter().flatten().any(waits), said)
+        })
+        .await;
+        let end = [format!("DROP TABLE {id}.scratch"), "UNLOCK TABLES".to_owned()];
+        mysql::run(&mut other, &end).await;
+    };
+    let (output, ()) = tokio::join!(pipeline.cdc(&["deploy", "FILE"]), dropped);
+    assert!(output.status.success(), "{output:?}");
+    // A failure that comes later is the coordinator's.
+    let _coordinator = pipeline.serve();
+    let topic = pipeline.topic();
+    until("the snapshot is there", SOON, async || {
+        check(kafka::read_all(&topic, 4).len() == 1, "no row yet")
+    })
+    .await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    said.contains(&format!("table {id}.scratch, which is not of this pipeline"))
+}
+
+/// A lock that somebody holds for longer than the connector waits ends its first start, and leaves
+/// an offset without a place, which ends the second: `deploy` begins anew, or the coordinator.
+async fn a_lock_of_others_is_waited_out(family: Family, by_coordinator: bool) {
+    let mut pipeline = Pipeline::of(family, "locked");
+    let id = pipeline.id.clone();
+    let mut other = mysql::admin(family).await;
+    let begin = [
+        format!("CREATE DATABASE {id}"),
+        format!("CREATE TABLE {id}.t (id int PRIMARY KEY)"),
+        format!("INSERT INTO {id}.t VALUES (1)"),
+        format!("LOCK TABLES {id}.t WRITE"),
+    ];
+    mysql::run(&mut other, &begin).await;
+    // Shorter than by default, for the sake of the tests beside this one.
+    pipeline.config["source"]["connector_properties"] = json!({"snapshot.lock.timeout.ms": "1000"});
+    pipeline.events("ev").await;
+    let status = format!("{}/connectors/{id}-{id}/status", Stack::get().connect());
+    let failed = async {
+        until("the connector has failed", SOON, async || {
+            let status = http().get(&status).send().await.unwrap().text().await.unwrap();
+            check(status.contains("FAILED"), status)
+        })
+        .await;
+        mysql::run(&mut other, &["UNLOCK TABLES".to_owned()]).await;
+    };
+    // It may end before the connector fails, or see it fail.
+    let (_, ()) = tokio::join!(pipeline.cdc(&["deploy", "FILE"]), failed);
+    let _coordinator = by_coordinator.then(|| pipeline.serve());
+    if !by_coordinator {
+        pipeline.cdc_ok(&["deploy", "FILE"]).await;
+    }
+    let topic = pipeline.topic();
+    until("the snapshot is there", SOON, async || {
+        check(kafka::read_all(&topic, 4).len() == 1, "no row yet")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_at_mysql_is_waited_out() {
+    a_lock_of_others_is_waited_out(Family::Mysql, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_at_mariadb_is_waited_out() {
+    a_lock_of_others_is_waited_out(Family::Mariadb, true).await;
+}
+
+async fn what_others_drop_ends_no_start(family: Family) {
+    for _ in 0..5 {
+        if starts_though_others_drop(family).await {
+            return;
+        }
+    }
+    panic!("the connector never met a dropped table");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_drop_at_mysql_ends_no_start() {
+    what_others_drop_ends_no_start(Family::Mysql).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_drop_at_mariadb_ends_no_start() {
+    what_others_drop_ends_no_start(Family::Mariadb).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,8 @@ use crate::deploy::connector::Properties;
 const POLL: Duration = Duration::from_millis(250);
 /// How long a failure that was there before is taken for the former one.
 const OLD_NEWS: Duration = Duration::from_secs(10);
+/// How long a connector may take to do what it was told.
+const OBEYED: Duration = Duration::from_secs(30);
 /// How long a command waits for the Connect workers to share out their connectors anew.
 const REBALANCE: Duration = Duration::from_secs(30);
 
@@ -180,19 +182,41 @@ impl Connect {
     /// Connect cannot be reached or refuses, or the connector does not stop in time.
     pub async fn forget_offsets(&self, name: &str) -> Result<(), Failure> {
         self.send(Method::PUT, &format!("/connectors/{name}/stop"), None).await?;
+        let is_stopped = |status: &ConnectorStatus| {
+            status.connector.state == "STOPPED" && status.tasks.is_empty()
+        };
+        self.wait_for(name, "stop", is_stopped).await?;
+        self.send(Method::DELETE, &format!("/connectors/{name}/offsets"), None).await.map(drop)
+    }
+
+    /// Lets a connector that was stopped run again, and waits until Connect has taken that in.
+    ///
+    /// # Errors
+    /// Connect cannot be reached or refuses, or goes on telling that it is stopped.
+    pub async fn resume(&self, name: &str) -> Result<(), Failure> {
+        self.send(Method::PUT, &format!("/connectors/{name}/resume"), None).await?;
+        self.wait_for(name, "resume", |status| status.connector.state != "STOPPED").await
+    }
+
+    /// Waits until a connector is as it was told to be.
+    async fn wait_for(
+        &self,
+        name: &str,
+        order: &str,
+        is_done: impl Fn(&ConnectorStatus) -> bool,
+    ) -> Result<(), Failure> {
         let begun = Instant::now();
         loop {
             let status = self.status(name).await?.unwrap_or_default();
-            if status.connector.state == "STOPPED" && status.tasks.is_empty() {
-                break;
+            if is_done(&status) {
+                return Ok(());
             }
-            if begun.elapsed() > Duration::from_secs(30) {
-                let message = format!("connector {name} does not stop: {}", status.describe());
+            if begun.elapsed() > OBEYED {
+                let message = format!("connector {name} does not {order}: {}", status.describe());
                 return Err(Failure::new(Exit::TempFail, message));
             }
             tokio::time::sleep(POLL).await;
         }
-        self.send(Method::DELETE, &format!("/connectors/{name}/offsets"), None).await.map(drop)
     }
 
     /// Waits until the connector and its task have been running for `settle`. `former` is the state

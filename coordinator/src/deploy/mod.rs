@@ -3,6 +3,7 @@
 pub mod broker;
 mod conflict;
 pub mod connector;
+mod first_start;
 mod generated;
 mod java_client;
 mod notification;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use cdc_shared::config::{PipelineConfig, seconds};
 
+pub(crate) use first_start::Mend;
 pub use outcome::{Change, ConnectorOutcome, DeployReport};
 pub(crate) use preflight::missing_plugins;
 pub use preflight::settings_that_lose;
@@ -76,7 +78,7 @@ pub async fn deploy(
         ConnectorOutcome::Unchanged => (Duration::ZERO, None),
         _ => (SETTLE, former.as_ref()),
     };
-    connect.wait_running(&name, limit, settle, former).await?;
+    first_start::wait_running(&connect, config, (limit, settle), former, progress).await?;
     Ok(DeployReport { connector: name, outcome, topics, notes })
 }
 

@@ -16,6 +16,7 @@ use super::report::{
 };
 use crate::cli::Failure;
 use crate::connect::{Connect, ConnectorStatus, TaskStatus, first_lines};
+use crate::deploy::Mend;
 use crate::deploy::topics::heartbeat_topic;
 use crate::error::CoordinatorError;
 use crate::kafka::{Cluster, ask};
@@ -149,15 +150,21 @@ impl Probes {
         status: &Result<Option<ConnectorStatus>, String>,
     ) -> usize {
         let Ok(status) = status else { return self.restarts().made() };
-        let failed = status.as_ref().is_some_and(ConnectorStatus::has_failed);
+        let failed = status.as_ref().filter(|status| status.has_failed());
         let most = if coordinator.leads() { coordinator.config.connector.auto_restart } else { 0 };
-        let due = self.restarts().due(failed, most, Instant::now());
-        if due {
-            let restarted = limited(async {
-                self.connect.restart_failed(name).await.map_err(|failure| failure.message)
+        let due = self.restarts().due(failed.is_some(), most, Instant::now());
+        if let Some(failed) = failed.filter(|_| due) {
+            let mend = Mend::of(&coordinator.config, failed);
+            let told = mend.told();
+            // It goes on when its answer is not waited for any longer.
+            let (connect, named) = (self.connect.clone(), name.to_owned());
+            let start = tokio::spawn(async move { mend.start(&connect, &named).await });
+            let started = limited(async move {
+                let ended = start.await.map_err(|error| error.to_string())?;
+                ended.map_err(|failure| failure.message)
             });
-            match restarted.await {
-                Ok(()) => tracing::warn!(connector = name, "connector.restarted"),
+            match started.await {
+                Ok(()) => tracing::warn!(connector = name, how = told, "connector.restarted"),
                 Err(error) => tracing::warn!(connector = name, error, "connector.restart_failed"),
             }
         }
