@@ -7,6 +7,7 @@ use cdc_tests::mirror::columns;
 use cdc_tests::pipeline::Pipeline;
 use cdc_tests::postgres;
 use cdc_tests::stack::Stack;
+use cdc_tests::wait::{SOON, check, until};
 use rdkafka::Message;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
@@ -105,6 +106,44 @@ async fn a_key_that_rows_may_swap_in_one_statement_is_refused() {
     let cure = "ALTER TABLE {id}.t DROP CONSTRAINT t_key; ALTER TABLE {id}.t ADD PRIMARY KEY (id);";
     postgres::run(&source, &pipeline, cure).await;
     pipeline.cdc_ok(&["validate", "FILE", "--connect"]).await;
+}
+
+/// PostgreSQL's timestamps go on for 29 years where microseconds since 1970 no longer fit 64 bits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timestamp_that_the_connector_cannot_count_is_refused() {
+    let mut pipeline = Pipeline::new("ends");
+    let source = create(
+        &mut pipeline,
+        "CREATE TABLE {id}.t (id bigint PRIMARY KEY, at timestamp, zoned timestamptz);
+         INSERT INTO {id}.t VALUES
+             (1, '294247-01-10 04:00:54.775806', '294276-12-31 23:59:59.999999+00'),
+             (2, '4713-01-01 00:00:00 BC', '4713-01-01 00:00:00+00 BC'),
+             (3, '294276-12-31 23:59:59.999999', NULL);",
+    )
+    .await;
+    pipeline.replica("mirror");
+    pipeline.sink_mut("mirror")["on_reject"] = json!("dlq");
+    pipeline.cdc_ok(&["deploy", "FILE"]).await;
+    let _coordinator = pipeline.serve();
+    let _worker = pipeline.worker("mirror");
+    postgres::run(&source, &pipeline, "INSERT INTO {id}.t SELECT id + 10, at, zoned FROM {id}.t")
+        .await;
+    until("both are dead letters", SOON, async || {
+        let line = ["dlq", "list", "FILE", "--sink", "mirror", "--json"];
+        let letters = pipeline.cdc_ok(&line).await;
+        check(letters.matches("out_of_range").count() >= 2, letters)
+    })
+    .await;
+    let output = until("verify names them", SOON, async || {
+        let output = pipeline.cdc(&["verify", "FILE", "--sink", "mirror", "--json"]).await;
+        check(output.status.code() == Some(1), format!("{output:?}"))?;
+        Ok::<_, String>(output)
+    })
+    .await;
+    // What can be counted arrives as it is.
+    let (_, end) = judge::outcome(&output);
+    assert_eq!(counts(&end), [6, 0, 0, 0], "{end:#}");
+    assert_eq!(end["tables"][0]["given_up"], 2, "{end:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
