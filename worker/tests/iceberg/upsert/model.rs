@@ -3,6 +3,7 @@
 //! other partitions: after every round the table is the source's rows as of its offsets.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use cdc_iceberg::{Compact, Expire};
 use futures::FutureExt;
@@ -10,6 +11,8 @@ use futures::FutureExt;
 use super::*;
 
 const PARTITIONS: usize = 3;
+/// How long a table may be unreadable, because what is read is just being replaced.
+const PATIENCE: Duration = Duration::from_secs(20);
 const KEYS: i64 = 12;
 const NAMES: [&str; 4] = ["ada", "bob", "cy", "dee"];
 const LARGES: [&str; 5] = ["one", "two", "three", "four", ""];
@@ -195,13 +198,18 @@ impl World {
     /// The table is the source's rows as of its offsets.
     async fn check(&self) {
         let shown = ["id", "name", "large", "_cdc_partition", "_cdc_offset"];
+        let begun = Instant::now();
         // What nobody waits for any more may yet be written: both are to be of one moment.
         let (offsets, found) = loop {
             let offsets = self.place.table().offsets().await.unwrap();
-            // Files may go with an older snapshot while they are read.
-            let Ok(found) = self.place.try_rows(&shown).await else { continue };
-            if self.place.table().offsets().await.unwrap() == offsets {
-                break (offsets, found);
+            let found = self.place.try_rows(&shown).await;
+            match found {
+                Ok(found) if self.place.table().offsets().await.unwrap() == offsets => {
+                    break (offsets, found);
+                }
+                Ok(_) => {}
+                // Files may go with an older snapshot while they are read.
+                Err(error) => assert!(begun.elapsed() < PATIENCE, "unreadable: {error}"),
             }
         };
         let mut expected = Vec::new();
@@ -300,8 +308,11 @@ async fn run(seed: u64) {
 async fn the_table_is_the_source_as_of_its_offsets_whatever_happens() {
     for _ in 0..4 {
         let seed = fastrand::u64(..);
-        within("a run", std::panic::AssertUnwindSafe(run(seed)).catch_unwind())
-            .await
-            .unwrap_or_else(|_| panic!("with seed {seed}"));
+        within(
+            &format!("a run with seed {seed}"),
+            std::panic::AssertUnwindSafe(run(seed)).catch_unwind(),
+        )
+        .await
+        .unwrap_or_else(|_| panic!("with seed {seed}"));
     }
 }

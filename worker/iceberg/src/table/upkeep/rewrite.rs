@@ -111,13 +111,17 @@ async fn entries(
 /// What one attempt replaces.
 struct Attempt<'a> {
     loaded: &'a Loaded,
-    live: &'a Live,
+    live: Live,
     /// Data files and files of deletes that go.
-    going: &'a HashSet<Arc<str>>,
+    going: HashSet<Arc<str>>,
     added: Vec<&'a DataFile>,
     /// Sequence number of the added data.
     sequence: i64,
-    late: Option<&'a DataFile>,
+    late: Option<DataFile>,
+    /// New files whose rows somebody else has rewritten meanwhile.
+    overtaken: Vec<String>,
+    /// What comes of it.
+    done: Compacted,
 }
 
 impl LakeTable {
@@ -134,20 +138,22 @@ impl LakeTable {
                 return Ok(done);
             }
             discard(&loaded.io, std::mem::take(&mut doubtful)).await;
-            match self.replace_once(base, &outputs, &loaded, &commit).await {
-                Ok((None, done)) => return Ok(done),
+            let attempt = match self.plan(base, &outputs, &loaded).await {
+                Ok(attempt) => attempt,
+                Err(error) => return Err(give_up(&loaded, &outputs, unsure, error).await),
+            };
+            match self.commit_attempt(&attempt, &commit).await {
+                Ok(None) => {
+                    discard(&loaded.io, attempt.overtaken).await;
+                    return Ok(attempt.done);
+                }
                 // What sends requests for us may have sent this one twice.
-                Ok((Some(files), done)) => {
+                Ok(Some(files)) => {
                     doubtful = files;
-                    unsure = Some(done);
+                    unsure = Some(attempt.done);
                 }
-                Err((error, done)) if error.kind == Kind::Unknown => unsure = Some(done),
-                Err((error, _)) => {
-                    if unsure.is_none() {
-                        discard(&loaded.io, paths_of(&outputs)).await;
-                    }
-                    return Err(error);
-                }
+                Err(error) if error.kind == Kind::Unknown => unsure = Some(attempt.done),
+                Err(error) => return Err(give_up(&loaded, &outputs, unsure, error).await),
             }
             drop(turn_of_this_process);
             give_way(turn).await;
@@ -155,22 +161,19 @@ impl LakeTable {
         Err(self.contended(TURNS))
     }
 
-    /// Files: another commit came first, and they are needless.
-    async fn replace_once(
+    /// What of the new files can be committed to the table as it is.
+    async fn plan<'a>(
         &self,
         base: &Base,
-        outputs: &[Output],
-        loaded: &Loaded,
-        commit: &str,
-    ) -> std::result::Result<(Option<Vec<String>>, Compacted), (LakeError, Compacted)> {
-        let none = Compacted::default();
-        let plain = |error| (error, none);
+        outputs: &'a [Output],
+        loaded: &'a Loaded,
+    ) -> Result<Attempt<'a>> {
         if loaded.metadata.uuid() != base.loaded.metadata.uuid() {
             let message = format!("table {} is another one than before", self.name);
-            return Err(plain(LakeError::new(Kind::Replaced, "table_replaced", message)));
+            return Err(LakeError::new(Kind::Replaced, "table_replaced", message));
         }
         let live = Live::load(loaded, &base.live).await;
-        let live = live.map_err(|error| plain(self.unreadable(error)))?;
+        let live = live.map_err(|error| self.unreadable(error))?;
         let paths = live.paths();
         let is_live =
             |output: &&Output| output.inputs.iter().all(|i| paths.contains(&i.entry.path));
@@ -186,25 +189,19 @@ impl LakeTable {
             deletes: needless.len(),
             overtaken: overtaken.iter().map(|output| output.inputs.len()).sum(),
         };
-        if taken.is_empty() {
-            return Ok((None, done));
-        }
         going.extend(needless);
-        let late = self.late(loaded, base, &live, &taken).await.map_err(plain)?;
-        let late = self.write_late(loaded, late).await.map_err(plain)?;
-        let attempt = Attempt {
+        let late = self.late(loaded, base, &live, &taken).await?;
+        Ok(Attempt {
+            late: self.write_late(loaded, late).await?,
             loaded,
-            live: &live,
-            going: &going,
+            going,
             added: taken.iter().filter_map(|output| output.file.as_ref()).collect(),
             sequence: base.loaded.metadata.last_sequence_number(),
-            late: late.as_ref(),
-        };
-        let needless = self.commit_attempt(&attempt, commit).await;
-        if matches!(needless, Ok(None)) {
-            discard(&loaded.io, paths_of(overtaken)).await;
-        }
-        needless.map(|needless| (needless, done)).map_err(|error| (error, done))
+            // One that is live was taken by an attempt whose answer was lost.
+            overtaken: paths_of(overtaken.into_iter().filter(|o| !paths.contains(&o.path))),
+            done,
+            live,
+        })
     }
 
     /// What was deleted since, from files that are replaced, as deletes from the new ones.
@@ -261,12 +258,16 @@ impl LakeTable {
         write::write(loaded.io.clone(), content, batches).await
     }
 
+    /// Files: another commit came first, and they are needless.
     async fn commit_attempt(
         &self,
         attempt: &Attempt<'_>,
         commit: &str,
     ) -> Result<Option<Vec<String>>> {
         let Attempt { loaded, .. } = attempt;
+        if attempt.done.read == 0 {
+            return Ok(None);
+        }
         let mut own = HashMap::from([(COMMIT_ID.to_owned(), commit.to_owned())]);
         // A table that is rolled back to here has the offsets of here.
         if let Some(stored) = offsets::read(&loaded.metadata, &self.lake.owner)? {
@@ -284,11 +285,25 @@ impl LakeTable {
         if self.swap(loaded, replaced).await? {
             return Ok(None);
         }
-        let late = attempt.late.map(|file| file.file_path().to_owned());
+        let late = attempt.late.as_ref().map(|file| file.file_path().to_owned());
         Ok(Some(files.into_iter().chain(late).collect()))
     }
 }
 
+/// New files go with an error, unless an attempt may have been taken.
+async fn give_up(
+    loaded: &Loaded,
+    outputs: &[Output],
+    unsure: Option<Compacted>,
+    error: LakeError,
+) -> LakeError {
+    if unsure.is_none() {
+        discard(&loaded.io, paths_of(outputs)).await;
+    }
+    error
+}
+
+/// Where new files are.
 pub(super) fn paths_of<'o>(outputs: impl IntoIterator<Item = &'o Output>) -> Vec<String> {
     outputs.into_iter().map(|output| output.path.to_string()).collect()
 }
@@ -306,7 +321,7 @@ impl Attempt<'_> {
         }
         let mut collector = SnapshotSummaryCollector::default();
         let (schema, spec) = (metadata.current_schema(), metadata.default_partition_spec());
-        for file in self.added.iter().copied().chain(self.late) {
+        for file in self.added.iter().copied().chain(&self.late) {
             collector.add_file(file, schema.clone(), spec.clone());
         }
         for entry in self.live.data.iter().chain(&self.live.deletes) {
@@ -336,7 +351,7 @@ impl Attempt<'_> {
         let kept = kept.into_iter().filter(|(_, entries)| !entries.is_empty());
         draft.manifests.extend(kept.map(|(file, _)| file.clone()));
         let added: Vec<&DataFile> =
-            if is_data { self.added.clone() } else { self.late.into_iter().collect() };
+            if is_data { self.added.clone() } else { self.late.iter().collect() };
         let is_empty = joined.iter().all(|(_, entries)| entries.is_empty());
         if added.is_empty() && is_empty {
             return Ok(());
