@@ -90,8 +90,8 @@ bench-live: up ## From a source's commit to the mirror, at 2,000 changes a secon
 	cargo build --release --workspace --bins --bench worker
 	BENCH_SINKS=live cargo bench --workspace --bench worker
 
-bench-peers: ## The replica sink beside Debezium's JDBC sink (BENCH_RECORDS, BENCH_PASSES)
-	$(STACK) install jdbc
+bench-peers: ## Replica and Iceberg beside Debezium's JDBC sink and Iceberg Kafka Connect (BENCH_RECORDS, BENCH_PASSES)
+	$(STACK) install jdbc iceberg-connect
 	$(STACK) up
 	cargo build --release --workspace --bins --bench worker
-	BENCH_SINKS=peers cargo bench --workspace --bench worker
+	BENCH_SINKS=peers,lake-peers cargo bench --workspace --bench worker

@@ -71,8 +71,9 @@ impl Mend {
         match self {
             Self::Again(_) => connect.restart_failed(name).await,
             Self::Anew(_) => {
-                connect.forget_offsets(name).await?;
-                connect.resume(name).await
+                let forgotten = connect.forget_offsets(name).await;
+                // In any case: a connector that is stopped is taken for one that is meant to be.
+                connect.resume(name).await.and(forgotten)
             }
         }
     }

@@ -43,6 +43,7 @@ install_all() {
         steps+=(plugin_mariadb)
         ;;
       jdbc) steps+=(plugin_jdbc) ;;
+      iceberg-connect) steps+=(iceberg) ;;
       readers)
         packages+=("${PACKAGES_READERS[@]}")
         steps+=(readers)
@@ -53,7 +54,7 @@ install_all() {
         steps+=(server_s3)
         ;;
       rest) steps+=(rest) ;;
-      *) fail 64 "'$extra' cannot be installed: choose from ${OPTIONAL[*]} ${LAKE[*]} jdbc readers browser" ;;
+      *) fail 64 "'$extra' cannot be installed: choose from ${OPTIONAL[*]} ${LAKE[*]} jdbc iceberg-connect readers browser" ;;
     esac
   done
   install_packages "${packages[@]}"
@@ -78,6 +79,7 @@ name_parts() {
   PLUGIN_JDBC=$CACHE/debezium-jdbc-$DEBEZIUM_JDBC_VERSION
   MYSQL_SERVER=$CACHE/mysql-server-$MYSQL_SERVER_JAR_VERSION
   S3_SERVER=$(part_folder s3 "$HERE/go/s3/go.mod" "$HERE/go/s3/go.sum")
+  ICEBERG_CONNECT=$(part_folder "iceberg-connect-$ICEBERG_CONNECT_VERSION" "$HERE/maven/iceberg-connect/pom.xml")
   REST_JARS=$(part_folder "rest-$ICEBERG_VERSION" "$HERE/maven/rest/pom.xml")
   READERS=$(part_folder readers "$HERE/readers/requirements.txt")
   local sources=()
@@ -233,6 +235,7 @@ step_folder() {
     plugin_mysql) printf '%s' "$PLUGIN_MYSQL" ;;
     plugin_mariadb) printf '%s' "$PLUGIN_MARIADB" ;;
     plugin_jdbc) printf '%s' "$PLUGIN_JDBC" ;;
+    iceberg) printf '%s' "$ICEBERG_CONNECT" ;;
     readers) printf '%s' "$READERS" ;;
     server_mysql) printf '%s' "$MYSQL_SERVER" ;;
     server_s3) printf '%s' "$S3_SERVER" ;;
@@ -326,6 +329,11 @@ server_s3() {
 
 step_rest() {
   maven rest -f "$HERE/maven/rest/pom.xml" "$(dependency_goal copy-dependencies)" \
+    -DincludeScope=runtime "-DoutputDirectory=$1"
+}
+
+step_iceberg() {
+  maven iceberg-connect -f "$HERE/maven/iceberg-connect/pom.xml" "$(dependency_goal copy-dependencies)" \
     -DincludeScope=runtime "-DoutputDirectory=$1"
 }
 

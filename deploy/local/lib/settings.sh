@@ -128,6 +128,7 @@ TEXT
   [[ -z ${KAFKA_JARS:-} ]] || printf 'CDC_LOCAL_KAFKA_JARS=%s\nCDC_LOCAL_JDBC_PLUGIN=%s\nCDC_LOCAL_READERS=%s\n' \
     "$KAFKA_JARS" "$PLUGIN_JDBC" "$READERS"
   [[ ! -d ${S3_SERVER:-} ]] || printf 'CDC_LOCAL_S3_SERVER=%s\n' "$S3_SERVER"
+  [[ ! -d ${ICEBERG_CONNECT:-} ]] || printf 'CDC_LOCAL_ICEBERG_CONNECT=%s\n' "$ICEBERG_CONNECT"
   [[ ! -d ${REST_JARS:-} ]] || printf 'CDC_LOCAL_REST_JARS=%s\n' "$REST_JARS"
 }
 

@@ -4,17 +4,20 @@
 //! failure.
 //!
 //! `BENCH_RECORDS` (200000) envelopes, `BENCH_PASSES` (3) passes of which the median counts,
-//! `BENCH_SINKS` (`webhook,events,replica,partitions`) what is measured, `partitions` being the
-//! replica sink over 1, 4, 16 and 64 of them; beside these `live` (the replica sink
+//! `BENCH_SINKS` (`webhook,events,replica,partitions,iceberg`) what is measured, `partitions` being
+//! the replica sink over 1, 4, 16 and 64 of them; beside these `live` (the replica sink
 //! behind a live source, for `BENCH_SECONDS` (20), with `BENCH_FLUSH_MS` (20)) and `peers` (beside
-//! Debezium's JDBC sink).
+//! Debezium's JDBC sink), `lake-peers` (the Iceberg sink beside Iceberg's own for Kafka Connect).
 //! Of the replica sink: `BENCH_LOADS` (`mixed,inserts,updates,deletes,moves`), `BENCH_PARTITIONS`
 //! (4), `BENCH_ROWS` (half of the records), the rows that updates and deletes find in the table.
+//! Of the Iceberg sink: `BENCH_LAKE_ROWS` (`100000,2000000`), the rows that changes find in it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is the result")]
 
+mod connect;
 #[path = "../../../shared/benches/envelopes/mod.rs"]
 mod envelopes;
 mod events;
+mod iceberg;
 mod live;
 mod pipeline;
 mod process;
@@ -108,7 +111,7 @@ async fn measure() -> Result<Table, Error> {
     };
     let records = number("BENCH_RECORDS", 200_000)?;
     let sinks = process_variables().remove("BENCH_SINKS");
-    let sinks = sinks.unwrap_or_else(|| "webhook,events,replica,partitions".to_owned());
+    let sinks = sinks.unwrap_or_else(|| "webhook,events,replica,partitions,iceberg".to_owned());
     let has = |sink: &str| sinks.split(',').any(|name| name == sink);
     let mut table = Table::new(records, bench.passes, load_average()?);
     if has("webhook") || has("events") {
@@ -130,6 +133,12 @@ async fn measure() -> Result<Table, Error> {
     }
     if has("replica") || has("peers") {
         table.replica = Box::pin(replica::measure(&bench, records, has("peers"))).await?;
+    }
+    if has("lake-peers") {
+        table.iceberg = Some(Box::pin(iceberg::measure(&bench, records, true)).await?);
+    }
+    if has("iceberg") {
+        table.iceberg = Some(Box::pin(iceberg::measure(&bench, records, false)).await?);
     }
     if has("partitions") {
         table.partitions = Box::pin(replica::over_partitions(&mut bench, records)).await?;

@@ -75,6 +75,11 @@ impl Process {
         Ok(kib / 1024.0)
     }
 
+    /// CPU seconds that it has used, in user mode and in the kernel.
+    pub(crate) fn cpu(&self) -> Result<f64, Error> {
+        cpu_of(&self.child.id().ok_or("the process has ended")?.to_string())
+    }
+
     /// SIGTERM, and waits for the end.
     pub(crate) async fn stop(mut self) -> Result<(), Error> {
         let pid = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
@@ -84,6 +89,15 @@ impl Process {
         tokio::time::timeout(PATIENCE, self.child.wait()).await??;
         Ok(())
     }
+}
+
+/// CPU seconds of a process, by its number or `self` (`proc_pid_stat(5)`: utime and stime).
+pub(crate) fn cpu_of(pid: &str) -> Result<f64, Error> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, after_name) = stat.rsplit_once(')').ok_or("no name in stat")?;
+    let ticks = after_name.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+    let ticks = ticks.sum::<Result<f64, _>>()?;
+    Ok(ticks / rustix::param::clock_ticks_per_second() as f64)
 }
 
 /// Where cargo puts the binaries: the benchmark lies in `deps` beside them.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::replica::Measured;
-use super::{Pass, live, median};
+use super::{Pass, iceberg, live, median};
 
 /// Records/s of the Python platform's events sink on a machine like this.
 const PYTHON: f64 = 1570.0;
@@ -23,6 +23,7 @@ pub(crate) struct Table {
     pub(crate) replica: Vec<Measured>,
     pub(crate) partitions: Vec<(usize, Measured)>,
     pub(crate) live: Option<live::Measured>,
+    pub(crate) iceberg: Option<iceberg::Measured>,
 }
 
 impl Table {
@@ -41,6 +42,7 @@ impl Table {
             replica: Vec::new(),
             partitions: Vec::new(),
             live: None,
+            iceberg: None,
         }
     }
 }
@@ -62,7 +64,7 @@ impl fmt::Display for Table {
         writeln!(
             f,
             "{} envelopes of {} B in the mean and the tombstones of their deletes, 4 partitions, \
-             max_buffered_messages 1000, 5000 for events, 7500 for the replica, medians of {} passes, \
+             max_buffered_messages 1000, 5000 for events, 7500 for the replica, 50000 for Iceberg, medians of {} passes, \
              load average {:.1} before and {:.1} after\n",
             self.records, self.mean_bytes, self.passes, self.load_before, self.load_after
         )?;
@@ -76,6 +78,7 @@ impl fmt::Display for Table {
         }
         self.replica.iter().try_for_each(|measured| replica(measured, f))?;
         self.over_partitions(f)?;
+        self.iceberg.iter().try_for_each(|measured| write!(f, "{measured}"))?;
         self.live.iter().try_for_each(|measured| latency(measured, f))
     }
 }

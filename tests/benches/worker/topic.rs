@@ -23,7 +23,7 @@ use super::{Bench, Error};
 /// Partitions of the topic of webhook and events.
 pub(crate) const PARTITIONS: usize = 4;
 
-const KEY_SCHEMA: &str = r#"{"type":"record","name":"Key","namespace":"shop.public.orders","fields":[{"name":"id","type":"long"}]}"#;
+pub(crate) const KEY_SCHEMA: &str = r#"{"type":"record","name":"Key","namespace":"shop.public.orders","fields":[{"name":"id","type":"long"}]}"#;
 
 /// An envelope as the sinks must see it.
 pub(crate) struct Event {

@@ -87,6 +87,8 @@ fn ops(load: Load, Size { records, rows, .. }: Size) -> Vec<Op> {
 pub(crate) struct Full {
     pub(crate) load: Load,
     pub(crate) topic: String,
+    /// Registry ids of keys and values.
+    pub(crate) ids: (i32, i32),
     /// Changes: all but the tombstones.
     pub(crate) changes: usize,
     /// Ends of the partitions, summed.
@@ -112,7 +114,7 @@ pub(crate) fn fill(
     let schema = Schema::parse_str(SCHEMA)?;
     let mut filler = Filler::new(stack, topic, size.partitions, ids, &schema)?;
     if load == Load::Moves {
-        return fill_moves(filler, size);
+        return fill_moves(filler, size, ids);
     }
     let mut random = fastrand::Rng::with_seed(11);
     let mut open: Vec<BTreeMap<usize, Option<Vec<u8>>>> = vec![BTreeMap::new(); size.partitions];
@@ -138,11 +140,24 @@ pub(crate) fn fill(
     }
     let (topic, messages, bytes) = filler.finish()?;
     let changes = ops.len();
-    Ok(Full { load, topic, changes, messages, mean_bytes: bytes / changes, batches })
+    Ok(Full { load, topic, ids, changes, messages, mean_bytes: bytes / changes, batches })
+}
+
+/// Sends updates of random rows behind the inserts of a topic; how many.
+pub(crate) fn more(stack: &Stack, inserts: &Full, size: Size) -> Result<i64, Error> {
+    let schema = Schema::parse_str(SCHEMA)?;
+    let topic = inserts.topic.clone();
+    let mut filler = Filler::new(stack, topic, size.partitions, inserts.ids, &schema)?;
+    let mut random = fastrand::Rng::with_seed(13);
+    for (op, n) in ops(Load::Updates, size) {
+        filler.send(n % size.partitions, n, op, &envelope(op, n, &mut random))?;
+    }
+    let (_, messages, _) = filler.finish()?;
+    Ok(messages)
 }
 
 /// Every change moves a random row to a new key, rows that were moved before among them.
-fn fill_moves(mut filler: Filler<'_>, size: Size) -> Result<Full, Error> {
+fn fill_moves(mut filler: Filler<'_>, size: Size, ids: (i32, i32)) -> Result<Full, Error> {
     let mut random = fastrand::Rng::with_seed(5);
     let mut live: Vec<usize> = (0..size.rows).collect();
     let moves = size.records / 50;
@@ -166,6 +181,7 @@ fn fill_moves(mut filler: Filler<'_>, size: Size) -> Result<Full, Error> {
     Ok(Full {
         load: Load::Moves,
         topic,
+        ids,
         changes: moves,
         messages,
         mean_bytes: bytes / moves / 2,

@@ -2,7 +2,7 @@
 //! each batch, rows in their binary format from memory, one connection for each partition.
 
 mod copy;
-mod load;
+pub(crate) mod load;
 mod peer;
 
 use std::sync::Arc;
@@ -84,7 +84,7 @@ async fn one(bench: &Bench, load: Load, size: Size, beside_peer: bool) -> Result
     outcome
 }
 
-async fn fill(bench: &Bench, load: Load, size: Size) -> Result<Arc<Full>, Error> {
+pub(crate) async fn fill(bench: &Bench, load: Load, size: Size) -> Result<Arc<Full>, Error> {
     let topic = format!("{}.public.{}", bench.run, load.name());
     create(&admin(&bench.stack)?, &topic, size.partitions).await?;
     let ids = register(&bench.stack, &topic).await?;
