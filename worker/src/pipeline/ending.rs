@@ -71,6 +71,10 @@ impl PartitionTask {
                 if unsent && delivery.blocked.is_none() {
                     self.flush(&mut delivery);
                 } else if !behind {
+                    let left = tokio::time::timeout_at(deadline, delivery.writer.leave());
+                    if left.await.is_err() {
+                        tracing::info!(tp = %self.question.tp, "no time to leave anything for the next owner");
+                    }
                     return Phase::Ended;
                 }
             }

@@ -172,6 +172,10 @@ pub trait PartitionWriter: Send {
 
     /// Abandons what is open and in flight and goes on from `position`.
     fn reset(&mut self, position: Position);
+
+    /// Somebody else may have the partition next: leaves what helps them to begin. Nothing is in
+    /// flight, and it may be cut short.
+    async fn leave(&mut self) {}
 }
 
 /// What came of what was sent.

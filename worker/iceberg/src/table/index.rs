@@ -24,16 +24,16 @@ pub(super) const DELETED_ROW: i32 = 2_147_483_545;
 /// Where the rows of one Kafka partition are in its table.
 #[derive(Debug, Clone)]
 pub struct PartitionIndex {
-    pub(super) tp: TopicPartition,
+    tp: TopicPartition,
     state: Arc<Mutex<Option<Indexed>>>,
 }
 
 /// An index and what it was made from.
 #[derive(Debug)]
 pub(super) struct Indexed {
-    table: uuid::Uuid,
+    pub(super) table: uuid::Uuid,
     /// Names of the key's columns.
-    key: Vec<String>,
+    pub(super) key: Vec<String>,
     /// The snapshot that it was last compared with.
     pub(super) snapshot: Option<i64>,
     pub(super) files: Vec<Arc<str>>,
@@ -45,12 +45,25 @@ pub(super) struct Indexed {
     pub(super) stale: Vec<Place>,
     /// Which index it is: another one knows other numbers of files.
     pub(super) generation: uuid::Uuid,
+    /// Rows that came since it was saved.
+    pub(super) unsaved: u64,
+}
+
+/// What an earlier index of the same table said: rows, by the numbers of their files.
+pub(super) struct Former {
+    pub(super) files: Vec<Arc<str>>,
+    pub(super) rows: Builder,
 }
 
 impl PartitionIndex {
     /// An index that is made once it is needed.
     pub fn new(tp: TopicPartition) -> Self {
         Self { tp, state: Arc::default() }
+    }
+
+    /// Its partition.
+    pub(super) fn partition(&self) -> &TopicPartition {
+        &self.tp
     }
 
     pub(super) async fn lock(&self) -> OwnedMutexGuard<Option<Indexed>> {
@@ -66,10 +79,18 @@ impl Indexed {
         (self.files.len() - 1) as u32
     }
 
+    fn into_former(self) -> Former {
+        Former { files: self.files, rows: self.keys.into_builder() }
+    }
+
+    fn is_of(&self, table: uuid::Uuid, key: &[String]) -> bool {
+        self.table == table && self.key == key
+    }
+
     /// Whether it says what the table is. Deletes of others only take away rows, which a commit of
     /// ours may take away again.
     fn fits(&mut self, table: uuid::Uuid, view: &View, partition: i32, key: &[String]) -> bool {
-        if self.table != table || self.key != key {
+        if !self.is_of(table, key) {
             return false;
         }
         if self.snapshot == view.snapshot {
@@ -124,12 +145,16 @@ impl LakeTable {
         {
             return Ok(());
         }
-        let is_again = state.take().is_some();
+        let former = match state.take() {
+            Some(former) if former.is_of(metadata.uuid(), key) => Some(former.into_former()),
+            Some(_) => None,
+            None => self.saved_index(loaded, tp, key).await,
+        };
         let began = std::time::Instant::now();
         let making = Making { table: self, loaded, view: &view, partition: tp.partition, key };
-        let indexed = making.make().await?;
+        let (indexed, read) = making.make(former).await?;
         tracing::info!(
-            table = %self.name, %tp, files = indexed.files.len(), is_again,
+            table = %self.name, %tp, files = indexed.files.len(), read,
             seconds = began.elapsed().as_secs_f32(), "rows indexed"
         );
         *state = Some(indexed);
@@ -153,17 +178,26 @@ struct Making<'m> {
 }
 
 impl Making<'_> {
-    async fn make(&self) -> Result<Indexed> {
+    /// The index, and how many files were read for it: those that the former one does not know.
+    async fn make(&self, former: Option<Former>) -> Result<(Indexed, usize)> {
         let data = self.view.data.iter().filter(|file| file.may_hold(self.partition));
         let mut data: Vec<_> = data.cloned().collect();
         data.sort_by_key(|file| file.sequence);
         let known: HashSet<Arc<str>> = data.iter().map(|file| file.path.clone()).collect();
         let gone = self.deleted(&known).await?;
-        let mut builder = Builder::new();
-        let nothing = RoaringBitmap::new();
+        let (mut builder, kept) = match former {
+            Some(former) => self.keep(former, &data, &gone),
+            None => (Builder::new(), HashSet::new()),
+        };
+        let (nothing, mut read, mut unsaved) = (RoaringBitmap::new(), 0, 0);
         for (number, file) in data.iter().enumerate() {
-            let gone = gone.get(&file.path).unwrap_or(&nothing);
-            self.add(&mut builder, number as u32, file, gone).await?;
+            let number = number as u32;
+            if !kept.contains(&number) {
+                let gone = gone.get(&file.path).unwrap_or(&nothing);
+                self.add(&mut builder, number, file, gone).await?;
+                read += 1;
+                unsaved += file.rows;
+            }
         }
         let (keys, stale) = builder.finish();
         if !stale.is_empty() {
@@ -172,7 +206,7 @@ impl Making<'_> {
                 "rows whose key has a newer row: they go with the next commit"
             );
         }
-        Ok(Indexed {
+        let indexed = Indexed {
             table: self.loaded.metadata.uuid(),
             key: self.key.to_vec(),
             snapshot: self.view.snapshot,
@@ -182,7 +216,49 @@ impl Making<'_> {
             keys,
             stale,
             generation: uuid::Uuid::new_v4(),
-        })
+            unsaved,
+        };
+        Ok((indexed, read))
+    }
+
+    /// Takes over what a former index says of files that are there still, with the rows in them that
+    /// are gone by now left out. A file is read again unless all of its rows are accounted for: each
+    /// is either gone or the newest that the former index knows of its key. The numbers of the files.
+    fn keep(
+        &self,
+        former: Former,
+        data: &[Arc<LiveFile>],
+        gone: &HashMap<Arc<str>, RoaringBitmap>,
+    ) -> (Builder, HashSet<u32>) {
+        let numbers: HashMap<&Arc<str>, usize> =
+            data.iter().enumerate().map(|(number, file)| (&file.path, number)).collect();
+        let Former { files, rows: mut builder } = former;
+        // By the former numbers.
+        let files = files.iter().map(|path| {
+            let number = *numbers.get(path)?;
+            data.get(number).filter(|file| file.is_of(self.partition))?;
+            Some((number as u32, gone.get(path)))
+        });
+        let files: Vec<_> = files.collect();
+        builder.renumber(|place| {
+            let (number, gone) = (*files.get(place.file as usize)?)?;
+            (!gone.is_some_and(|gone| gone.contains(place.row))).then_some(number)
+        });
+        let mut rows = vec![0; data.len()];
+        for place in builder.places() {
+            if let Some(rows) = rows.get_mut(place.file as usize) {
+                *rows += 1;
+            }
+        }
+        let is_whole = |&(number, gone): &(u32, Option<&RoaringBitmap>)| {
+            let number = number as usize;
+            let known = rows.get(number).copied().unwrap_or(0) + gone.map_or(0, RoaringBitmap::len);
+            data.get(number).is_some_and(|file| file.rows == known)
+        };
+        let kept = files.iter().flatten().filter(|file| is_whole(file));
+        let kept: HashSet<u32> = kept.map(|(number, _)| *number).collect();
+        builder.renumber(|place| kept.contains(&place.file).then_some(place.file));
+        (builder, kept)
     }
 
     fn unfit(&self, file: &LiveFile, what: &str) -> LakeError {

@@ -27,6 +27,8 @@ pub(super) struct LiveFile {
     pub(super) content: DataContentType,
     pub(super) format: DataFileFormat,
     pub(super) sequence: i64,
+    /// Rows in it.
+    pub(super) rows: u64,
     feeds: Feeds,
 }
 
@@ -38,6 +40,11 @@ impl LiveFile {
             Feeds::Nobody => false,
             Feeds::Any => true,
         }
+    }
+
+    /// Whether it has rows of this Kafka partition alone.
+    pub(super) fn is_of(&self, partition: i32) -> bool {
+        matches!(self.feeds, Feeds::One(found) if found == partition)
     }
 }
 
@@ -116,6 +123,7 @@ async fn read(
             content: file.content_type(),
             format: file.file_format(),
             sequence: entry.sequence_number().unwrap_or(0),
+            rows: file.record_count(),
             feeds: feeds(file, partition),
         })
     });

@@ -55,6 +55,7 @@ impl Merged {
         for ((part, mut state), path) in parts {
             let Some(indexed) = state.as_mut() else { continue };
             let file = if part.rows.is_empty() { 0 } else { indexed.add_file(path) };
+            indexed.unsaved += part.keys.len() as u64;
             for (hash, row) in part.keys {
                 match row {
                     Some(row) => indexed.keys.set(hash, Place { file, row }),

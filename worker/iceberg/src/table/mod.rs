@@ -12,6 +12,7 @@ mod next;
 mod offsets;
 mod partition;
 mod read;
+mod saved;
 mod stage;
 mod upkeep;
 mod write;

@@ -1,5 +1,6 @@
 //! Where the row of each key is: 20 bytes per key in sorted runs, and a small map for what is new.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::hash::KeyHash;
@@ -81,7 +82,43 @@ impl Index {
     }
 }
 
+/// Bytes of a row in a saved index.
+const SAVED: usize = 20;
+
+impl Index {
+    /// Keys, some that are gone among them.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.sorted.len() + shard.new.len()).sum()
+    }
+
+    /// Adds all rows to what is saved.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.reserve(self.len() * SAVED);
+        for entry in self.shards.iter().flat_map(Shard::entries) {
+            for word in entry.hash.0.into_iter().chain([entry.place.file, entry.place.row]) {
+                out.extend_from_slice(&word.to_le_bytes());
+            }
+        }
+    }
+
+    /// All rows, to build another index from.
+    pub(crate) fn into_builder(self) -> Builder {
+        let shards = self.shards.into_iter().map(|shard| {
+            let Shard { mut sorted, new } = shard;
+            sorted.extend(new.into_iter().map(|(hash, place)| Entry { hash, place }));
+            sorted.retain(|entry| entry.place.file != GONE);
+            sorted
+        });
+        Builder { shards: shards.collect() }
+    }
+}
+
 impl Shard {
+    fn entries(&self) -> impl Iterator<Item = Entry> {
+        let new = self.new.iter().map(|(hash, place)| Entry { hash: *hash, place: *place });
+        self.sorted.iter().copied().chain(new).filter(|entry| entry.place.file != GONE)
+    }
+
     fn find(&self, hash: KeyHash) -> Result<usize, usize> {
         self.sorted.binary_search_by(|entry| entry.hash.cmp(&hash))
     }
@@ -99,7 +136,7 @@ impl Shard {
     }
 }
 
-/// An index under construction: rows come in the order in which they were written.
+/// An index under construction. Files are numbered in the order in which they were written.
 #[derive(Debug)]
 pub(crate) struct Builder {
     shards: Vec<Vec<Entry>>,
@@ -111,10 +148,41 @@ impl Builder {
         Self { shards: (0..SHARDS).map(|_| Vec::new()).collect() }
     }
 
+    /// Rows that were saved; `None` when they are no such.
+    pub(crate) fn decode(saved: &[u8]) -> Option<Self> {
+        let (rows, rest) = saved.as_chunks::<SAVED>();
+        let mut builder = Self::new();
+        for row in rows {
+            let (words, _) = row.as_chunks::<4>();
+            let &[a, b, c, file, row] = words else { return None };
+            let [a, b, c, file, row] = [a, b, c, file, row].map(u32::from_le_bytes);
+            builder.add(KeyHash([a, b, c]), Place { file, row });
+        }
+        rest.is_empty().then_some(builder)
+    }
+
     /// A row of a key.
     pub(crate) fn add(&mut self, hash: KeyHash, place: Place) {
         if let Some(shard) = self.shards.get_mut(shard_of(hash)) {
             shard.push(Entry { hash, place });
+        }
+    }
+
+    /// Where all rows are.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
+        self.shards.iter().flatten().map(|entry| entry.place)
+    }
+
+    /// Leaves out rows, and gives the files of the others other numbers.
+    pub(crate) fn renumber(&mut self, number: impl Fn(Place) -> Option<u32>) {
+        for shard in &mut self.shards {
+            shard.retain_mut(|entry| match number(entry.place) {
+                Some(file) => {
+                    entry.place.file = file;
+                    true
+                }
+                None => false,
+            });
         }
     }
 
@@ -123,8 +191,7 @@ impl Builder {
         let mut stale = Vec::new();
         let shards = self.shards.into_iter().map(|mut entries| {
             // Of one key the latest comes first, and stays.
-            entries.reverse();
-            entries.sort_by_key(|entry| entry.hash);
+            entries.sort_unstable_by_key(|entry| (entry.hash, Reverse(entry.place)));
             let mut last = None;
             entries.retain(|entry| {
                 let is_first = last != Some(entry.hash);

@@ -28,6 +28,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_
 /// How long it waits before it says so.
 const TOLD_AFTER: Duration = Duration::from_secs(1);
 
+/// How often the index of rows is looked at, whether it is to be saved.
+const SAVES: Duration = Duration::from_secs(60);
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct LakeWriter {
@@ -50,6 +53,8 @@ pub(super) struct LakeWriter {
     trouble: TroubleReporter,
     /// Where rows are that are kept by key.
     index: Option<PartitionIndex>,
+    /// When it was last looked at whether to save it.
+    saved: Instant,
     /// Partitions of the topic; 0: not known.
     partitions: i32,
 }
@@ -97,6 +102,7 @@ impl LakeWriter {
         let joined = *rounds.borrow();
         Self {
             index: (shared.mode == WriteMode::Upsert).then(|| PartitionIndex::new(tp.clone())),
+            saved: Instant::now(),
             partitions: 0,
             shared,
             table,
@@ -171,6 +177,18 @@ impl LakeWriter {
         }
     }
 
+    /// Saves the index now and then, so that not too much is to be read after a crash.
+    fn save(&mut self) {
+        if self.saved.elapsed() < SAVES {
+            return;
+        }
+        self.saved = Instant::now();
+        if let Some(index) = self.index.clone() {
+            let table = self.table.clone();
+            tokio::spawn(async move { tell_unsaved(table.save_index(&index, true).await) });
+        }
+    }
+
     fn truncated(&self, change: &Change<'_>) -> Result<(), Rejection> {
         let table = self.table.name();
         if self.shared.truncate == TruncateHandling::Ignore {
@@ -232,6 +250,7 @@ impl LakeWriter {
                 let next = position.next;
                 let is_end = self.flight.as_ref().is_none_or(|f| f.covers.next <= next);
                 self.expected = position;
+                self.save();
                 if is_end {
                     self.flight = None;
                 } else if let Some(flight) = &mut self.flight {
@@ -390,6 +409,19 @@ impl PartitionWriter for LakeWriter {
         // The schemas before the next record are the position's.
         self.layout = None;
         self.expected = position;
+    }
+
+    async fn leave(&mut self) {
+        if let Some(index) = &self.index {
+            tell_unsaved(self.table.save_index(index, false).await);
+        }
+    }
+}
+
+/// An index that is not saved is made from the table again.
+fn tell_unsaved(saved: cdc_iceberg::Result<()>) {
+    if let Err(error) = saved {
+        tracing::warn!(%error, "the index of a partition was not saved");
     }
 }
 

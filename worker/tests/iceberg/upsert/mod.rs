@@ -3,6 +3,7 @@
 mod model;
 mod moves;
 mod rows;
+mod saved;
 
 use cdc_worker::change::KeyChange;
 

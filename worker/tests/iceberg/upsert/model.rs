@@ -244,18 +244,31 @@ impl World {
         self.check().await;
     }
 
+    /// Lets a worker leave something for the next one, or not.
+    async fn leave(&mut self, which: usize, number: usize) {
+        let leaves = self.random.bool();
+        let writer = self.workers[which].writers[number].as_mut();
+        if let Some(writer) = writer.filter(|writer| leaves && !writer.in_flight()) {
+            within("leaving", writer.leave()).await;
+        }
+    }
+
     /// Kills a worker, or lets a partition change hands.
     async fn disturb(&mut self) {
         let which = self.random.usize(..2);
         if self.random.bool() {
             let owned: Vec<usize> =
                 (0..PARTITIONS).filter(|n| self.workers[which].writers[*n].is_some()).collect();
+            for number in owned.clone() {
+                self.leave(which, number).await;
+            }
             self.workers[which] = Worker::new(&self.place).await;
             for number in owned {
                 self.workers[which].assign(number).await;
             }
         } else {
             let number = self.random.usize(..PARTITIONS);
+            self.leave(1 - which, number).await;
             if self.workers[1 - which].writers[number].take().is_some() {
                 self.workers[which].assign(number).await;
             }
