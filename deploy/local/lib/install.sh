@@ -332,9 +332,10 @@ step_rest() {
     -DincludeScope=runtime "-DoutputDirectory=$1"
 }
 
+# A plugin is a folder of jars in a folder of plugins.
 step_iceberg() {
   maven iceberg-connect -f "$HERE/maven/iceberg-connect/pom.xml" "$(dependency_goal copy-dependencies)" \
-    -DincludeScope=runtime "-DoutputDirectory=$1"
+    -DincludeScope=runtime "-DoutputDirectory=$1/iceberg-kafka-connect"
 }
 
 # Only `bin/python` of it is used: the other programs name the folder that it is made in.

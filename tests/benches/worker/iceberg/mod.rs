@@ -126,7 +126,7 @@ fn sink(bench: &Bench, table: &str, mode: &str, pass: usize) -> SinkLines {
         format!(
             "iceberg: {{ catalog_uri: 'sqlite:///{folder}/{mode}_{pass}.db', write_mode: {mode}, \
              warehouse: 'file://{folder}/{mode}_{pass}', table_name: '{{table}}', \
-             auto_create_table: true, batch_size: 100000000, flush_interval_seconds: 10 }}"
+             auto_create_table: true, batch_size: 100000000, target_file_size: 33554432, flush_interval_seconds: 10 }}"
         ),
     ];
     SinkLines { id: format!("{mode}_{pass}"), lines: lines.into() }

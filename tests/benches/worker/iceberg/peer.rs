@@ -10,6 +10,7 @@ use cdc_shared::config::IcebergConfig;
 use super::{LOOK, Shown};
 use crate::process::PATIENCE;
 use crate::replica::load::Full;
+use crate::topic::{admin as kafka_admin, create, delete};
 use crate::{Bench, Error, connect};
 
 /// Several times what it takes for a million records.
@@ -27,7 +28,10 @@ pub(super) async fn measure(bench: &Bench, full: &Full, pass: usize) -> Result<S
     let database = name.replace('-', "_");
     let admin = bench.stack.connect("postgres").await?;
     admin.batch_execute(&format!("CREATE DATABASE {database}")).await?;
+    let control = format!("{name}-control");
+    create(&kafka_admin(&bench.stack)?, &control, 1).await?;
     let outcome = Box::pin(drained(bench, full, &name, &database, plugin)).await;
+    delete(bench, &[&control]).await;
     admin.batch_execute(&format!("DROP DATABASE {database} WITH (FORCE)")).await?;
     outcome
 }

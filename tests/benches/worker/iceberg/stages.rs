@@ -90,6 +90,7 @@ async fn write(
         ..IcebergConfig::default()
     };
     let lake = Lake::new(Catalog::new(&config)?, &config, Owner::new("bench", "alone"))?;
+    lake.prove(&config.table_namespace).await?;
     let table = Arc::new(lake)
         .table(&TableName { namespace: config.table_namespace.clone(), table: "alone".to_owned() });
     let mut parts = Vec::new();
