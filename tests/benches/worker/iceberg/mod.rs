@@ -17,7 +17,7 @@ use super::replica::{self, load};
 use super::topic::delete;
 use super::{Bench, Error, median};
 
-const MAX_BUFFERED: usize = 50_000;
+const MAX_BUFFERED: usize = 5_000;
 /// How often the worker's metrics are looked at.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(50);
 
