@@ -9,30 +9,26 @@ use super::query::{Key, Range};
 
 /// Number of rows, sum of their hashes, and the last key of a chunk.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Chunk {
-    pub(super) rows: u64,
-    pub(super) hash: String,
-    pub(super) last: Option<Key>,
+pub(in crate::sink) struct Chunk {
+    pub(in crate::sink) rows: u64,
+    pub(in crate::sink) hash: String,
+    pub(in crate::sink) last: Option<Key>,
 }
 
 /// A row as it was looked up.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Version {
+pub(in crate::sink) struct Version {
     /// Changes whenever the row is written, or at least whenever its content does.
-    pub(super) version: String,
+    pub(in crate::sink) version: String,
     /// A hash of each compared column; `None` for NULL.
-    pub(super) cells: Vec<Option<i64>>,
+    pub(in crate::sink) cells: Vec<Option<i64>>,
+    /// Rows of this key: more than one where nothing keeps keys apart.
+    pub(in crate::sink) copies: u64,
 }
 
-/// Reads the rows of one table. Keys and hashes are those of `query`, whatever the database.
+/// Looks rows of one table up. Keys and hashes are those of `query`, whatever the database.
 #[async_trait]
-pub(super) trait Rows: Send + Sync {
-    /// The rows of a range, at most `limit`, as one.
-    async fn chunk(&self, range: &Range<'_>, limit: usize) -> Result<Chunk, TaskFailure>;
-
-    /// Hash of each row of a range, by key.
-    async fn rows(&self, range: &Range<'_>, limit: usize) -> Result<Vec<(Key, i64)>, TaskFailure>;
-
+pub(in crate::sink) trait Look: Send + Sync {
     /// The rows of some keys, by their place among them.
     async fn look_up(&self, keys: &[&Key]) -> Result<HashMap<usize, Version>, TaskFailure>;
 
@@ -45,4 +41,14 @@ pub(super) trait Rows: Send + Sync {
 
     /// Looks in a row at which a row must have been the same to count as unwritten.
     fn looks(&self) -> u8;
+}
+
+/// Reads the rows of one table in the order of their keys.
+#[async_trait]
+pub(in crate::sink) trait Rows: Look {
+    /// The rows of a range, at most `limit`, as one.
+    async fn chunk(&self, range: &Range<'_>, limit: usize) -> Result<Chunk, TaskFailure>;
+
+    /// Hash of each row of a range, by key, at most `limit`.
+    async fn rows(&self, range: &Range<'_>, limit: usize) -> Result<Vec<(Key, i64)>, TaskFailure>;
 }
