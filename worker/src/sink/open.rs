@@ -85,10 +85,8 @@ async fn carry_out_on_lake(
 
 fn no_mirror(sink: &SinkConfig) -> TaskFailure {
     let message = format!("sink {} keeps no mirror of the source to compare", sink.sink_id);
-    TaskFailure::failed(message).hint(
-        "only a postgres sink with write_mode: replica, and an iceberg sink with write_mode: \
-         upsert, do",
-    )
+    TaskFailure::failed(message)
+        .hint("only a postgres sink with write_mode: replica, and an iceberg sink, do")
 }
 
 /// Upkeep of the tables of an `iceberg` sink.

@@ -13,6 +13,7 @@ use cdc_worker::task::Tell;
 use tokio_postgres::Client;
 
 use super::*;
+use crate::replica::event::UNAVAILABLE;
 use crate::support::postgres::{Cluster, PASSWORD};
 use crate::types::recorded::Recording;
 
@@ -31,6 +32,15 @@ const AT_ONCE: u64 = 1 << 20;
 impl Pair {
     /// With 100 rows on both sides, in two partitions.
     async fn new() -> Self {
+        Self::at(Place::keyed()).await
+    }
+
+    /// The same with a change log.
+    async fn log() -> Self {
+        Self::at(Place::new()).await
+    }
+
+    async fn at(place: Place) -> Self {
         cdc_shared::tls::install_crypto();
         let cluster = Cluster::shared();
         let (database, source) = cluster.database().await;
@@ -50,7 +60,6 @@ impl Pair {
             password: Secret::from(PASSWORD),
             ..SourceConfig::default()
         };
-        let place = Place::keyed();
         let sink = place.sink().await;
         let writers = vec![started(&sink, 0).await, started(&sink, 1).await];
         let mut pair = Self { source, config, place, sink, writers, next: 0 };
@@ -273,6 +282,58 @@ async fn a_column_that_cannot_be_compared_is_named() {
     assert!(message.contains("column id (uuid) is in the key"), "{message}");
 }
 
+#[tokio::test]
+async fn the_rows_that_a_change_log_leads_to_are_compared() {
+    let mut pair = Pair::log().await;
+    assert_eq!(counts(&pair.compare().await), (100, 0, 0, 0));
+    // Each key has several changes; of some the large value was not sent.
+    let large = |id, name, large| [V::N(id), V::T(name), V::T(large)];
+    pair.on_source(
+        "UPDATE shop.t SET name = 'new', large = 'large' WHERE id < 10; \
+         DELETE FROM shop.t WHERE id BETWEEN 20 AND 29",
+    )
+    .await;
+    for partition in 0..2 {
+        let ids = |range: std::ops::Range<i64>| range.filter(move |id| id % 2 == partition);
+        let part = partition as usize;
+        pair.write(part, "u", ids(0..10).map(|id| large(id, "old", "large")).collect()).await;
+        pair.write(part, "u", ids(0..10).map(|id| large(id, "new", UNAVAILABLE)).collect()).await;
+        pair.write(part, "d", ids(20..30).map(|id| row(id, "name")).collect()).await;
+    }
+    let report = pair.compare().await;
+    assert_eq!((counts(&report), report.settled), ((90, 0, 0, 0), 10), "{report}");
+
+    pair.on_source(
+        "INSERT INTO shop.t VALUES (200, 'new'), (22, 'again'); \
+         UPDATE shop.t SET name = 'newer' WHERE id IN (4, 40)",
+    )
+    .await;
+    pair.write(0, "c", vec![row(300, "ghost")]).await;
+    let expected = [
+        ("200", DifferenceKind::Missing),
+        ("22", DifferenceKind::Missing),
+        ("300", DifferenceKind::Extra),
+        ("4", DifferenceKind::Changed),
+        ("40", DifferenceKind::Changed),
+    ];
+    for at_once in [AT_ONCE, 16] {
+        let report = pair.compare_at(at_once).await;
+        assert_eq!(counts(&report), (92, 2, 1, 2), "{report}");
+        assert_eq!(kinds(&report), expected.into());
+    }
+    let report = pair.compare().await;
+    let of_4 = report.differences.iter().find(|found| found.key[0].text.as_deref() == Some("4"));
+    assert_eq!(of_4.unwrap().columns.len(), 1, "what was not sent is not compared: {report}");
+
+    let truncate = event(pair.next, "t", &row(0, "name"));
+    let writer = pair.writers[0].as_mut();
+    pair.next += 1;
+    assert_eq!(durable(&deliver(writer, &table(), pair.next, &[truncate]).await), pair.next);
+    let (_, failure) = pair.try_compare(&mut Applied, AT_ONCE).await;
+    let message = failure.unwrap().message;
+    assert!(message.contains("has 1 TRUNCATEs"), "{message}");
+}
+
 const TYPES: &str = r#"
     CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE EXTENSION ltree;
     CREATE TYPE mood AS ENUM ('sad', 'ok', 'it''s "fine"');
@@ -311,7 +372,7 @@ async fn values_of_postgresql_are_compared_by_one_text() {
             let base = "SELECT format_type(CASE WHEN typtype = 'd' THEN typbasetype ELSE oid END, -1) \
                         FROM pg_type WHERE oid = $1::text::regtype";
             let base: String = admin.query_one(base, &[declared]).await.unwrap().get(0);
-            forms.insert(column.clone(), of_postgres(&base, &ty));
+            forms.insert(column.clone(), of_postgres(&base, declared, &ty));
         }
         let Some(form) = &forms[&column] else { continue };
         let expression = form.sql.unwrap_or("{}::text").replace("{}", "t.c");

@@ -1,6 +1,9 @@
 //! The rows of a table as a stream, each value as a text: for whoever compares them.
 
-use arrow_array::{ArrayRef, RecordBatch};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::{DataType, TimeUnit};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use iceberg::TableIdent;
@@ -114,5 +117,30 @@ impl ScannedRows {
             let message = format!("{}: column {name} has type {what}", self.place);
             LakeError::new(Kind::Unfit, "table_unfit", message)
         })
+    }
+
+    /// An integer, or the microseconds of a timestamp. `None`: NULL, or none of these.
+    pub fn number(&self, column: usize, row: usize) -> Option<i64> {
+        let (_, values) = self.columns.get(column)?;
+        if values.is_null(row) {
+            return None;
+        }
+        match values.data_type() {
+            DataType::Int32 => Some(values.as_primitive::<Int32Type>().value(row).into()),
+            DataType::Int64 => Some(values.as_primitive::<Int64Type>().value(row)),
+            DataType::Timestamp(TimeUnit::Microsecond, _) => {
+                Some(values.as_primitive::<TimestampMicrosecondType>().value(row))
+            }
+            _ => None,
+        }
+    }
+
+    /// The elements of a list of texts; none where it is NULL or no such list.
+    pub fn texts(&self, column: usize, row: usize) -> Vec<String> {
+        let list = self.columns.get(column).and_then(|(_, values)| values.as_list_opt::<i32>());
+        let Some(list) = list.filter(|list| list.is_valid(row)) else { return Vec::new() };
+        let items = list.value(row);
+        let items = items.as_string_opt::<i32>().into_iter().flatten().flatten();
+        items.map(str::to_owned).collect()
     }
 }

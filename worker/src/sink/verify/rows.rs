@@ -24,6 +24,8 @@ pub(in crate::sink) struct Version {
     pub(in crate::sink) cells: Vec<Option<i64>>,
     /// Rows of this key: more than one where nothing keeps keys apart.
     pub(in crate::sink) copies: u64,
+    /// Places of columns whose values it does not say.
+    pub(in crate::sink) unknown: Vec<usize>,
 }
 
 /// Looks rows of one table up. Keys and hashes are those of `query`, whatever the database.

@@ -104,8 +104,22 @@ impl Seen {
 }
 
 fn same_content(source: Option<&Version>, mirror: Option<&Version>) -> bool {
-    source.map(|row| &row.cells) == mirror.map(|row| &row.cells)
-        && mirror.is_none_or(|row| row.copies == 1)
+    match (source, mirror) {
+        (None, None) => true,
+        (Some(source), Some(mirror)) => {
+            mirror.copies == 1
+                && source.cells.len() == mirror.cells.len()
+                && differing(source, mirror).next().is_none()
+        }
+        _ => false,
+    }
+}
+
+/// Places of the columns that differ, as far as the mirror says them.
+fn differing<'r>(source: &'r Version, mirror: &'r Version) -> impl Iterator<Item = usize> + 'r {
+    let pairs = source.cells.iter().zip(&mirror.cells).enumerate();
+    let differ = pairs.filter(|(at, (s, m))| s != m && !mirror.unknown.contains(at));
+    differ.map(|(at, _)| at)
 }
 
 fn difference(source: Option<&Version>, mirror: Option<&Version>) -> Verdict {
@@ -115,10 +129,7 @@ fn difference(source: Option<&Version>, mirror: Option<&Version>) -> Verdict {
         // One of them is the source's at most.
         (Some(_), Some(mirror)) if mirror.copies > 1 => Verdict::Extra,
         (None, None) => Verdict::Equal,
-        (Some(source), Some(mirror)) => {
-            let pairs = source.cells.iter().zip(&mirror.cells).enumerate();
-            Verdict::Changed(pairs.filter(|(_, (s, m))| s != m).map(|(at, _)| at).collect())
-        }
+        (Some(source), Some(mirror)) => Verdict::Changed(differing(source, mirror).collect()),
     }
 }
 
@@ -129,7 +140,7 @@ mod tests {
     #[expect(clippy::unnecessary_wraps, reason = "stands beside None as what was read")]
     fn row(version: &str, cells: &[i64]) -> Option<Version> {
         let cells = cells.iter().map(|cell| Some(*cell)).collect();
-        Some(Version { version: version.to_owned(), cells, copies: 1 })
+        Some(Version { version: version.to_owned(), cells, copies: 1, unknown: Vec::new() })
     }
 
     #[test]
@@ -197,6 +208,16 @@ mod tests {
             assert_eq!(toggled.source(row("1", &[content]), 3), Verdict::Open);
             assert_eq!(toggled.mirror(None), Verdict::Open);
         }
+    }
+
+    #[test]
+    fn what_the_mirror_does_not_say_is_not_compared() {
+        let unknown = |row: Option<Version>| row.map(|row| Version { unknown: vec![0], ..row });
+        let mut seen = Seen::default();
+        seen.source(row("s1", &[1, 2]), 2);
+        assert_eq!(seen.mirror(unknown(row("m1", &[0, 3]))), Verdict::Open);
+        assert_eq!(seen.source(row("s1", &[1, 2]), 2), Verdict::Changed(vec![1]));
+        assert_eq!(seen.mirror(unknown(row("m2", &[0, 2]))), Verdict::Equal);
     }
 
     #[test]

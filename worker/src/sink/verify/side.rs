@@ -136,7 +136,10 @@ impl Look for PostgresRows<'_> {
         let rows = self.side.ask(&doing, &self.plan.looked_up(), &borrowed(&arrays)).await?;
         let found = rows.iter().map(|row| {
             let place = row.get::<_, i64>(0) as usize - 1;
-            (place, Version { version: row.get(1), cells: row.get(2), copies: 1 })
+            (
+                place,
+                Version { version: row.get(1), cells: row.get(2), copies: 1, unknown: Vec::new() },
+            )
         });
         Ok(found.collect())
     }

@@ -18,6 +18,8 @@ pub enum OfTable {
     Bit,
     /// Without the blanks at its end, which a text of fixed length has.
     Trimmed,
+    /// An integer, behind whose point there may be zeros.
+    Whole,
     /// A JSON document, its members in one order and its numbers in one form.
     Json,
     /// An ISO duration.
@@ -44,6 +46,10 @@ impl OfTable {
             Self::AsIs => text,
             Self::Bit => if text == "true" { "1" } else { "0" }.to_owned(),
             Self::Trimmed => text.trim_end_matches(' ').to_owned(),
+            Self::Whole => match text.split_once('.') {
+                Some((whole, part)) if part.bytes().all(|b| b == b'0') => whole.to_owned(),
+                _ => text,
+            },
             Self::Json => mysql::normal_json(&text).unwrap_or(text),
             Self::Interval => pg_text::interval(&text).unwrap_or(text),
             Self::Point => point(&text).unwrap_or(text),
@@ -68,14 +74,15 @@ fn there(sql: &'static str) -> Form {
     Form { sql: Some(sql), of_table: OfTable::AsIs }
 }
 
-/// Of a PostgreSQL source: the type under a domain, without brackets, and the table's type as
-/// Iceberg writes it. `None`: they cannot be compared.
-pub fn of_postgres(source: &str, table: &str) -> Option<Form> {
+/// Of a PostgreSQL source: the type under a domain, without brackets, the type as it is declared, and
+/// the table's type as Iceberg writes it. `None`: they cannot be compared.
+pub fn of_postgres(source: &str, declared: &str, table: &str) -> Option<Form> {
     if let Some(element) = source.strip_suffix("[]") {
         let inside = table.strip_prefix("list<")?.strip_suffix('>')?;
         // The server writes an array by the types' own texts, which others than these are not.
-        let is_alike = !is_one_of(element, &["inet"]) && of_postgres(element, inside)? == AS_IS;
-        return (is_alike || element == "inet" && inside == "string").then_some(AS_IS);
+        let is_written_alike = matches!(element, "inet" | "bpchar" | "character");
+        let is_alike = of_postgres(element, "", inside)? == AS_IS;
+        return (is_alike || is_written_alike && inside == "string").then_some(AS_IS);
     }
     Some(match (source, table.split('(').next().unwrap_or_default()) {
         ("bit" | "\"bit\"", "boolean") => here(OfTable::Bit),
@@ -115,6 +122,8 @@ pub fn of_postgres(source: &str, table: &str) -> Option<Form> {
             | "bit varying",
             _,
         ) => return None,
+        // The connector writes a scale below zero as thousands of zeros.
+        ("numeric", "string") if declared.contains(",-") => here(OfTable::Whole),
         ("interval", "string") => here(OfTable::Interval),
         ("time with time zone", "string") => {
             there("replace(({} AT TIME ZONE 'UTC')::text, '+00', 'Z')")
@@ -191,10 +200,10 @@ mod tests {
             ("bigint", "string"),
             ("uuid", "binary"),
         ] {
-            assert_eq!(of_postgres(source, table), None, "{source} {table}");
+            assert_eq!(of_postgres(source, source, table), None, "{source} {table}");
         }
-        assert_eq!(of_postgres("integer[]", "list<int>"), Some(AS_IS));
-        assert_eq!(of_postgres("public.hstore", "string").unwrap().of_table, OfTable::Json);
+        assert_eq!(of_postgres("integer[]", "integer[]", "list<int>"), Some(AS_IS));
+        assert_eq!(of_postgres("public.hstore", "", "string").unwrap().of_table, OfTable::Json);
         assert_eq!(of_mysql("varchar", "list<string>"), None);
     }
 
@@ -214,6 +223,8 @@ mod tests {
         let is = |of: OfTable, text: &str, wanted: &str| assert_eq!(of.text(text.into()), wanted);
         is(OfTable::Bit, "true", "1");
         is(OfTable::Trimmed, "ab  ", "ab");
+        is(OfTable::Whole, "-100.000", "-100");
+        is(OfTable::Whole, "-100.5", "-100.5");
         is(OfTable::Interval, "P0Y1M0DT0H0M0S", "1 mon");
         is(OfTable::Interval, "strange", "strange");
         is(OfTable::Point, "(1.5,-2,\\x00,0)", "(1.5,-2)");

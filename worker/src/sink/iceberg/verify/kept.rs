@@ -27,6 +27,11 @@ impl Kept {
         self.rows.push((key, content));
     }
 
+    /// Adds a row that is equal to nothing, so that it is looked at.
+    pub(super) fn add_unknown(&mut self, key: i64) {
+        self.rows.extend([(key, 0), (key, 0)]);
+    }
+
     /// After the last row, before the first is asked for.
     pub(super) fn sort(&mut self) {
         self.rows.sort_unstable();
@@ -69,11 +74,13 @@ mod tests {
         for (key, content) in [(5, 50), (-1, 10), (7, 70), (7, 70), (9, 90), (9, 91), (3, 30)] {
             kept.add(key, content);
         }
+        kept.add_unknown(4);
         kept.sort();
         assert!(kept.take(5, 50));
         assert!(!kept.take(-1, 11), "another content");
         assert!(!kept.take(7, 70), "twice the same");
-        assert!(!kept.take(4, 40), "not there");
+        assert!(!kept.take(4, 0), "unknown");
+        assert!(!kept.take(6, 60), "not there");
         assert_eq!(kept.left(), [3, 9]);
     }
 

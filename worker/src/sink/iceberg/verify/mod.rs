@@ -1,4 +1,5 @@
-//! `verify` of a table that is kept by key: see [`crate::sink::verify`].
+//! `verify` of a table of rows, or of the rows that a change log leads to (`log`): see
+//! [`crate::sink::verify`].
 //!
 //! The table has no order, so it is read first, as a stream, and of each row two hashes are kept
 //! (`kept`); then the source is read in chunks of its key. A key whose row is not there, not once
@@ -8,6 +9,7 @@
 
 pub mod forms;
 mod kept;
+mod log;
 mod plan;
 mod rows;
 
@@ -19,11 +21,11 @@ use cdc_shared::config::{IcebergConfig, IcebergWriteMode, SourceConfig};
 use cdc_shared::task::TableReport;
 
 use self::kept::Part;
+use self::log::{LogRows, OF_LOG};
 use self::plan::LakePlan;
-use self::rows::{TableRows, failure};
+use self::rows::{LakeSide, TableRows, WRITTEN, failure, key_hash};
 use super::IcebergSink;
 use crate::sink::name::TableName;
-use crate::sink::verify::hash::{hash, row_text};
 use crate::sink::verify::judge::{Judge, Sides};
 use crate::sink::verify::position::{Own, OwnRecord};
 use crate::sink::verify::query::{Key, Range};
@@ -32,7 +34,7 @@ use crate::sink::verify::upstream::Source;
 use crate::sink::verify::{Manner, Reach, TaskFailure, not_at, source_name, stream, tables};
 use crate::task::{TaskContext, Tell};
 
-/// Rows that are kept at a time: 128 MiB of hashes.
+/// Rows that are kept at a time: 128 MiB of hashes. A change log takes four times as much of each.
 const AT_ONCE: u64 = 8 << 20;
 /// Rows of the source that are read at a time, where an index has the key's order.
 const CHUNK: usize = 10_000;
@@ -61,17 +63,10 @@ pub async fn carry_out(
     config: &IcebergConfig,
     reports: &mut Vec<TableReport>,
 ) -> Result<(), TaskFailure> {
-    if config.write_mode != IcebergWriteMode::Upsert {
-        return Err(refused(
-            context,
-            "keeps a change log (write_mode: append), which is not compared",
-            "only tables of rows (write_mode: upsert) are compared with the source",
-        ));
-    }
     if context.sweep {
-        return Err(refused(
-            context,
-            "keeps Iceberg tables, from which no rows are removed",
+        let sink = &context.sink.sink_id;
+        let message = format!("sink {sink} keeps Iceberg tables, from which no rows are removed");
+        return Err(TaskFailure::failed(message).hint(
             "cdc verify names them; cdc snapshot has missing and differing rows sent again",
         ));
     }
@@ -81,12 +76,12 @@ pub async fn carry_out(
         tables.iter().map(|table| (table.clone(), context.config.topic(table))).collect();
     let source = Source::connect(&context.source).await?;
     let mut stream = stream(context, &tables, &source, &sink)?;
-    let lakes = Lakes { source: &context.source, sink: &sink, at_once: AT_ONCE };
+    let at_once = match config.write_mode {
+        IcebergWriteMode::Upsert => AT_ONCE,
+        IcebergWriteMode::Append => AT_ONCE / 4,
+    };
+    let lakes = Lakes { source: &context.source, sink: &sink, at_once };
     compare(&lakes, &named, &mut stream, Manner::of(context), &context.tell, reports).await
-}
-
-fn refused(context: &TaskContext, why: &str, hint: &str) -> TaskFailure {
-    TaskFailure::failed(format!("sink {} {why}", context.sink.sink_id)).hint(hint)
 }
 
 #[async_trait]
@@ -149,7 +144,13 @@ pub async fn compare(
         let plan = &lake_plan.plan;
         let there: HashSet<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
         let (key, compared) = (lake_plan.forms(&plan.key), lake_plan.forms(&plan.columns));
-        let of_table = TableRows::new(lake, &there, &key, &compared);
+        let of_table = |meta: &[&str]| TableRows::new(lake.clone(), &there, &key, &compared, meta);
+        let of_table: Box<dyn LakeSide> = match lakes.sink.shared.mode {
+            IcebergWriteMode::Upsert => Box::new(of_table(&WRITTEN)),
+            IcebergWriteMode::Append => {
+                Box::new(LogRows { rows: of_table(&OF_LOG), topic: topic.clone() })
+            }
+        };
         tell.expect(found.shape.rows);
         let limit = if plan.is_indexed() { CHUNK } else { SORTED_CHUNK };
         let judge = Judge::new(plan, reach, tell, manner, report);
@@ -164,7 +165,7 @@ pub async fn compare(
 /// The comparison of one table.
 struct Comparison<'c> {
     source: Box<dyn Rows + 'c>,
-    table: TableRows,
+    table: Box<dyn LakeSide>,
     judge: Judge<'c>,
     /// Rows of the source that are read at a time.
     limit: usize,
@@ -256,12 +257,8 @@ impl Comparison<'_> {
     /// Judges what is suspected. `false`: enough differ.
     async fn judged(&mut self) -> Result<bool, TaskFailure> {
         let source: &dyn Rows = self.source.as_ref();
-        self.judge.judge(Sides { source, mirror: &self.table }).await?;
+        let mirror: &dyn LakeSide = self.table.as_ref();
+        self.judge.judge(Sides { source, mirror }).await?;
         Ok(!self.judge.has_enough())
     }
-}
-
-fn key_hash(key: &Key) -> i64 {
-    let key: Vec<Option<String>> = key.iter().cloned().map(Some).collect();
-    hash(row_text(&key).as_bytes())
 }

@@ -36,7 +36,7 @@ impl LakePlan {
                 Some(of_mysql_type) => {
                     of_mysql(&of_mysql_type.name, ty).map(|of_table| Form { sql: None, of_table })
                 }
-                None => of_postgres(&column.base, ty),
+                None => of_postgres(&column.base, &column.declared, ty),
             };
             match form {
                 Some(form) => forms.push((column.name.clone(), form)),

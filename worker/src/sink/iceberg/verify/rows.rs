@@ -16,10 +16,29 @@ use crate::sink::verify::rows::{Look, Version};
 /// How often a scan begins anew because files of its snapshot have gone meanwhile.
 const SCANS: u32 = 10;
 /// What tells one writing of a row from another.
-const WRITTEN: [&str; 2] = ["_cdc_partition", "_cdc_offset"];
+pub(super) const WRITTEN: [&str; 2] = ["_cdc_partition", "_cdc_offset"];
 
-/// A column of the table: its place among those that are read, `None` where the table lacks it.
-type Column = (Option<usize>, OfTable);
+/// A column of the table.
+#[derive(Clone, Debug)]
+pub(super) struct Column {
+    pub(super) name: String,
+    /// Its place among those that are read; `None` where the table lacks it.
+    place: Option<usize>,
+    of_table: OfTable,
+}
+
+/// The rows that a table, read as it is, has of its source.
+#[async_trait]
+pub(super) trait LakeSide: Look {
+    /// Most rows that the table can have.
+    async fn most_rows(&self) -> Result<u64, TaskFailure>;
+
+    /// Hashes of the rows of a part, and how many rows have no key.
+    async fn kept(&self, part: Part) -> Result<(Kept, u64), TaskFailure>;
+
+    /// Keys with some of these hashes, which are sorted, at most `limit`.
+    async fn keys(&self, hashes: &[i64], limit: usize) -> Result<HashSet<Key>, TaskFailure>;
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -28,8 +47,9 @@ pub(super) struct TableRows {
     /// Names of what is read: first the key's columns, then all.
     names: Vec<String>,
     key: Vec<Column>,
-    columns: Vec<Column>,
-    written: Vec<usize>,
+    pub(super) columns: Vec<Column>,
+    /// Places of what says where a row came from.
+    pub(super) meta: Vec<Option<usize>>,
 }
 
 impl TableRows {
@@ -39,6 +59,7 @@ impl TableRows {
         there: &HashSet<&str>,
         key: &[(String, OfTable)],
         columns: &[(String, OfTable)],
+        meta: &[&str],
     ) -> Self {
         let mut names: Vec<String> = Vec::new();
         let mut place = |name: &str| {
@@ -51,41 +72,20 @@ impl TableRows {
                 names.len() - 1
             }))
         };
-        let mut places = |columns: &[(String, OfTable)]| -> Vec<Column> {
-            columns.iter().map(|(name, of)| (place(name), *of)).collect()
+        let mut column = |(name, of_table): &(String, OfTable)| Column {
+            name: name.clone(),
+            place: place(name),
+            of_table: *of_table,
         };
-        let (key, columns) = (places(key), places(columns));
-        let written = WRITTEN.iter().filter_map(|name| place(name)).collect();
-        Self { table, names, key, columns, written }
+        let key = key.iter().map(&mut column).collect();
+        let columns = columns.iter().map(&mut column).collect();
+        let meta = meta.iter().map(|name| place(name)).collect();
+        Self { table, names, key, columns, meta }
     }
 
     /// Most rows that the table can have.
     pub(super) async fn most_rows(&self) -> Result<u64, TaskFailure> {
         Ok(self.table.newest().await.map_err(failure)?.1)
-    }
-
-    /// Hashes of the rows of a part, and how many rows have no key.
-    pub(super) async fn kept(&self, part: Part) -> Result<(Kept, u64), TaskFailure> {
-        let (mut kept, keyless) = self
-            .scan(
-                self.names.len(),
-                || (Kept::default(), 0),
-                |(kept, keyless), rows, row| {
-                    let Some(key) = self.key(rows, row)? else {
-                        *keyless += 1;
-                        return Ok(true);
-                    };
-                    let key = hash(row_text(&present(key)).as_bytes());
-                    if part.has(key) {
-                        let cells = self.cells(rows, row)?;
-                        kept.add(key, hash(row_text(&cells).as_bytes()));
-                    }
-                    Ok(true)
-                },
-            )
-            .await?;
-        kept.sort();
-        Ok((kept, keyless))
     }
 
     /// Keys with some of these hashes, at most `limit`.
@@ -95,10 +95,10 @@ impl TableRows {
         limit: usize,
     ) -> Result<HashSet<Key>, TaskFailure> {
         // What is read first are the key's columns.
-        let width = self.key.iter().filter_map(|(place, _)| *place).max().map_or(0, |at| at + 1);
-        self.scan(width, HashSet::new, |found, rows, row| {
+        let width = self.key.iter().filter_map(|column| column.place).max().map_or(0, |at| at + 1);
+        self.scan_columns(width, HashSet::new, |found: &mut HashSet<Key>, rows, row| {
             let Some(key) = self.key(rows, row)? else { return Ok(true) };
-            if hashes.binary_search(&hash(row_text(&present(key.clone())).as_bytes())).is_ok() {
+            if hashes.binary_search(&key_hash(&key)).is_ok() {
                 found.insert(key);
             }
             Ok(found.len() < limit)
@@ -106,8 +106,17 @@ impl TableRows {
         .await
     }
 
-    /// Reads the first so many columns of all rows, until `take` has enough.
-    async fn scan<T: Send>(
+    /// Reads all rows, until `take` has enough.
+    pub(super) async fn scan<T: Send>(
+        &self,
+        begin: impl Fn() -> T + Send + Sync,
+        take: impl Fn(&mut T, &ScannedRows, usize) -> cdc_iceberg::Result<bool> + Send + Sync,
+    ) -> Result<T, TaskFailure> {
+        self.scan_columns(self.names.len(), begin, take).await
+    }
+
+    /// The same, of the first so many columns.
+    async fn scan_columns<T: Send>(
         &self,
         width: usize,
         begin: impl Fn() -> T + Send + Sync,
@@ -149,17 +158,32 @@ impl TableRows {
     }
 
     /// `None`: a column of the key has no value.
-    fn key(&self, rows: &ScannedRows, row: usize) -> cdc_iceberg::Result<Option<Key>> {
-        let texts = self.key.iter().map(|column| text(*column, rows, row));
+    pub(super) fn key(&self, rows: &ScannedRows, row: usize) -> cdc_iceberg::Result<Option<Key>> {
+        let texts = self.key.iter().map(|column| text(column, rows, row));
         texts.collect::<cdc_iceberg::Result<Option<Key>>>()
     }
 
-    fn cells(&self, rows: &ScannedRows, row: usize) -> cdc_iceberg::Result<Vec<Option<String>>> {
-        self.columns.iter().map(|column| text(*column, rows, row)).collect()
+    pub(super) fn cells(
+        &self,
+        rows: &ScannedRows,
+        row: usize,
+    ) -> cdc_iceberg::Result<Vec<Option<String>>> {
+        self.columns.iter().map(|column| text(column, rows, row)).collect()
+    }
+
+    /// The texts of a row, each with so many characters at most.
+    pub(super) fn shown(
+        &self,
+        rows: &ScannedRows,
+        row: usize,
+        longest: usize,
+    ) -> cdc_iceberg::Result<Vec<Option<String>>> {
+        let short = |text: String| text.chars().take(longest).collect();
+        Ok(self.cells(rows, row)?.into_iter().map(|cell| cell.map(short)).collect())
     }
 
     /// The rows of some keys, by their key's place.
-    async fn of_keys<T: Send>(
+    pub(super) async fn of_keys<T: Send>(
         &self,
         keys: &[&Key],
         make: impl Fn(&ScannedRows, usize) -> cdc_iceberg::Result<T> + Send + Sync,
@@ -167,7 +191,7 @@ impl TableRows {
     ) -> Result<HashMap<usize, T>, TaskFailure> {
         let places: HashMap<&Key, usize> =
             keys.iter().enumerate().map(|(place, key)| (*key, place)).collect();
-        self.scan(self.names.len(), HashMap::new, |found, rows, row| {
+        self.scan(HashMap::new, |found, rows, row| {
             let key = self.key(rows, row)?;
             let Some(place) = key.and_then(|key| places.get(&key)) else { return Ok(true) };
             let made = make(rows, row)?;
@@ -183,33 +207,67 @@ impl TableRows {
     }
 
     /// Where the row came from and what it holds: another whenever it is written.
-    fn version(&self, rows: &ScannedRows, row: usize) -> cdc_iceberg::Result<Version> {
+    pub(super) fn version(&self, rows: &ScannedRows, row: usize) -> cdc_iceberg::Result<Version> {
         let cells = self.cells(rows, row)?;
         let mut version = hash(row_text(&cells).as_bytes()).to_string();
-        for place in &self.written {
+        for place in self.meta.iter().flatten() {
             version.push(' ');
             version.push_str(&rows.text(*place, row)?.unwrap_or_default());
         }
         let of = |cell: &Option<String>| cell.as_ref().map(|text| hash(text.as_bytes()));
-        Ok(Version { version, cells: cells.iter().map(of).collect(), copies: 1 })
+        Ok(Version {
+            version,
+            cells: cells.iter().map(of).collect(),
+            copies: 1,
+            unknown: Vec::new(),
+        })
     }
 }
 
-fn text(
-    (place, of): Column,
-    rows: &ScannedRows,
-    row: usize,
-) -> cdc_iceberg::Result<Option<String>> {
-    let Some(place) = place else { return Ok(None) };
-    Ok(rows.text(place, row)?.map(|text| of.text(text)))
+fn text(column: &Column, rows: &ScannedRows, row: usize) -> cdc_iceberg::Result<Option<String>> {
+    let Some(place) = column.place else { return Ok(None) };
+    Ok(rows.text(place, row)?.map(|text| column.of_table.text(text)))
 }
 
-fn present(key: Key) -> Vec<Option<String>> {
-    key.into_iter().map(Some).collect()
+/// The hash of a key.
+pub(super) fn key_hash(key: &Key) -> i64 {
+    let key: Vec<Option<String>> = key.iter().cloned().map(Some).collect();
+    hash(row_text(&key).as_bytes())
 }
 
 pub(super) fn failure(error: LakeError) -> TaskFailure {
     TaskFailure { message: error.message, hint: error.hint, not_reached: false }
+}
+
+#[async_trait]
+impl LakeSide for TableRows {
+    async fn most_rows(&self) -> Result<u64, TaskFailure> {
+        Self::most_rows(self).await
+    }
+
+    async fn kept(&self, part: Part) -> Result<(Kept, u64), TaskFailure> {
+        let begin = || (Kept::default(), 0_u64);
+        let (mut kept, keyless) = self
+            .scan(begin, |(kept, keyless), rows, row| {
+                let Some(key) = self.key(rows, row)? else {
+                    *keyless += 1;
+                    return Ok(true);
+                };
+                let key = key_hash(&key);
+                if part.has(key) {
+                    let cells = self.cells(rows, row)?;
+                    kept.add(key, hash(row_text(&cells).as_bytes()));
+                }
+                Ok(true)
+            })
+            .await?;
+        kept.sort();
+        Ok((kept, keyless))
+    }
+
+    async fn keys(&self, hashes: &[i64], limit: usize) -> Result<HashSet<Key>, TaskFailure> {
+        Self::keys(self, hashes, limit).await
+    }
 }
 
 #[async_trait]
@@ -231,11 +289,7 @@ impl Look for TableRows {
         keys: &[&Key],
         longest: usize,
     ) -> Result<HashMap<usize, Vec<Option<String>>>, TaskFailure> {
-        let short = |text: String| text.chars().take(longest).collect();
-        let make = |rows: &ScannedRows, row| {
-            let cells = self.cells(rows, row)?;
-            Ok(cells.into_iter().map(|cell| cell.map(short)).collect())
-        };
+        let make = |rows: &ScannedRows, row| self.shown(rows, row, longest);
         self.of_keys(keys, make, |_, _| {}).await
     }
 

@@ -317,7 +317,7 @@ impl Look for MysqlRows<'_> {
 /// A row as it was looked up.
 fn version(version: String, cells: &[Option<String>]) -> Version {
     let of = |cell: &Option<String>| cell.as_ref().map(|text| hash(text.as_bytes()));
-    Version { version, cells: cells.iter().map(of).collect(), copies: 1 }
+    Version { version, cells: cells.iter().map(of).collect(), copies: 1, unknown: Vec::new() }
 }
 
 /// The texts, each with so many characters at most.
