@@ -16,6 +16,7 @@ pub(in crate::sink) struct Chunk {
 }
 
 /// A row as it was looked up.
+#[expect(clippy::struct_field_names, reason = "a row's version is the word for it")]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::sink) struct Version {
     /// Changes whenever the row is written, or at least whenever its content does.

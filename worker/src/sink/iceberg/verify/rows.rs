@@ -194,12 +194,12 @@ impl TableRows {
         self.scan(HashMap::new, |found, rows, row| {
             let key = self.key(rows, row)?;
             let Some(place) = key.and_then(|key| places.get(&key)) else { return Ok(true) };
-            let made = make(rows, row)?;
+            let row = make(rows, row)?;
             match found.entry(*place) {
                 std::collections::hash_map::Entry::Occupied(mut other) => {
-                    join(other.get_mut(), made);
+                    join(other.get_mut(), row);
                 }
-                std::collections::hash_map::Entry::Vacant(free) => drop(free.insert(made)),
+                std::collections::hash_map::Entry::Vacant(free) => drop(free.insert(row)),
             }
             Ok(true)
         })

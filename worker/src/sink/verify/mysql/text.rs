@@ -173,6 +173,7 @@ fn fraction(micros: u32) -> String {
 }
 
 /// Extended well-known binary from a struct's text that ends in well-known binary and an SRID.
+#[cfg(feature = "iceberg")]
 pub(in crate::sink) fn geometry(text: &str) -> Option<String> {
     let (before, srid) = text.strip_suffix(')')?.rsplit_once(',')?;
     let (_, wkb) = before.rsplit_once("\\x")?;
