@@ -20,6 +20,7 @@ pub mod kafka;
 pub mod metrics;
 pub mod mysql;
 pub mod offset;
+pub mod pg_text;
 pub mod postgres;
 pub mod probe;
 pub mod registry;

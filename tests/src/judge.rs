@@ -9,14 +9,25 @@ use crate::wait::LOOK;
 
 /// Compares the sink `mirror` with the source: the exit code and the task's end.
 pub async fn verify(pipeline: &mut Pipeline, more: &[&str]) -> (i32, Value) {
-    let mut line = vec!["verify", "FILE", "--sink", "mirror", "--json"];
+    verify_of(pipeline, "mirror", more).await
+}
+
+/// The same of any sink.
+pub async fn verify_of(pipeline: &mut Pipeline, sink: &str, more: &[&str]) -> (i32, Value) {
+    let mut line = vec!["verify", "FILE", "--sink", sink, "--json"];
     line.extend(more);
     outcome(&pipeline.cdc(&line).await)
 }
 
-/// The same, and it must be equal. Waits until the coordinator leads and knows a live worker.
+/// Compares the sink `mirror`, and it must be equal. Waits until the coordinator leads and knows a
+/// live worker.
 pub async fn is_equal(pipeline: &mut Pipeline) -> Value {
-    let line = ["verify", "FILE", "--sink", "mirror", "--json", "--show-values"];
+    is_equal_of(pipeline, "mirror").await
+}
+
+/// The same of any sink.
+pub async fn is_equal_of(pipeline: &mut Pipeline, sink: &str) -> Value {
+    let line = ["verify", "FILE", "--sink", sink, "--json", "--show-values"];
     for _ in 0..100 {
         let output = pipeline.cdc(&line).await;
         if !matches!(output.status.code(), Some(69 | 75)) {

@@ -173,6 +173,14 @@ impl Pipeline {
         assert!(output.status.success(), "{said}");
     }
 
+    /// PyIceberg plants differences of each kind in its table (`plant`), or takes away what it has
+    /// added (`clear`); see the script.
+    pub async fn foreign_plant(&self, what: &str) {
+        let output = self.python("plant.py", &[what]).await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+    }
+
     /// The partitioning of its table and the number of its partitions, after PyIceberg has seen that
     /// each row is in the right one.
     ///

@@ -21,6 +21,7 @@ mod holds;
 mod iceberg;
 mod iceberg_catalogs;
 mod iceberg_rows;
+mod iceberg_verify;
 mod keys;
 mod leader;
 mod mysql;

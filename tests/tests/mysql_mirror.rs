@@ -14,7 +14,7 @@ use tokio_postgres::Client;
 
 /// A column: name, type, three values as the source's SQL has them, and what is planted in the
 /// mirror in place of the first.
-type Column = (&'static str, &'static str, [&'static str; 3], &'static str);
+pub(super) type Column = (&'static str, &'static str, [&'static str; 3], &'static str);
 
 const NUMBERS: &[Column] = &[
     ("tiny", "tinyint", ["127", "-128", "0"], "126"),
@@ -131,14 +131,14 @@ const TIMES: &[Column] = &[
 ];
 
 /// A table of the pipeline's.
-struct Table {
-    name: &'static str,
+pub(super) struct Table {
+    pub(super) name: &'static str,
     /// Columns of the key beside `id`.
     key: &'static str,
-    columns: Vec<Column>,
+    pub(super) columns: Vec<Column>,
 }
 
-fn tables(family: Family) -> [Table; 3] {
+pub(super) fn tables(family: Family) -> [Table; 3] {
     let mut texts = TEXTS.to_vec();
     if family == Family::Mariadb {
         texts.extend(MARIADB);
@@ -152,7 +152,7 @@ fn tables(family: Family) -> [Table; 3] {
 }
 
 impl Table {
-    fn create(&self, id: &str) -> String {
+    pub(super) fn create(&self, id: &str) -> String {
         let columns = self.columns.iter().map(|(name, ty, ..)| format!("`{name}` {ty}"));
         let columns: Vec<String> = columns.collect();
         let first = if self.key.is_empty() { "" } else { "region, " };
@@ -165,7 +165,7 @@ impl Table {
     }
 
     /// A row with the values of this place, or with NULL.
-    fn insert(&self, id: &str, key: u64, place: Option<usize>) -> String {
+    pub(super) fn insert(&self, id: &str, key: u64, place: Option<usize>) -> String {
         let regions = ["''", "'b'", "'A'", "'a b'", "'ä'", "'Ab'"];
         let region = regions[key as usize % regions.len()];
         let region = if self.key.is_empty() { String::new() } else { format!("{region}, ") };
@@ -179,7 +179,7 @@ impl Table {
     }
 
     /// Rows of every kind, from this key on.
-    fn rows(&self, id: &str, from: u64) -> Vec<String> {
+    pub(super) fn rows(&self, id: &str, from: u64) -> Vec<String> {
         let places = [None, Some(0), Some(1), Some(2)];
         let numbered = (from..).zip(places);
         numbered.map(|(key, place)| self.insert(id, key, place)).collect()
@@ -237,7 +237,7 @@ impl Mirrored {
     }
 }
 
-fn report<'e>(end: &'e Value, table: &str) -> &'e Value {
+pub(super) fn report<'e>(end: &'e Value, table: &str) -> &'e Value {
     let reports = end["tables"].as_array().unwrap();
     let found = reports.iter().find(|report| report["table"].as_str().unwrap().ends_with(table));
     found.unwrap_or_else(|| panic!("{table}: {end:#}"))

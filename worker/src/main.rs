@@ -40,8 +40,8 @@ enum Command {
                             ready (standard error has the reasons), 69 no answer."
     )]
     Probe(ProbeArgs),
-    /// Compare the sink's mirror with the source. Only while no worker of the sink lives;
-    /// otherwise `cdc verify` has one do it.
+    /// Compare the sink's mirror, or its Iceberg tables, with the source. Only while no worker of the
+    /// sink lives; otherwise `cdc verify` has one do it.
     #[command(after_help = "Example: cdc-worker verify pipeline.yaml --sink analytics-db\n\n\
                             Exit codes: 0 equal, 1 differs, 3 the sink did not reach the source's \
                             position in time.")]

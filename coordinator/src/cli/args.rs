@@ -91,7 +91,7 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  cdc rewind pipeline.yaml --sink analytics-db \
                             --table public.orders --to 2026-01-31T08:00:00Z --dry-run")]
     Rewind(RewindArgs),
-    /// Compare a sink's mirror with the source, while both live.
+    /// Compare a sink's mirror, or its Iceberg tables, with the source, while both live.
     #[command(after_help = "Example:\n  cdc verify pipeline.yaml --sink replica \
                             --table public.orders\n\nExit codes: 0 equal, 1 differs, 3 the sink \
                             did not reach the source's position in time.")]

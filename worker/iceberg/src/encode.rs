@@ -5,6 +5,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use cdc_shared::avro::decimal::write_decimal;
 use cdc_shared::avro::{Cell, Value};
 use cdc_shared::config::BinaryForm;
+use cdc_shared::hex;
 use cdc_shared::json::temporal::write_iso;
 
 use crate::column::{ColumnBuilder, push_bytes};
@@ -205,13 +206,6 @@ fn decode(form: BinaryForm, text: &str) -> Result<Vec<u8>, Fault> {
         BinaryForm::Bytes => Err(Fault::OTHER_KIND),
         BinaryForm::Base64 => STANDARD.decode(text).map_err(|_| Fault::MALFORMED),
         BinaryForm::Base64UrlSafe => URL_SAFE.decode(text).map_err(|_| Fault::MALFORMED),
-        BinaryForm::Hex => {
-            let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-            let pairs = text.as_bytes().chunks(2).map(|pair| match pair {
-                [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-                _ => None,
-            });
-            pairs.collect::<Option<Vec<u8>>>().ok_or(Fault::MALFORMED)
-        }
+        BinaryForm::Hex => hex::decode(text).ok_or(Fault::MALFORMED),
     }
 }

@@ -21,6 +21,7 @@ mod layout;
 mod preview;
 mod rows;
 mod table;
+mod text;
 mod types;
 mod upsert;
 mod warehouse;
@@ -34,7 +35,7 @@ pub use self::preview::ColumnPreview;
 pub use self::rows::{BadValue, Rows, Segment};
 pub use self::table::{
     Clean, Cleaned, Commit, Compact, Compacted, Expire, Expired, KeyedPart, Lake, LakeTable,
-    Offsets, Outcome, Owner, Part, PartitionIndex, SnapshotInfo,
+    Offsets, Outcome, Owner, Part, PartitionIndex, Scan, ScannedRows, SnapshotInfo,
 };
 pub use self::types::{Codec, FieldType, Fit, NumberForm, TypeOptions, Unit, Unmappable};
 pub use self::upsert::{Half, Move};

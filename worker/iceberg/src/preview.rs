@@ -1,6 +1,6 @@
 //! What becomes of a source's column and of one value of it, without a table.
 
-use arrow_array::Array;
+use arrow_array::{Array, ArrayRef};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use cdc_shared::avro::{Column, Plan, Value};
 
@@ -34,11 +34,23 @@ impl ColumnPreview {
     /// # Errors
     /// The code of the fault for which a record with it is refused.
     pub fn value(&self, value: Value<'_, '_>) -> Result<Option<String>, &'static str> {
-        let mut builder = ColumnBuilder::new(&self.codec, &self.ty);
-        builder.push(&self.codec, value).map_err(|fault| fault.code)?;
-        let array = builder.finish().map_err(|_| "internal")?;
+        let array = self.array(value)?;
         let options = FormatOptions::new().with_null("NULL");
         let formatter = ArrayFormatter::try_new(&array, &options).map_err(|_| "internal")?;
         Ok((!array.is_null(0)).then(|| formatter.value(0).to_string()))
+    }
+
+    /// The same as it is compared with the source's.
+    ///
+    /// # Errors
+    /// The code of the fault for which a record with it is refused, or a type without such a text.
+    pub fn compared(&self, value: Value<'_, '_>) -> Result<Option<String>, &'static str> {
+        crate::text::text(&self.array(value)?, 0).map_err(|_| "no_text")
+    }
+
+    fn array(&self, value: Value<'_, '_>) -> Result<ArrayRef, &'static str> {
+        let mut builder = ColumnBuilder::new(&self.codec, &self.ty);
+        builder.push(&self.codec, value).map_err(|fault| fault.code)?;
+        builder.finish().map_err(|_| "internal")
     }
 }

@@ -19,9 +19,11 @@
 
 #[cfg(feature = "iceberg")]
 pub mod iceberg;
+mod name;
 pub mod open;
 pub mod postgres;
 pub mod retry;
+pub mod verify;
 pub mod webhook;
 pub mod whole;
 

@@ -9,8 +9,8 @@ use cdc_shared::envelope::Placeholder;
 use cdc_shared::json::{Int64, JsonOptions, Temporal};
 use cdc_shared::task::{LakeOptions, LakeReport, TableReport};
 
-use super::postgres::verify::{self, TaskFailure};
-use super::postgres::{PostgresEvents, PostgresReplica};
+use super::postgres::{self, PostgresEvents, PostgresReplica};
+use super::verify::TaskFailure;
 use super::webhook::WebhookSink;
 use super::{Disposition, Sink, SinkError};
 use crate::task::{TaskContext, Tell};
@@ -58,15 +58,35 @@ pub async fn carry_out(
 ) -> Result<(), TaskFailure> {
     match &context.sink.postgres {
         Some(postgres) if context.sink.is_keyed() => {
-            verify::carry_out(context, postgres, reports).await
+            postgres::verify::carry_out(context, postgres, reports).await
         }
-        _ => {
-            let sink = &context.sink.sink_id;
-            let message = format!("sink {sink} keeps no mirror of the source to compare");
-            Err(TaskFailure::failed(message)
-                .hint("only a postgres sink with write_mode: replica does"))
-        }
+        _ => carry_out_on_lake(context, reports).await,
     }
+}
+
+#[cfg(feature = "iceberg")]
+async fn carry_out_on_lake(
+    context: &TaskContext,
+    reports: &mut Vec<TableReport>,
+) -> Result<(), TaskFailure> {
+    match &context.sink.iceberg {
+        Some(iceberg) => super::iceberg::verify::carry_out(context, iceberg, reports).await,
+        None => Err(no_mirror(&context.sink)),
+    }
+}
+
+#[cfg(not(feature = "iceberg"))]
+async fn carry_out_on_lake(
+    context: &TaskContext,
+    _: &mut Vec<TableReport>,
+) -> Result<(), TaskFailure> {
+    Err(no_mirror(&context.sink))
+}
+
+fn no_mirror(sink: &SinkConfig) -> TaskFailure {
+    let message = format!("sink {} keeps no mirror of the source to compare", sink.sink_id);
+    TaskFailure::failed(message)
+        .hint("only a postgres sink with write_mode: replica, and an iceberg sink, do")
 }
 
 /// Upkeep of the tables of an `iceberg` sink.

@@ -6,6 +6,7 @@ mod faults;
 mod types;
 mod upkeep;
 mod upsert;
+mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;

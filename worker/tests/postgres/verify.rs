@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use async_trait::async_trait;
 use cdc_shared::config::{PostgresSinkConfig, PostgresWriteMode, Secret, SourceConfig, SslMode};
 use cdc_shared::task::{Difference, DifferenceKind, TableReport};
-use cdc_worker::sink::postgres::verify::{Databases, Manner, Reach, TaskFailure, compare};
+use cdc_worker::sink::postgres::verify::{Databases, compare};
+use cdc_worker::sink::verify::{Manner, Reach, TaskFailure};
 use cdc_worker::task::Tell;
 use tokio_postgres::Client;
 

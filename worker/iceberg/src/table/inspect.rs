@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use futures::TryStreamExt;
 use iceberg::TableIdent;
-use iceberg::spec::{MAIN_BRANCH, SnapshotReference, SnapshotRetention};
+use iceberg::spec::{MAIN_BRANCH, SnapshotReference, SnapshotRetention, Type};
 use iceberg::table::StaticTable;
 
 use super::offsets::{lineage, read};
@@ -31,7 +31,7 @@ impl LakeTable {
     pub async fn columns(&self) -> Result<Vec<(String, String)>> {
         let loaded = self.loaded().await?;
         let fields = loaded.metadata.current_schema().as_struct().fields().iter();
-        Ok(fields.map(|field| (field.name.clone(), field.field_type.to_string())).collect())
+        Ok(fields.map(|field| (field.name.clone(), type_text(&field.field_type))).collect())
     }
 
     /// Snapshots of main that are kept, the newest first.
@@ -119,5 +119,24 @@ impl LakeTable {
     /// The table, which must be there.
     pub(super) async fn loaded(&self) -> Result<Loaded> {
         self.load().await?.ok_or_else(|| self.missing())
+    }
+}
+
+/// A type with its parts, as [`crate::FieldType`] writes it.
+fn type_text(ty: &Type) -> String {
+    match ty {
+        Type::Primitive(primitive) => primitive.to_string(),
+        Type::List(list) => format!("list<{}>", type_text(&list.element_field.field_type)),
+        Type::Map(map) => format!(
+            "map<{}, {}>",
+            type_text(&map.key_field.field_type),
+            type_text(&map.value_field.field_type)
+        ),
+        Type::Struct(fields) => {
+            let fields = fields.fields().iter();
+            let fields =
+                fields.map(|field| format!("{}: {}", field.name, type_text(&field.field_type)));
+            format!("struct<{}>", fields.collect::<Vec<_>>().join(", "))
+        }
     }
 }

@@ -18,6 +18,7 @@ mod committer;
 mod error;
 mod naming;
 mod upkeep;
+pub mod verify;
 mod writer;
 
 use std::collections::HashMap;

@@ -19,7 +19,6 @@ mod connect;
 mod database;
 mod error;
 mod flight;
-mod name;
 mod progress;
 mod prove;
 pub mod replica;
@@ -41,7 +40,7 @@ use cdc_shared::offset::{Position, TopicPartition};
 use self::config::EventsOptions;
 use self::target::Target;
 use self::writer::EventsWriter;
-use super::{BatchLimits, PartitionWriter, Sink, SinkError, retry};
+use super::{BatchLimits, PartitionWriter, Sink, SinkError, name, retry};
 
 /// The events sink; see the module.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::layout::{Layout, LayoutColumn};
 use super::types::{Fit, NotConstant, fit};
-use crate::sink::postgres::name::quote;
+use crate::sink::name::quote;
 use crate::sink::postgres::table::{self, Column, Computed, Found, Refusal};
 
 /// What the sink recorded of a mirror.

@@ -6,7 +6,7 @@ use cdc_shared::envelope::Envelope;
 use super::naming::{NamePattern, SourceTable};
 use super::types::{ColumnType, EnumHandling, NotConstant, TypeOptions, default_sql};
 use crate::sink::Rejection;
-use crate::sink::postgres::name::TableName;
+use crate::sink::name::TableName;
 
 /// Rows of one value schema, keyed by one key schema.
 #[derive(Debug)]

@@ -15,10 +15,10 @@ use super::record;
 use super::statement::Accepted;
 use super::types::{EnumType, TargetTypes, TypeOptions};
 use crate::sink::SinkError;
+use crate::sink::name::quote;
 use crate::sink::postgres::config::Options;
 use crate::sink::postgres::database::{Connection, Database};
 use crate::sink::postgres::error;
-use crate::sink::postgres::name::quote;
 use crate::sink::postgres::prove::{CREATE_LOCK, lost};
 use crate::sink::postgres::table::{self, Found};
 

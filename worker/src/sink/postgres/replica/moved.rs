@@ -20,8 +20,8 @@ use tokio_postgres::types::ToSql;
 use super::param::ColumnParam;
 use super::segment::{Move, Segment};
 use super::statement::Accepted;
+use crate::sink::name::TableName;
 use crate::sink::postgres::config::Options;
-use crate::sink::postgres::name::TableName;
 use crate::sink::postgres::progress::Step;
 use crate::sink::postgres::statement::EXPECTATION;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::sink::postgres::name::{MAX_IDENTIFIER_BYTES, TableName, unquoted};
+use crate::sink::name::{MAX_IDENTIFIER_BYTES, TableName, unquoted};
 
 /// A table at the source, by the names in its events.
 #[derive(Clone, PartialEq, Eq, Debug)]

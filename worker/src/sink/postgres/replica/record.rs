@@ -8,8 +8,8 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::Error;
 
 use super::evolve::Recorded;
+use crate::sink::name::TableName;
 use crate::sink::postgres::config::Options;
-use crate::sink::postgres::name::TableName;
 
 /// Name of the table, in the schema of the progress table.
 const TABLE: &str = "cdc_mirrors";

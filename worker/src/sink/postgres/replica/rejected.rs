@@ -15,11 +15,11 @@ use super::deliver::{Delivery, Part, Sorted, Work, Written};
 use super::mirror::Mirrors;
 use super::moved::Handing;
 use super::several::write_rows;
+use crate::sink::name::TableName;
 use crate::sink::postgres::config::Options;
 use crate::sink::postgres::database::Connection;
 use crate::sink::postgres::error;
 use crate::sink::postgres::flight::Outcome;
-use crate::sink::postgres::name::TableName;
 use crate::sink::postgres::progress::Step;
 use crate::sink::{Disposition, SinkError, Standing};
 

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use super::layout::Layout;
 use super::types::{Fit, fit};
+use crate::sink::name::quote;
 use crate::sink::postgres::config::Options;
-use crate::sink::postgres::name::quote;
 use crate::sink::postgres::statement::compare_and_set;
 use crate::sink::postgres::table::{self, Computed, Found};
 

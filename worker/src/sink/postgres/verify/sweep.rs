@@ -6,9 +6,9 @@
 //! deleted in between. A snapshot of the connector writes it in the stream's order.
 
 use super::compare::Comparison;
-use super::failure::{self, TaskFailure};
-use super::query::Key;
-use super::side::{borrowed, columns};
+use crate::sink::verify::failure::{self, TaskFailure};
+use crate::sink::verify::query::Key;
+use crate::sink::verify::side::{borrowed, columns};
 
 /// Rows that are removed in one statement.
 const AT_ONCE: usize = 1000;
@@ -18,13 +18,13 @@ const AT_ONCE: usize = 1000;
 /// # Errors
 /// The mirror does not answer, or does not let us.
 pub(super) async fn sweep(comparison: &mut Comparison<'_>) -> Result<(), TaskFailure> {
-    let ghosts = comparison.ghosts.take().unwrap_or_default();
+    let ghosts = comparison.judge.ghosts.take().unwrap_or_default();
     let plan = &comparison.plan.mirror;
     let (table, sql) = (&plan.table, plan.remove());
     for part in ghosts.chunks(AT_ONCE) {
-        comparison.tell.step(&format!(
+        comparison.judge.tell.step(&format!(
             "{}: removing {} rows",
-            comparison.report.table,
+            comparison.judge.report.table,
             ghosts.len()
         ));
         let keys: Vec<&Key> = part.iter().map(|(key, _)| key).collect();
@@ -34,7 +34,7 @@ pub(super) async fn sweep(comparison: &mut Comparison<'_>) -> Result<(), TaskFai
         let removed = mirror.client.execute(&sql, &borrowed(&arrays)).await.map_err(|error| {
             failure::database(&mirror.place, &format!("remove rows of {table}"), &error)
         })?;
-        comparison.report.removed += removed;
+        comparison.judge.report.removed += removed;
     }
     Ok(())
 }

@@ -6,52 +6,52 @@ use std::cmp::Ordering;
 use super::failure::TaskFailure;
 use super::mysql;
 use super::shape::{Column, Shape};
-use crate::sink::postgres::name::quote;
+use crate::sink::name::quote;
 
 /// Both sides of one table.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Plan {
+pub(in crate::sink) struct Plan {
     /// The source's.
-    pub(super) source: SidePlan,
+    pub(in crate::sink) source: SidePlan,
     /// The mirror's.
-    pub(super) mirror: SidePlan,
+    pub(in crate::sink) mirror: SidePlan,
     /// Names of the key's columns.
-    pub(super) key: Vec<String>,
+    pub(in crate::sink) key: Vec<String>,
     /// Names of all compared columns.
-    pub(super) columns: Vec<String>,
+    pub(in crate::sink) columns: Vec<String>,
     /// Of each of the key's columns, whether both sides order it by its values. If not, it is
     /// ordered by its text's bytes.
-    pub(super) native: Vec<bool>,
+    pub(in crate::sink) native: Vec<bool>,
     /// What a person should know.
-    pub(super) notes: Vec<String>,
+    pub(in crate::sink) notes: Vec<String>,
     /// Places of MySQL's JSON documents among the columns.
-    pub(super) documents: Vec<usize>,
+    pub(in crate::sink) documents: Vec<usize>,
 }
 
 /// One side of a table in SQL.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct SidePlan {
+pub(in crate::sink) struct SidePlan {
     /// The table, quoted.
-    pub(super) table: String,
+    pub(in crate::sink) table: String,
     /// The key's columns.
-    pub(super) key: Vec<KeyColumn>,
+    pub(in crate::sink) key: Vec<KeyColumn>,
     /// An expression of type text per compared column.
-    pub(super) texts: Vec<String>,
+    pub(in crate::sink) texts: Vec<String>,
 }
 
 /// A column of the key.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct KeyColumn {
+pub(in crate::sink) struct KeyColumn {
     /// The column, quoted.
-    pub(super) column: String,
+    pub(in crate::sink) column: String,
     /// Expression of type text.
-    pub(super) text: String,
+    pub(in crate::sink) text: String,
     /// What the order goes by.
-    pub(super) order: String,
+    pub(in crate::sink) order: String,
     /// The type of `order`, to turn a text into a bound.
-    pub(super) bound: String,
+    pub(in crate::sink) bound: String,
     /// The column's type, to look a key up.
-    pub(super) lookup: String,
+    pub(in crate::sink) lookup: String,
 }
 
 /// Decides what is compared.
@@ -61,7 +61,7 @@ pub(super) struct KeyColumn {
 ///
 /// # Errors
 /// A table that has no key, or a mirror without the key's columns.
-pub(super) fn plan(source: &Shape, mirror: &Shape) -> Result<Plan, TaskFailure> {
+pub(in crate::sink) fn plan(source: &Shape, mirror: &Shape) -> Result<Plan, TaskFailure> {
     let keys = key_columns(source, mirror)?;
     let native: Vec<bool> = keys.iter().map(|(s, m)| same_order(s, m)).collect();
     let mut notes = Vec::new();
@@ -110,7 +110,7 @@ pub(super) fn plan(source: &Shape, mirror: &Shape) -> Result<Plan, TaskFailure> 
 
 impl Plan {
     /// Whether the key's order is that of its index on both sides.
-    pub(super) fn is_indexed(&self) -> bool {
+    pub(in crate::sink) fn is_indexed(&self) -> bool {
         !self.native.contains(&false)
     }
 }
@@ -214,9 +214,9 @@ fn holds_more(source: &str, mirror: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::postgres::name::TableName;
+    use crate::sink::name::TableName;
 
-    pub(in super::super) fn column(name: &str, declared: &str, key: Option<i16>) -> Column {
+    pub(in crate::sink) fn column(name: &str, declared: &str, key: Option<i16>) -> Column {
         let base = declared.split('(').next().unwrap_or_default().to_owned();
         Column {
             name: name.to_owned(),

@@ -42,7 +42,11 @@ impl From<SinkError> for TaskFailure {
 }
 
 /// An answer of a server that is none. Errors of class 22 quote values.
-pub(super) fn database(place: &str, doing: &str, error: &tokio_postgres::Error) -> TaskFailure {
+pub(in crate::sink) fn database(
+    place: &str,
+    doing: &str,
+    error: &tokio_postgres::Error,
+) -> TaskFailure {
     let state = error.code().map(tokio_postgres::error::SqlState::code);
     let said = match state {
         Some(state) if state.starts_with("22") => {

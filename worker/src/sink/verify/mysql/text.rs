@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 
 use cdc_shared::hex;
+use cdc_shared::pg_text::{float4, float8};
 use mysql_async::Value;
 
 use super::json;
 
 /// How the values of a column are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Form {
+pub(in crate::sink) enum Form {
     /// As they are.
     Plain,
     /// A number with so many digits behind the point, or as many as it has.
@@ -48,7 +49,7 @@ pub(super) enum Form {
 
 /// What the connector makes of a date that is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Zero {
+pub(in crate::sink) enum Zero {
     /// NULL, where the column takes it.
     Null,
     /// 1970-01-01.
@@ -59,11 +60,11 @@ pub(super) enum Zero {
 
 /// A value that is not of the form its column has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Strange;
+pub(in crate::sink) struct Strange;
 
 impl Form {
     /// The text; `None` for NULL.
-    pub(super) fn text(self, value: &Value) -> Result<Option<String>, Strange> {
+    pub(in crate::sink) fn text(self, value: &Value) -> Result<Option<String>, Strange> {
         match (self, value) {
             (_, Value::NULL) => Ok(None),
             (Self::Date(zero), Value::Date(year, month, day, ..)) => {
@@ -78,9 +79,9 @@ impl Form {
         Ok(match (self, value) {
             (Self::Number(scale), _) => number(&written(value)?, scale),
             (Self::Plain, _) => written(value)?,
-            (Self::Float4, Value::Float(number)) => float(&format!("{number:e}"), 6),
-            (Self::Float8, Value::Float(number)) => float(&format!("{:e}", f64::from(*number)), 15),
-            (Self::Float8, Value::Double(number)) => float(&format!("{number:e}"), 15),
+            (Self::Float4, Value::Float(number)) => float4(*number),
+            (Self::Float8, Value::Float(number)) => float8(f64::from(*number)),
+            (Self::Float8, Value::Double(number)) => float8(*number),
             (Self::Bool, Value::Bytes(bytes)) => bytes.iter().any(|byte| *byte != 0).to_string(),
             (Self::Bool, Value::Int(number)) => (*number != 0).to_string(),
             (Self::Bits(length), Value::Bytes(bytes)) => bits(bytes, length),
@@ -122,46 +123,6 @@ fn number(text: &str, scale: Option<usize>) -> String {
         let _ = write!(number, ".{fraction:0<width$}");
     }
     number
-}
-
-/// From Rust's shortest scientific notation to PostgreSQL's: plain where the exponent is between −4
-/// and `most`, which is exclusive.
-pub(super) fn float(scientific: &str, most: i32) -> String {
-    let unreal = match scientific {
-        "NaN" => Some("NaN"),
-        "inf" => Some("Infinity"),
-        "-inf" => Some("-Infinity"),
-        _ => None,
-    };
-    if let Some(unreal) = unreal {
-        return unreal.to_owned();
-    }
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if (-4..most).contains(&exponent) {
-        return shifted(mantissa, exponent);
-    }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{mantissa}e{sign}{:02}", exponent.unsigned_abs())
-}
-
-/// The number `mantissa` · 10^`exponent`, written out.
-pub(super) fn shifted(mantissa: &str, exponent: i32) -> String {
-    let (sign, digits) = mantissa.strip_prefix('-').map_or(("", mantissa), |digits| ("-", digits));
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let mut digits = format!("{whole}{fraction}");
-    let mut point = i64::try_from(whole.len()).unwrap_or(i64::MAX).saturating_add(exponent.into());
-    if point <= 0 {
-        digits.insert_str(0, &"0".repeat((1 - point).unsigned_abs() as usize));
-        point = 1;
-    }
-    let point = point as usize;
-    if digits.len() <= point {
-        digits.push_str(&"0".repeat(point - digits.len()));
-        return format!("{sign}{digits}");
-    }
-    let (whole, fraction) = digits.split_at(point);
-    format!("{sign}{whole}.{fraction}")
 }
 
 fn bits(bytes: &[u8], length: usize) -> String {
@@ -209,6 +170,16 @@ fn fraction(micros: u32) -> String {
         return String::new();
     }
     format!(".{micros:06}").trim_end_matches('0').to_owned()
+}
+
+/// Extended well-known binary from a struct's text that ends in well-known binary and an SRID.
+#[cfg(feature = "iceberg")]
+pub(in crate::sink) fn geometry(text: &str) -> Option<String> {
+    let (before, srid) = text.strip_suffix(')')?.rsplit_once(',')?;
+    let (_, wkb) = before.rsplit_once("\\x")?;
+    let srid: u32 = if srid.is_empty() { 0 } else { srid.parse().ok()? };
+    let stored = [srid.to_le_bytes().as_slice(), &hex::decode(wkb)?].concat();
+    Some(format!("\\x{}", hex::encode(&ewkb(&stored)?)))
 }
 
 /// From the form of storage, an SRID and well-known binary, to extended well-known binary.

@@ -15,7 +15,7 @@ use super::query::Key;
 ///
 /// # Errors
 /// The registry does not answer.
-pub(super) async fn decoded(
+pub(in crate::sink) async fn decoded(
     registry: &Registry,
     keys: &[Vec<u8>],
     columns: &[String],

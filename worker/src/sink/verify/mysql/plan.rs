@@ -14,24 +14,24 @@ use super::text::{Form, Zero};
 
 /// What is read of a table, and how.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct TablePlan {
+pub(in crate::sink) struct TablePlan {
     /// The table, quoted.
-    pub(super) table: String,
+    pub(in crate::sink) table: String,
     /// The key's columns.
-    pub(super) key: Vec<KeyPart>,
+    pub(in crate::sink) key: Vec<KeyPart>,
     /// The compared columns, quoted, with the form of their values.
-    pub(super) columns: Vec<(String, Form)>,
+    pub(in crate::sink) columns: Vec<(String, Form)>,
 }
 
 /// A column of the key.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct KeyPart {
+pub(in crate::sink) struct KeyPart {
     /// The column, quoted.
-    pub(super) column: String,
+    pub(in crate::sink) column: String,
     /// What the order goes by.
-    pub(super) order: String,
+    pub(in crate::sink) order: String,
     /// Form of its text.
-    pub(super) form: Form,
+    pub(in crate::sink) form: Form,
     /// Its type.
     kind: Kind,
     /// Whether the order is that of the column, not of its text's bytes.
@@ -57,7 +57,7 @@ impl TablePlan {
     ///
     /// # Errors
     /// A key whose order cannot be that of the mirror.
-    pub(super) fn new(
+    pub(in crate::sink) fn new(
         shape: &Shape,
         types: &[Type],
         mirror: &Shape,
@@ -137,12 +137,12 @@ fn key_part(
 
 impl KeyPart {
     /// A bound of the order, as an expression and the value of its parameter.
-    pub(super) fn bound(&self, text: &str) -> Result<(&'static str, Value), TaskFailure> {
+    pub(in crate::sink) fn bound(&self, text: &str) -> Result<(&'static str, Value), TaskFailure> {
         if self.native { self.value(text) } else { Ok(("CAST(? AS BINARY)", bytes(text))) }
     }
 
     /// A value of the column.
-    pub(super) fn value(&self, text: &str) -> Result<(&'static str, Value), TaskFailure> {
+    pub(in crate::sink) fn value(&self, text: &str) -> Result<(&'static str, Value), TaskFailure> {
         let strange = || {
             TaskFailure::failed(format!(
                 "the key {} has a value of the mirror that the source's type does not hold",
@@ -246,16 +246,16 @@ fn scale(declared: &str) -> Option<usize> {
 }
 
 /// Where the rows of a range begin and end.
-pub(super) struct Condition {
+pub(in crate::sink) struct Condition {
     /// With `WHERE`; empty for all rows.
-    pub(super) sql: String,
+    pub(in crate::sink) sql: String,
     /// Its parameters.
-    pub(super) values: Vec<Value>,
+    pub(in crate::sink) values: Vec<Value>,
 }
 
 impl TablePlan {
     /// The rows of a range, at most `limit`, in the order of the key.
-    pub(super) fn range(
+    pub(in crate::sink) fn range(
         &self,
         after: Option<&Key>,
         to: Option<&Key>,
@@ -315,7 +315,7 @@ impl TablePlan {
     }
 
     /// The rows of these keys, and perhaps of others that the server takes for the same text.
-    pub(super) fn looked_up(&self, keys: &[&Key]) -> Result<Condition, TaskFailure> {
+    pub(in crate::sink) fn looked_up(&self, keys: &[&Key]) -> Result<Condition, TaskFailure> {
         let (mut alternatives, mut values) = (Vec::new(), Vec::new());
         for key in keys {
             let mut equal = Vec::new();

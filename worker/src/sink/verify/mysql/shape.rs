@@ -5,30 +5,30 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Row};
 
 use super::super::shape::{Column, Shape};
-use crate::sink::postgres::name::TableName;
+use crate::sink::name::TableName;
 
 /// The type of a column.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(in super::super) struct Type {
+pub(in crate::sink) struct Type {
     /// Without what stands in brackets, in small letters: `bigint`.
-    pub(super) name: String,
+    pub(in crate::sink) name: String,
     /// As it was declared: `bigint(20) unsigned`.
-    pub(super) declared: String,
+    pub(in crate::sink) declared: String,
     /// Digits, bits.
-    pub(super) length: usize,
+    pub(in crate::sink) length: usize,
     /// Digits behind the point.
-    pub(super) scale: usize,
+    pub(in crate::sink) scale: usize,
     /// Whether it is text.
-    pub(super) is_text: bool,
+    pub(in crate::sink) is_text: bool,
     /// Whether the column takes NULL.
-    pub(super) nullable: bool,
+    pub(in crate::sink) nullable: bool,
 }
 
 /// The base of a JSON document of MySQL; see [`super::json`].
-pub(in super::super) const JSON: &str = "mysql's json";
+pub(in crate::sink) const JSON: &str = "mysql's json";
 
 /// Reads a table. `None`: there is none of this name. The types are those of the shape's columns.
-pub(super) async fn find(
+pub(in crate::sink) async fn find(
     connection: &mut Conn,
     name: &TableName,
 ) -> Result<Option<(Shape, Vec<Type>)>, Error> {

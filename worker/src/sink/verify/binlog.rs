@@ -16,13 +16,13 @@ use cdc_shared::http::{self, Credentials};
 use mysql_async::Value;
 use serde::Deserialize;
 
-use super::Tell;
 use super::failure::TaskFailure;
 use super::mysql::{Event, Server};
 use super::upstream::{Arrival, Upstream};
+use crate::task::Tell;
 
 /// See the module.
-pub(super) struct Binlog<'s> {
+pub(in crate::sink) struct Binlog<'s> {
     server: &'s Server,
     http: reqwest::Client,
     credentials: Credentials,
@@ -79,7 +79,7 @@ const EVENTS: usize = 2000;
 impl<'s> Binlog<'s> {
     /// # Errors
     /// Settings of Kafka Connect that cannot be used.
-    pub(super) fn new(
+    pub(in crate::sink) fn new(
         server: &'s Server,
         config: &ConnectorConfig,
         connector: String,

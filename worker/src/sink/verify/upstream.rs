@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cdc_shared::config::{ConnectorConfig, SourceConfig, SourceType};
+use cdc_shared::task::TableReport;
 
-use super::Tell;
 use super::binlog::Binlog;
 use super::failure::TaskFailure;
 use super::mysql::{self, MysqlRows};
@@ -14,12 +14,13 @@ use super::rows::Rows;
 use super::shape::{self, Shape};
 use super::side::{PostgresRows, Side};
 use super::slot::Slot;
-use crate::sink::postgres::name::TableName;
+use crate::sink::name::TableName;
 use crate::source::probe::Probe;
+use crate::task::Tell;
 
 /// How far Kafka has what the source has written.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Arrival {
+pub(in crate::sink) enum Arrival {
     /// Everything up to the position.
     Complete,
     /// Not yet, and what is known of it.
@@ -28,7 +29,7 @@ pub(super) enum Arrival {
 
 /// The way from the source into Kafka.
 #[async_trait]
-pub(super) trait Upstream: Send + Sync {
+pub(in crate::sink) trait Upstream: Send + Sync {
     /// The source's write position: every change that was visible before lies below it.
     async fn take(&self, tell: &Tell) -> Result<String, TaskFailure>;
 
@@ -43,17 +44,17 @@ pub(super) trait Upstream: Send + Sync {
 
 /// A connected source.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(in crate::sink) enum Source {
     Postgres(Side),
     Mysql(mysql::Server),
 }
 
 /// A table of it.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) shape: Shape,
+pub(in crate::sink) struct Found {
+    pub(in crate::sink) shape: Shape,
     /// Its columns' own types, where PostgreSQL's words do not say everything.
-    types: Vec<mysql::shape::Type>,
+    pub(in crate::sink) types: Vec<mysql::shape::Type>,
 }
 
 impl Source {
@@ -61,7 +62,7 @@ impl Source {
     ///
     /// # Errors
     /// The address and what it said.
-    pub(super) async fn connect(source: &SourceConfig) -> Result<Self, TaskFailure> {
+    pub(in crate::sink) async fn connect(source: &SourceConfig) -> Result<Self, TaskFailure> {
         let connected = match source.source_type {
             SourceType::Postgres => Side::source(source).await.map(Self::Postgres),
             SourceType::Mysql | SourceType::Mariadb => {
@@ -74,7 +75,7 @@ impl Source {
     }
 
     /// Server and database, for messages.
-    pub(super) fn place(&self) -> &str {
+    pub(in crate::sink) fn place(&self) -> &str {
         match self {
             Self::Postgres(side) => &side.place,
             Self::Mysql(server) => &server.place,
@@ -85,7 +86,10 @@ impl Source {
     ///
     /// # Errors
     /// It is no table, or the server does not answer.
-    pub(super) async fn find(&self, name: &TableName) -> Result<Option<Found>, TaskFailure> {
+    pub(in crate::sink) async fn find(
+        &self,
+        name: &TableName,
+    ) -> Result<Option<Found>, TaskFailure> {
         Ok(match self {
             Self::Postgres(side) => {
                 let shape = shape::find(&side.client, &side.place, name).await?;
@@ -101,7 +105,7 @@ impl Source {
     ///
     /// # Errors
     /// The server does not answer.
-    pub(super) async fn count(&self, name: &TableName) -> Result<u64, TaskFailure> {
+    async fn count(&self, name: &TableName) -> Result<u64, TaskFailure> {
         match self {
             Self::Postgres(side) => {
                 let sql = format!("SELECT count(*) FROM {name}");
@@ -112,11 +116,26 @@ impl Source {
         }
     }
 
+    /// The report of a table whose mirror is not there: made with the first row, so it lacks what the
+    /// source has.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub(in crate::sink) async fn without_a_mirror(
+        &self,
+        name: &TableName,
+        report: TableReport,
+    ) -> Result<TableReport, TaskFailure> {
+        let missing = self.count(name).await?;
+        let note = format!("the mirror {} does not exist", report.mirror);
+        Ok(TableReport { rows: missing, missing, notes: vec![note], ..report })
+    }
+
     /// The rows of a table. What cannot be compared is taken out of the plan.
     ///
     /// # Errors
     /// A key whose order cannot be that of the mirror.
-    pub(super) fn rows<'s>(
+    pub(in crate::sink) fn rows<'s>(
         &'s self,
         found: &Found,
         mirror: &Shape,
@@ -134,7 +153,7 @@ impl Source {
     ///
     /// # Errors
     /// Settings of Kafka Connect that cannot be used.
-    pub(super) fn upstream<'s>(
+    pub(in crate::sink) fn upstream<'s>(
         &'s self,
         way: Way<'s>,
     ) -> Result<Box<dyn Upstream + 's>, TaskFailure> {
@@ -154,16 +173,16 @@ impl Source {
 }
 
 /// What is known of the way from the source into Kafka.
-pub(super) struct Way<'s> {
-    pub(super) source: &'s SourceConfig,
+pub(in crate::sink) struct Way<'s> {
+    pub(in crate::sink) source: &'s SourceConfig,
     /// The topic of messages, where a mark may be written.
-    pub(super) message_topic: String,
-    pub(super) sink_id: String,
-    pub(super) probe: Probe,
+    pub(in crate::sink) message_topic: String,
+    pub(in crate::sink) sink_id: String,
+    pub(in crate::sink) probe: Probe,
     /// Kafka Connect, and the connector's name there.
-    pub(super) connector: &'s ConnectorConfig,
-    pub(super) connector_name: String,
+    pub(in crate::sink) connector: &'s ConnectorConfig,
+    pub(in crate::sink) connector_name: String,
 }
 
 /// Pause between two looks.
-pub(super) const LOOK: Duration = Duration::from_millis(100);
+pub(in crate::sink) const LOOK: Duration = Duration::from_millis(100);

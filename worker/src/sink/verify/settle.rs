@@ -23,7 +23,7 @@ use super::rows::Version;
 
 /// What was last seen of one key.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
+pub(in crate::sink) struct Seen {
     source: Look,
     mirror: Look,
     /// Looks in a row at which the source's row was the same, less one.
@@ -57,7 +57,7 @@ impl Look {
 
 /// What is known of a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Verdict {
+pub(in crate::sink) enum Verdict {
     /// Look again.
     Open,
     /// Equal at one moment.
@@ -72,20 +72,20 @@ pub(super) enum Verdict {
 
 impl Seen {
     /// The source as it is now; a row counts as unwritten when it was the same at so many looks.
-    pub(super) fn source(&mut self, now: Option<Version>, looks: u8) -> Verdict {
+    pub(in crate::sink) fn source(&mut self, now: Option<Version>, looks: u8) -> Verdict {
         let before = std::mem::replace(&mut self.source, Look::at(now));
         self.steady = if before == self.source { self.steady.saturating_add(1) } else { 0 };
         let unwritten = self.steady >= looks.saturating_sub(1).max(1);
         self.judged(unwritten && self.source.row().is_some())
     }
 
-    /// Version of the mirror's row when it was last read.
-    pub(super) fn of_mirror(&self) -> Option<&str> {
-        self.mirror.row().map(|row| row.version.as_str())
+    /// The mirror's row when it was last read.
+    pub(in crate::sink) fn of_mirror(&self) -> Option<&Version> {
+        self.mirror.row()
     }
 
     /// The mirror, after the sink passed the position taken behind the latest [`Seen::source`].
-    pub(super) fn mirror(&mut self, now: Option<Version>) -> Verdict {
+    pub(in crate::sink) fn mirror(&mut self, now: Option<Version>) -> Verdict {
         let before = std::mem::replace(&mut self.mirror, Look::at(now));
         let unwritten = before == self.mirror;
         self.judged(unwritten && self.mirror.row().is_some())
@@ -104,18 +104,32 @@ impl Seen {
 }
 
 fn same_content(source: Option<&Version>, mirror: Option<&Version>) -> bool {
-    source.map(|row| &row.cells) == mirror.map(|row| &row.cells)
+    match (source, mirror) {
+        (None, None) => true,
+        (Some(source), Some(mirror)) => {
+            mirror.copies == 1
+                && source.cells.len() == mirror.cells.len()
+                && differing(source, mirror).next().is_none()
+        }
+        _ => false,
+    }
+}
+
+/// Places of the columns that differ, as far as the mirror says them.
+fn differing<'r>(source: &'r Version, mirror: &'r Version) -> impl Iterator<Item = usize> + 'r {
+    let pairs = source.cells.iter().zip(&mirror.cells).enumerate();
+    let differ = pairs.filter(|(at, (s, m))| s != m && !mirror.unknown.contains(at));
+    differ.map(|(at, _)| at)
 }
 
 fn difference(source: Option<&Version>, mirror: Option<&Version>) -> Verdict {
     match (source, mirror) {
         (Some(_), None) => Verdict::Missing,
         (None, Some(_)) => Verdict::Extra,
+        // One of them is the source's at most.
+        (Some(_), Some(mirror)) if mirror.copies > 1 => Verdict::Extra,
         (None, None) => Verdict::Equal,
-        (Some(source), Some(mirror)) => {
-            let pairs = source.cells.iter().zip(&mirror.cells).enumerate();
-            Verdict::Changed(pairs.filter(|(_, (s, m))| s != m).map(|(at, _)| at).collect())
-        }
+        (Some(source), Some(mirror)) => Verdict::Changed(differing(source, mirror).collect()),
     }
 }
 
@@ -126,7 +140,7 @@ mod tests {
     #[expect(clippy::unnecessary_wraps, reason = "stands beside None as what was read")]
     fn row(version: &str, cells: &[i64]) -> Option<Version> {
         let cells = cells.iter().map(|cell| Some(*cell)).collect();
-        Some(Version { version: version.to_owned(), cells })
+        Some(Version { version: version.to_owned(), cells, copies: 1, unknown: Vec::new() })
     }
 
     #[test]
@@ -194,6 +208,26 @@ mod tests {
             assert_eq!(toggled.source(row("1", &[content]), 3), Verdict::Open);
             assert_eq!(toggled.mirror(None), Verdict::Open);
         }
+    }
+
+    #[test]
+    fn what_the_mirror_does_not_say_is_not_compared() {
+        let unknown = |row: Option<Version>| row.map(|row| Version { unknown: vec![0], ..row });
+        let mut seen = Seen::default();
+        seen.source(row("s1", &[1, 2]), 2);
+        assert_eq!(seen.mirror(unknown(row("m1", &[0, 3]))), Verdict::Open);
+        assert_eq!(seen.source(row("s1", &[1, 2]), 2), Verdict::Changed(vec![1]));
+        assert_eq!(seen.mirror(unknown(row("m2", &[0, 2]))), Verdict::Equal);
+    }
+
+    #[test]
+    fn a_key_with_two_rows_is_not_equal() {
+        let twice = |row: Option<Version>| row.map(|row| Version { copies: 2, ..row });
+        let mut seen = Seen::default();
+        seen.source(row("s1", &[1]), 2);
+        assert_eq!(seen.mirror(twice(row("m1", &[1]))), Verdict::Open);
+        assert_eq!(seen.source(row("s1", &[1]), 2), Verdict::Extra);
+        assert_eq!(seen.mirror(row("m2", &[1])), Verdict::Equal, "one of them went");
     }
 
     #[test]

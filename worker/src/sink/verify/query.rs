@@ -10,20 +10,20 @@ use super::plan::SidePlan;
 const VERSION: &str = "concat_ws(' ', t.tableoid, t.ctid, t.xmin)";
 
 /// A key as texts. NULL cannot be in a key.
-pub(super) type Key = Vec<String>;
+pub(in crate::sink) type Key = Vec<String>;
 
 /// The rows behind a key, up to another.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Range<'k> {
+pub(in crate::sink) struct Range<'k> {
     /// Exclusive; `None`: from the first row.
-    pub(super) after: Option<&'k Key>,
+    pub(in crate::sink) after: Option<&'k Key>,
     /// Inclusive; `None`: to the last row.
-    pub(super) to: Option<&'k Key>,
+    pub(in crate::sink) to: Option<&'k Key>,
 }
 
 impl Range<'_> {
     /// Values of the statement's parameters.
-    pub(super) fn parameters(&self) -> Vec<&(dyn tokio_postgres::types::ToSql + Sync)> {
+    pub(in crate::sink) fn parameters(&self) -> Vec<&(dyn tokio_postgres::types::ToSql + Sync)> {
         let keys = self.after.into_iter().chain(self.to);
         keys.flatten().map(|text| text as &(dyn tokio_postgres::types::ToSql + Sync)).collect()
     }
@@ -31,7 +31,7 @@ impl Range<'_> {
 
 impl SidePlan {
     /// Rows of a range, at most `limit`: number, sum of hashes, last key.
-    pub(super) fn chunk(&self, range: &Range<'_>, limit: usize) -> String {
+    pub(in crate::sink) fn chunk(&self, range: &Range<'_>, limit: usize) -> String {
         let names: Vec<String> = (0..self.key.len()).map(|i| format!("o{i}")).collect();
         let orders = self.key.iter().enumerate().map(|(i, k)| format!("{} AS o{i}", k.order));
         let backwards: Vec<String> = names.iter().map(|name| format!("{name} DESC")).collect();
@@ -51,7 +51,7 @@ impl SidePlan {
     }
 
     /// Key and hash of each row of a range, at most `limit`.
-    pub(super) fn rows(&self, range: &Range<'_>, limit: usize) -> String {
+    pub(in crate::sink) fn rows(&self, range: &Range<'_>, limit: usize) -> String {
         format!(
             "SELECT {keys}, {hash} FROM {table} t {condition} ORDER BY {order} LIMIT {limit}",
             keys = self.key_texts(),
@@ -63,7 +63,7 @@ impl SidePlan {
     }
 
     /// Key and texts of each row of a range, at most `limit`.
-    pub(super) fn texts(&self, range: &Range<'_>, limit: usize) -> String {
+    pub(in crate::sink) fn texts(&self, range: &Range<'_>, limit: usize) -> String {
         format!(
             "SELECT {keys}, ARRAY[{texts}]::text[] FROM {table} t {condition} ORDER BY {order} \
              LIMIT {limit}",
@@ -76,7 +76,7 @@ impl SidePlan {
     }
 
     /// The same as [`Self::looked_up`] with the columns' texts.
-    pub(super) fn looked_up_texts(&self) -> String {
+    pub(in crate::sink) fn looked_up_texts(&self) -> String {
         format!(
             "SELECT w.n, {VERSION}, ARRAY[{}]::text[] FROM {}",
             self.texts.join(", "),
@@ -86,7 +86,7 @@ impl SidePlan {
 
     /// For keys given as one array of texts per column: the place of the key among them, the
     /// version of its row, and a hash (NULL for NULL) of each compared column.
-    pub(super) fn looked_up(&self) -> String {
+    pub(in crate::sink) fn looked_up(&self) -> String {
         let hashes: Vec<String> = self.texts.iter().map(|text| hash(text)).collect();
         format!(
             "SELECT w.n, {VERSION}, ARRAY[{hashes}]::int8[] FROM {from}",
@@ -96,14 +96,14 @@ impl SidePlan {
     }
 
     /// The same with the columns' texts, each cut to `longest` characters.
-    pub(super) fn values(&self, longest: usize) -> String {
+    pub(in crate::sink) fn values(&self, longest: usize) -> String {
         let texts: Vec<String> =
             self.texts.iter().map(|text| format!("left({text}, {longest})")).collect();
         format!("SELECT w.n, ARRAY[{}]::text[] FROM {}", texts.join(", "), self.wanted())
     }
 
     /// Removes the rows with these keys, as far as they are the versions in the last array.
-    pub(super) fn remove(&self) -> String {
+    pub(in crate::sink) fn remove(&self) -> String {
         let mut names = self.names();
         names.push("version".to_owned());
         format!(
@@ -179,7 +179,7 @@ fn hash(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::postgres::verify::plan::KeyColumn;
+    use crate::sink::verify::plan::KeyColumn;
 
     fn side() -> SidePlan {
         let key = |name: &str, of: &str| KeyColumn {

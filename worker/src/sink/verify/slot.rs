@@ -7,11 +7,11 @@
 
 use async_trait::async_trait;
 
-use super::Tell;
 use super::failure::TaskFailure;
 use super::side::Side;
 use super::upstream::{Arrival, Upstream};
 use crate::source::probe::Probe;
+use crate::task::Tell;
 
 const POSITION: &str = "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
      ELSE pg_current_wal_insert_lsn() END)::text, pg_is_in_recovery()";
@@ -22,15 +22,15 @@ const SLOT: &str = "SELECT confirmed_flush_lsn > $2::text::pg_lsn, confirmed_flu
      active FROM pg_replication_slots WHERE slot_name = $1";
 
 /// See the module.
-pub(super) struct Slot<'s> {
-    pub(super) source: &'s Side,
+pub(in crate::sink) struct Slot<'s> {
+    pub(in crate::sink) source: &'s Side,
     /// The connector's replication slot.
-    pub(super) name: String,
+    pub(in crate::sink) name: String,
     /// The topic of messages, where a mark may be written.
-    pub(super) message_topic: String,
+    pub(in crate::sink) message_topic: String,
     /// What the mark says.
-    pub(super) mark: String,
-    pub(super) probe: Probe,
+    pub(in crate::sink) mark: String,
+    pub(in crate::sink) probe: Probe,
 }
 
 #[async_trait]

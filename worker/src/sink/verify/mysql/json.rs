@@ -5,12 +5,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use cdc_shared::pg_text::shifted;
 use serde_json::value::RawValue;
 
-use super::text::shifted;
-
 /// The document's text; `None` when it is none.
-pub(super) fn normal(document: &str) -> Option<String> {
+pub(in crate::sink) fn normal(document: &str) -> Option<String> {
     let mut text = String::with_capacity(document.len() + document.len() / 4);
     write(document.trim(), &mut text)?;
     Some(text)

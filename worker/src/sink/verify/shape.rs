@@ -3,37 +3,37 @@
 use tokio_postgres::Client;
 
 use super::failure::{self, TaskFailure};
-use crate::sink::postgres::name::TableName;
+use crate::sink::name::TableName;
 
 /// A table on one side.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Shape {
+pub(in crate::sink) struct Shape {
     /// Its name.
-    pub(super) name: TableName,
+    pub(in crate::sink) name: TableName,
     /// Its columns, in the table's order.
-    pub(super) columns: Vec<Column>,
+    pub(in crate::sink) columns: Vec<Column>,
     /// Rows, as the server's statistics have it; 0 when unknown.
-    pub(super) rows: u64,
+    pub(in crate::sink) rows: u64,
 }
 
 /// A column.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Column {
+pub(in crate::sink) struct Column {
     /// Its name.
-    pub(super) name: String,
+    pub(in crate::sink) name: String,
     /// Its type with what stands in brackets, as `format_type()` spells it.
-    pub(super) declared: String,
+    pub(in crate::sink) declared: String,
     /// Its type without, which a cast may name without cutting anything.
-    pub(super) bare: String,
+    pub(in crate::sink) bare: String,
     /// The type under the domain it may have, without brackets.
-    pub(super) base: String,
+    pub(in crate::sink) base: String,
     /// Whether the server computes it.
-    pub(super) generated: bool,
+    pub(in crate::sink) generated: bool,
     /// Place in the primary key, from 1.
-    pub(super) key: Option<i16>,
+    pub(in crate::sink) key: Option<i16>,
     /// Which order its texts have: provider, locale and the version of its rules; empty for other
     /// types.
-    pub(super) order: String,
+    pub(in crate::sink) order: String,
 }
 
 /// The default collation is the database's; to tell two orders apart, its rules' version counts.
@@ -73,7 +73,7 @@ WHERE n.nspname = $1 AND c.relname = $2";
 ///
 /// # Errors
 /// It is no table, or the server does not answer.
-pub(super) async fn find(
+pub(in crate::sink) async fn find(
     client: &Client,
     place: &str,
     name: &TableName,

@@ -15,30 +15,26 @@ use cdc_shared::registry::Registry;
 use tokio::time::Instant;
 
 use super::failure::TaskFailure;
-use super::side::Side;
 use super::upstream::{Arrival, LOOK, Upstream};
-use super::{Reach, Tell, given_up};
-use crate::sink::postgres::name::TableName;
+use super::{Reach, given_up};
 use crate::source::given_up::GivenUp;
 use crate::source::probe::{Probe, TopicEnds};
+use crate::task::Tell;
 
 /// How often the step is told while nothing moves.
 const TOLD: Duration = Duration::from_secs(1);
 
 /// The way from the source to the mirror.
-pub(super) struct Stream<'s> {
-    pub(super) upstream: Box<dyn Upstream + 's>,
-    pub(super) mirror: &'s Side,
-    /// Topic of each table.
-    pub(super) topics: HashMap<String, String>,
+pub(in crate::sink) struct Stream<'s> {
+    pub(in crate::sink) upstream: Box<dyn Upstream + 's>,
     /// The sink's own record.
-    pub(super) progress: TableName,
-    pub(super) pipeline_id: String,
-    pub(super) sink_id: String,
-    pub(super) probe: Probe,
-    pub(super) given_up: GivenUp,
+    pub(in crate::sink) record: &'s dyn OwnRecord,
+    /// Topic of each table.
+    pub(in crate::sink) topics: HashMap<String, String>,
+    pub(in crate::sink) probe: Probe,
+    pub(in crate::sink) given_up: GivenUp,
     /// Longest time for one position.
-    pub(super) timeout: Duration,
+    pub(in crate::sink) timeout: Duration,
 }
 
 #[async_trait]
@@ -104,22 +100,10 @@ impl Stream<'_> {
         deadline: Instant,
         tell: &Tell,
     ) -> Result<(), TaskFailure> {
-        let sql = format!(
-            "SELECT \"partition\", next_offset, topic_id FROM {} \
-             WHERE pipeline_id = $1 AND sink_id = $2 AND topic = $3",
-            self.progress
-        );
         let mut told: Option<Instant> = None;
         loop {
-            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-                [&self.pipeline_id, &self.sink_id, &topic];
-            let rows = self.mirror.ask("read the sink's position", &sql, &parameters).await?;
-            let own = rows.iter().map(|row| Own {
-                partition: row.get(0),
-                next: row.get(1),
-                topic_id: row.get(2),
-            });
-            let Some(behind) = furthest_behind(&own.collect::<Vec<_>>(), ends, topic)? else {
+            let own = self.record.own(topic).await?;
+            let Some(behind) = furthest_behind(&own, ends, topic)? else {
                 return Ok(());
             };
             let waiting = format!("position {position} of the source: {behind}");
@@ -141,11 +125,19 @@ fn tell_now_and_then(tell: &Tell, told: &mut Option<Instant>, step: &str) {
     }
 }
 
-/// A row of the sink's own record.
-struct Own {
-    partition: i32,
-    next: i64,
-    topic_id: String,
+/// Where the sink stands in a partition by its own record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::sink) struct Own {
+    pub(in crate::sink) partition: i32,
+    pub(in crate::sink) next: i64,
+    pub(in crate::sink) topic_id: String,
+}
+
+/// The sink's own record of how far it has come.
+#[async_trait]
+pub(in crate::sink) trait OwnRecord: Send + Sync {
+    /// Where it stands in the partitions of a topic.
+    async fn own(&self, topic: &str) -> Result<Vec<Own>, TaskFailure>;
 }
 
 /// The partition that is furthest behind its end; `None`: all have reached it.

@@ -8,18 +8,18 @@ use async_trait::async_trait;
 use futures::TryStreamExt;
 
 use super::super::failure::{self, TaskFailure};
+use super::super::hash::{hash, row_text};
 use super::super::query::{Key, Range};
-use super::super::rows::{Chunk, Rows, Version};
+use super::super::rows::{Chunk, Look, Rows, Version};
 use super::super::side::{PostgresRows, borrowed, columns};
-use super::hash::{hash, row_text};
 use super::json::normal;
 use super::{cut, version};
 
 /// See the module.
-pub(in super::super) struct Documents<'s> {
-    pub(in super::super) rows: PostgresRows<'s>,
+pub(in crate::sink) struct Documents<'s> {
+    pub(in crate::sink) rows: PostgresRows<'s>,
     /// Places of the documents among the compared columns.
-    pub(in super::super) columns: Vec<usize>,
+    pub(in crate::sink) columns: Vec<usize>,
 }
 
 impl Documents<'_> {
@@ -88,7 +88,10 @@ impl Rows for Documents<'_> {
         self.each(range, limit, take).await?;
         Ok(rows)
     }
+}
 
+#[async_trait]
+impl Look for Documents<'_> {
     async fn look_up(&self, keys: &[&Key]) -> Result<HashMap<usize, Version>, TaskFailure> {
         let found = self.of_keys(keys).await?.into_iter();
         Ok(found.map(|(place, text, cells)| (place, version(text, &cells))).collect())

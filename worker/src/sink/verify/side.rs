@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cdc_shared::config::{PostgresSinkConfig, SourceConfig};
+use cdc_shared::config::SourceConfig;
 use cdc_shared::postgres::{MakeRustlsConnect, PostgresTls, base_config, describe};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row};
@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Config, NoTls, Row};
 use super::failure::{self, TaskFailure};
 use super::plan::SidePlan;
 use super::query::{Key, Range};
-use super::rows::{Chunk, Rows, Version};
+use super::rows::{Chunk, Look, Rows, Version};
 
 /// Longest time for a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -30,10 +30,10 @@ SET default_transaction_isolation = 'read committed'; SET synchronous_commit = '
 
 /// A connected side.
 #[derive(Debug)]
-pub(super) struct Side {
-    pub(super) client: Client,
+pub(in crate::sink) struct Side {
+    pub(in crate::sink) client: Client,
     /// Server and database, for messages.
-    pub(super) place: String,
+    pub(in crate::sink) place: String,
 }
 
 impl Drop for Side {
@@ -54,7 +54,7 @@ impl Side {
     ///
     /// # Errors
     /// The address and what it said.
-    pub(super) async fn source(source: &SourceConfig) -> Result<Self, TaskFailure> {
+    pub(in crate::sink) async fn source(source: &SourceConfig) -> Result<Self, TaskFailure> {
         let place = format!("source {}:{}/{}", source.host, source.port, source.database);
         let tls = PostgresTls::of_source(source);
         let (mode, tls) =
@@ -64,17 +64,11 @@ impl Side {
         Self::connect(&config, tls, place).await
     }
 
-    /// Connects to the mirror.
+    /// Connects.
     ///
     /// # Errors
     /// The address and what it said.
-    pub(super) async fn mirror(sink: &PostgresSinkConfig) -> Result<Self, TaskFailure> {
-        let place = format!("mirror {}:{}/{}", sink.host, sink.port, sink.database);
-        let (config, tls) = crate::sink::postgres::connect::client(sink, "cdc-worker/verify")?;
-        Self::connect(&config, tls, place).await
-    }
-
-    async fn connect(
+    pub(in crate::sink) async fn connect(
         config: &Config,
         tls: MakeRustlsConnect,
         place: String,
@@ -98,7 +92,7 @@ impl Side {
     }
 
     /// A question with its rows.
-    pub(super) async fn ask(
+    pub(in crate::sink) async fn ask(
         &self,
         doing: &str,
         sql: &str,
@@ -110,9 +104,9 @@ impl Side {
 }
 
 /// A table of a PostgreSQL server that is compared.
-pub(super) struct PostgresRows<'s> {
-    pub(super) side: &'s Side,
-    pub(super) plan: SidePlan,
+pub(in crate::sink) struct PostgresRows<'s> {
+    pub(in crate::sink) side: &'s Side,
+    pub(in crate::sink) plan: SidePlan,
 }
 
 #[async_trait]
@@ -132,14 +126,20 @@ impl Rows for PostgresRows<'_> {
         let rows = self.side.ask(&doing, &sql, &range.parameters()).await?;
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
+}
 
+#[async_trait]
+impl Look for PostgresRows<'_> {
     async fn look_up(&self, keys: &[&Key]) -> Result<HashMap<usize, Version>, TaskFailure> {
         let doing = format!("read keys of {}", self.plan.table);
         let arrays = columns(keys, self.plan.key.len());
         let rows = self.side.ask(&doing, &self.plan.looked_up(), &borrowed(&arrays)).await?;
         let found = rows.iter().map(|row| {
             let place = row.get::<_, i64>(0) as usize - 1;
-            (place, Version { version: row.get(1), cells: row.get(2) })
+            (
+                place,
+                Version { version: row.get(1), cells: row.get(2), copies: 1, unknown: Vec::new() },
+            )
         });
         Ok(found.collect())
     }
@@ -162,13 +162,13 @@ impl Rows for PostgresRows<'_> {
 }
 
 /// Keys as one array per column.
-pub(super) fn columns<'k>(keys: &[&'k Key], width: usize) -> Vec<Vec<&'k str>> {
+pub(in crate::sink) fn columns<'k>(keys: &[&'k Key], width: usize) -> Vec<Vec<&'k str>> {
     (0..width)
         .map(|column| keys.iter().map(|key| key.get(column).map_or("", String::as_str)).collect())
         .collect()
 }
 
 /// The arrays as parameters.
-pub(super) fn borrowed<'a>(arrays: &'a [Vec<&'a str>]) -> Vec<&'a (dyn ToSql + Sync)> {
+pub(in crate::sink) fn borrowed<'a>(arrays: &'a [Vec<&'a str>]) -> Vec<&'a (dyn ToSql + Sync)> {
     arrays.iter().map(|array| array as &(dyn ToSql + Sync)).collect()
 }

@@ -3,7 +3,7 @@
 //! The same on every server from PostgreSQL 11 on. Pure.
 
 /// 64 bits of a text.
-pub(super) fn hash(text: &[u8]) -> i64 {
+pub(in crate::sink) fn hash(text: &[u8]) -> i64 {
     let start = 0x9e37_79b9_u32.wrapping_add(text.len() as u32).wrapping_add(3_923_095);
     let mut state = [start; 3];
     let (blocks, rest) = text.as_chunks::<12>();
@@ -57,7 +57,7 @@ fn finish([a, b, c]: &mut [u32; 3]) {
 }
 
 /// The text of a row: texts in quotes where they need them, nothing for NULL.
-pub(super) fn row_text(cells: &[Option<String>]) -> String {
+pub(in crate::sink) fn row_text(cells: &[Option<String>]) -> String {
     let mut text = String::from("(");
     for (place, cell) in cells.iter().enumerate() {
         if place > 0 {

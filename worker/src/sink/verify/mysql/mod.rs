@@ -2,10 +2,10 @@
 //! here as the mirror's are there.
 
 mod documents;
-mod hash;
+
 mod json;
 mod plan;
-pub(super) mod shape;
+pub(in crate::sink) mod shape;
 mod text;
 
 use std::collections::HashMap;
@@ -18,15 +18,17 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Params, Row, Value};
 use tokio::sync::Mutex;
 
-pub(super) use self::documents::Documents;
-use self::hash::{hash, row_text};
+pub(in crate::sink) use self::documents::Documents;
+pub(in crate::sink) use self::json::normal as normal_json;
 use self::plan::{Condition, TablePlan};
+pub(in crate::sink) use self::text::geometry;
 use super::failure::TaskFailure;
+use super::hash::{hash, row_text};
 use super::plan::Plan;
 use super::query::{Key, Range};
-use super::rows::{Chunk, Rows, Version};
+use super::rows::{Chunk, Look, Rows, Version};
 use super::shape::Shape;
-use crate::sink::postgres::name::TableName;
+use crate::sink::name::TableName;
 
 /// Longest time for a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -47,21 +49,21 @@ const SESSION: &[&str] = &[
 
 /// An event of the binlog.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Event {
+pub(in crate::sink) struct Event {
     /// Where it begins.
-    pub(super) at: u64,
+    pub(in crate::sink) at: u64,
     /// `Table_map`, `Query`, …
-    pub(super) kind: String,
+    pub(in crate::sink) kind: String,
     /// What the server says of it.
-    pub(super) info: String,
+    pub(in crate::sink) info: String,
 }
 
 /// A connected server.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(in crate::sink) struct Server {
     connection: Mutex<Conn>,
     /// Server and database, for messages.
-    pub(super) place: String,
+    pub(in crate::sink) place: String,
 }
 
 impl Server {
@@ -69,7 +71,7 @@ impl Server {
     ///
     /// # Errors
     /// The address and what it said.
-    pub(super) async fn connect(source: &SourceConfig) -> Result<Self, TaskFailure> {
+    pub(in crate::sink) async fn connect(source: &SourceConfig) -> Result<Self, TaskFailure> {
         let place = format!("source {}:{}/{}", source.host, source.port, source.database);
         let mut connection = cdc_shared::mysql::connect(source, CONNECT)
             .await
@@ -82,7 +84,7 @@ impl Server {
     }
 
     /// File and offset of the binlog, which has another name from MySQL 8.2 on.
-    pub(super) async fn binlog_status(&self) -> Result<Option<Row>, TaskFailure> {
+    pub(in crate::sink) async fn binlog_status(&self) -> Result<Option<Row>, TaskFailure> {
         let mut connection = self.connection.lock().await;
         let mut answer = connection.query_first("SHOW MASTER STATUS").await;
         if let Err(Error::Server(error)) = &answer
@@ -95,7 +97,7 @@ impl Server {
 
     /// The events of a binlog file from an offset on, at most `limit`; `None` where the server does
     /// not show them.
-    pub(super) async fn binlog_events(
+    pub(in crate::sink) async fn binlog_events(
         &self,
         file: &str,
         from: u64,
@@ -117,7 +119,7 @@ impl Server {
     }
 
     /// The first row of an answer.
-    pub(super) async fn ask(
+    pub(in crate::sink) async fn ask(
         &self,
         doing: &str,
         sql: &str,
@@ -132,7 +134,7 @@ impl Server {
     ///
     /// # Errors
     /// The server does not answer.
-    pub(super) async fn find(
+    pub(in crate::sink) async fn find(
         &self,
         name: &TableName,
     ) -> Result<Option<(Shape, Vec<shape::Type>)>, TaskFailure> {
@@ -147,7 +149,7 @@ impl Server {
     ///
     /// # Errors
     /// The server does not answer.
-    pub(super) async fn count(&self, name: &TableName) -> Result<u64, TaskFailure> {
+    pub(in crate::sink) async fn count(&self, name: &TableName) -> Result<u64, TaskFailure> {
         let sql = format!("SELECT COUNT(*) FROM {}", quoted_name(name));
         let row = self.ask(&format!("count {}", readable(name)), &sql, Vec::new()).await?;
         Ok(row.and_then(|row| row.get(0)).unwrap_or(0))
@@ -179,7 +181,7 @@ fn database(place: &str, doing: &str, error: &Error) -> TaskFailure {
 }
 
 /// A table that is compared.
-pub(super) struct MysqlRows<'s> {
+pub(in crate::sink) struct MysqlRows<'s> {
     server: &'s Server,
     plan: TablePlan,
 }
@@ -195,7 +197,7 @@ impl<'s> MysqlRows<'s> {
     ///
     /// # Errors
     /// A key whose order cannot be that of the mirror.
-    pub(super) fn new(
+    pub(in crate::sink) fn new(
         server: &'s Server,
         shape: &Shape,
         types: &[shape::Type],
@@ -289,7 +291,10 @@ impl Rows for MysqlRows<'_> {
             .await?;
         Ok(rows)
     }
+}
 
+#[async_trait]
+impl Look for MysqlRows<'_> {
     async fn look_up(&self, keys: &[&Key]) -> Result<HashMap<usize, Version>, TaskFailure> {
         self.of_keys(keys, |cells| version(hash(row_text(&cells).as_bytes()).to_string(), &cells))
             .await
@@ -312,7 +317,7 @@ impl Rows for MysqlRows<'_> {
 /// A row as it was looked up.
 fn version(version: String, cells: &[Option<String>]) -> Version {
     let of = |cell: &Option<String>| cell.as_ref().map(|text| hash(text.as_bytes()));
-    Version { version, cells: cells.iter().map(of).collect() }
+    Version { version, cells: cells.iter().map(of).collect(), copies: 1, unknown: Vec::new() }
 }
 
 /// The texts, each with so many characters at most.
