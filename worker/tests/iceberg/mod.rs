@@ -3,6 +3,7 @@
 mod delivery;
 mod evolution;
 mod faults;
+mod rewind;
 mod types;
 mod upkeep;
 mod upsert;
@@ -28,12 +29,13 @@ const TOPIC: &str = "cdc.shop.t";
 struct Place {
     dir: TempDir,
     mode: IcebergWriteMode,
+    partition_by: Vec<String>,
 }
 
 impl Place {
     fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("cdc-lake-").tempdir().unwrap();
-        Self { dir, mode: IcebergWriteMode::Append }
+        Self { dir, mode: IcebergWriteMode::Append, partition_by: Vec::new() }
     }
 
     /// A lake whose tables are kept by key.
@@ -50,6 +52,7 @@ impl Place {
             batch_size: 1_000_000,
             auto_create_table: true,
             write_mode: self.mode,
+            partition_by: self.partition_by.clone(),
             ..IcebergConfig::default()
         }
     }

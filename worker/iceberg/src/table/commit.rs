@@ -452,6 +452,7 @@ impl Commit {
         let added = self.written.as_ref().map_or(Added::NONE, |written| Added {
             data: &written.data,
             deletes: &written.deletes,
+            taken: None,
         });
         self.table.next(loaded, base, stored, added, &self.id).await
     }

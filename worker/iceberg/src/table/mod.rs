@@ -2,6 +2,7 @@
 
 mod commit;
 mod current;
+mod entries;
 mod evolve;
 mod fill;
 mod index;
@@ -12,7 +13,9 @@ mod next;
 mod offsets;
 mod partition;
 mod read;
+mod records;
 mod stage;
+mod take_back;
 mod upkeep;
 mod write;
 
@@ -26,10 +29,12 @@ use cdc_shared::offset::{Position, TopicPartition};
 
 pub use self::commit::{Commit, KeyedPart, Outcome, Part};
 use self::current::Loaded;
+use self::entries::Live;
 pub use self::index::PartitionIndex;
 pub use self::inspect::SnapshotInfo;
 pub use self::offsets::{Offsets, Owner};
 use self::stage::Added;
+use self::take_back::goes_back;
 pub use self::upkeep::{Clean, Cleaned, Compact, Compacted, Expire, Expired};
 use crate::catalog::{Catalog, TableName};
 use crate::error::{Kind, LakeError, Result};
@@ -167,7 +172,7 @@ impl LakeTable {
     }
 
     /// Replaces what the table holds of a partition, if that is `expected`. Makes the table where
-    /// it is missing. `false`: it holds another position by now.
+    /// it is missing. Rows of a change log that come again then are taken away by the same commit. `false`: it holds another position by now.
     ///
     /// # Errors
     /// What cannot be read or written.
@@ -181,6 +186,7 @@ impl LakeTable {
         let id = uuid::Uuid::new_v4().to_string();
         // Removed once it is sure that they were not taken, as in a commit of rows.
         let mut doubtful: Vec<String> = Vec::new();
+        let mut read = Live::default();
         loop {
             let loaded = match self.load().await? {
                 Some(loaded) => loaded,
@@ -204,11 +210,24 @@ impl LakeTable {
                 // What holds it may be a snapshot without rows, which must not look like a log.
                 stored.keyed.get_or_insert_default();
             }
-            let next = self.next(&loaded, loaded.unchanged(), stored, Added::NONE, &id).await?;
+            let back = expected.filter(|expected| goes_back(expected, new));
+            let taken = match (self.lake.mode, back) {
+                (WriteMode::Append, Some(from)) => {
+                    self.take_back(&loaded, tp, (from, new), &read).await?
+                }
+                (WriteMode::Upsert, Some(_)) => return Err(self.keeps_states()),
+                (_, None) => None,
+            };
+            let added = Added { taken: taken.as_ref(), ..Added::NONE };
+            let next = self.next(&loaded, loaded.unchanged(), stored, added, &id).await?;
             if self.swap(&loaded, next.changed).await? {
                 return Ok(true);
             }
             doubtful = next.files;
+            if let Some(taken) = taken {
+                doubtful.extend(taken.files());
+                read = taken.into_live();
+            }
         }
     }
 
@@ -233,6 +252,12 @@ impl LakeTable {
             "create the table, or set auto_create_table: true"
         };
         LakeError::new(Kind::Missing, "table_missing", message).hint(hint)
+    }
+
+    fn keeps_states(&self) -> LakeError {
+        let message = format!("table {} is kept by key and cannot go back yet", self.name);
+        LakeError::new(Kind::Unfit, "rewind_unsupported", message)
+            .hint("roll the table back, which takes the sink back with it")
     }
 
     /// Of a commit that was tried so often.
