@@ -122,6 +122,10 @@ fn meaning(sink: &SinkConfig, new_ids: bool) -> Option<&'static str> {
                 "rows that come again are first removed, in the transaction that takes the sink back"
             }
         },
+        (SinkType::Iceberg, _) if sink.is_keyed() => {
+            "rows that are newer than what comes stay as they are; rows that were deleted later are \
+             there again until the sink has caught up"
+        }
         (SinkType::Iceberg, _) => {
             "rows that come again are first taken away, in the snapshot that takes the sink back; \
              older snapshots keep them"

@@ -37,4 +37,4 @@ pub use self::table::{
     Offsets, Outcome, Owner, Part, PartitionIndex, SnapshotInfo,
 };
 pub use self::types::{Codec, FieldType, Fit, NumberForm, TypeOptions, Unit, Unmappable};
-pub use self::upsert::{Half, Move};
+pub use self::upsert::{Half, LetterFate, Move, RawKey};

@@ -3,6 +3,7 @@
 mod delivery;
 mod evolution;
 mod faults;
+mod letters;
 mod rewind;
 mod types;
 mod upkeep;

@@ -1,5 +1,6 @@
 //! A table: opened or created, its offsets read, its schema brought up to rows, its commits.
 
+mod again;
 mod commit;
 mod current;
 mod entries;
@@ -7,6 +8,7 @@ mod evolve;
 mod fill;
 mod index;
 mod inspect;
+mod letters;
 mod live;
 mod merge;
 mod next;
@@ -128,6 +130,7 @@ impl Lake {
                 read: Mutex::default(),
                 turn: tokio::sync::Mutex::default(),
                 manifests: tokio::sync::Mutex::default(),
+                searched: tokio::sync::Mutex::default(),
             })
         });
         table.clone()
@@ -143,6 +146,8 @@ pub struct LakeTable {
     read: Mutex<Option<uuid::Uuid>>,
     turn: tokio::sync::Mutex<()>,
     manifests: tokio::sync::Mutex<live::Manifests>,
+    /// What was read to look rows up.
+    searched: tokio::sync::Mutex<Live>,
 }
 
 impl fmt::Debug for LakeTable {
@@ -206,17 +211,15 @@ impl LakeTable {
                 return Ok(false);
             }
             stored.offsets.insert(tp.clone(), new.clone());
-            if self.lake.mode == WriteMode::Upsert && stored.holder.is_none() {
-                // What holds it may be a snapshot without rows, which must not look like a log.
-                stored.keyed.get_or_insert_default();
+            if self.lake.mode == WriteMode::Upsert {
+                stored.go_by_key(tp.partition, expected, new);
             }
             let back = expected.filter(|expected| goes_back(expected, new));
             let taken = match (self.lake.mode, back) {
                 (WriteMode::Append, Some(from)) => {
                     self.take_back(&loaded, tp, (from, new), &read).await?
                 }
-                (WriteMode::Upsert, Some(_)) => return Err(self.keeps_states()),
-                (_, None) => None,
+                _ => None,
             };
             let added = Added { taken: taken.as_ref(), ..Added::NONE };
             let next = self.next(&loaded, loaded.unchanged(), stored, added, &id).await?;
@@ -252,12 +255,6 @@ impl LakeTable {
             "create the table, or set auto_create_table: true"
         };
         LakeError::new(Kind::Missing, "table_missing", message).hint(hint)
-    }
-
-    fn keeps_states(&self) -> LakeError {
-        let message = format!("table {} is kept by key and cannot go back yet", self.name);
-        LakeError::new(Kind::Unfit, "rewind_unsupported", message)
-            .hint("roll the table back, which takes the sink back with it")
     }
 
     /// Of a commit that was tried so often.
