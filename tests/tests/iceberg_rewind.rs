@@ -8,6 +8,7 @@ use cdc_tests::chaos::seed;
 use cdc_tests::pipeline::Pipeline;
 use cdc_tests::postgres;
 use cdc_tests::process::Process;
+use cdc_tests::wait::{check, until};
 use serde_json::json;
 use tokio_postgres::Client;
 
@@ -24,6 +25,18 @@ const STEPS: usize = 6;
 const TABLE: &str = "CREATE TABLE {id}.t (id bigint PRIMARY KEY, n integer, name text, large text);
     ALTER TABLE {id}.t ALTER large SET STORAGE EXTERNAL;
     INSERT INTO {id}.t SELECT i, i, 'snapshot', repeat('x', 3000) FROM generate_series(0, 99) AS i;";
+
+/// Waits until the sink has come as far: a step forward would leave changes out.
+async fn is_past(pipeline: &mut Pipeline, line: &[&str]) {
+    let line = [line, &["--dry-run"]].concat();
+    until("the sink is past the target", RECOVERY, async || {
+        let output = pipeline.cdc(&line).await;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let is_back = !said.contains("passed without delivery");
+        check(output.status.success() && is_back, said)
+    })
+    .await;
+}
 
 /// Takes the sink back, now and then, to the beginning, to a time or to a place in the source's log,
 /// and kills a worker over it. Gives the workers that are left.
@@ -43,7 +56,9 @@ async fn goes_back(
             _ => row.get(1),
         };
         tokio::time::sleep(Duration::from_millis(random.u64(500..2500))).await;
-        pipeline.command(&["rewind", "FILE", "--yes", "--sink", "lake", "--to", &to]).await;
+        let line = ["rewind", "FILE", "--sink", "lake", "--to", &to];
+        is_past(pipeline, &line).await;
+        pipeline.command(&[&line[..], &["--yes"]].concat()).await;
         tokio::time::sleep(Duration::from_millis(random.u64(0..1500))).await;
         let place = random.usize(..2);
         workers[place].kill();
