@@ -371,9 +371,6 @@ pub enum Command {
         /// Only say what would be done.
         #[serde(default)]
         dry_run: bool,
-        /// Rows of a sink that only appends may come twice.
-        #[serde(default)]
-        repeat_rows: bool,
         /// Webhook: what comes again has other ids than before, so that receivers take it anew.
         #[serde(default)]
         new_ids: bool,

@@ -3,16 +3,18 @@
 use std::collections::BTreeSet;
 
 use cdc_tests::judge::outcome;
-use cdc_tests::kafka;
+use cdc_tests::kafka::{self, Producer};
+use cdc_tests::lake::events;
 use cdc_tests::pipeline::{Pipeline, run_cdc};
 use cdc_tests::postgres;
 use cdc_tests::process::{Process, binary};
 use cdc_tests::receiver::Receiver;
-use cdc_tests::record::http;
+use cdc_tests::record::{http, register};
 use cdc_tests::wait::{SOON, check, until};
 use serde_json::{Value, json};
 
 use super::holds::{fill, offsets};
+use super::schema_policy::{nameless, nameless_schema};
 
 /// `cdc dlq list`, as JSON.
 async fn list(pipeline: &mut Pipeline, more: &[&str]) -> Value {
@@ -278,6 +280,95 @@ async fn rows_of_an_events_table_come_once_however_often_they_are_replayed() {
     assert!(reply["message"].as_str().unwrap().contains("2 replayed already"), "{reply}");
     fill(&topic, schemas, 0, 6..7);
     pipeline.has_rows(&offsets(0, 0..7), SOON).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_are_in_a_change_log_once_however_often_they_are_replayed() {
+    let mut pipeline = Pipeline::new("letterlake");
+    pipeline.lake("lake");
+    pipeline.config["stop_on_incompatible_schema"] = json!(true);
+    pipeline.sink_mut("lake")["on_incompatible"] = json!("dlq");
+    let (schemas, topic) = (pipeline.topics(1).await, pipeline.topic());
+    let _coordinator = pipeline.serve();
+    let mut first = pipeline.worker("lake");
+    fill(&topic, schemas, 0, 0..2);
+    pipeline.committed(0, 2).await;
+    let other = register(&format!("{topic}-value"), &nameless_schema(&topic)).await;
+    let producer = Producer::default();
+    for id in 2..4 {
+        producer.put(&topic, 0, &schemas.key(id), &nameless(other, id));
+    }
+    fill(&topic, schemas, 0, 4..6);
+    pipeline.committed(0, 6).await;
+    let open = state(&[(0, 2), (0, 3)], "open");
+    assert_eq!(states(&list(&mut pipeline, &[]).await), open);
+    let refused = replay(&pipeline, "lake", &[]).await;
+    assert!(refused.1.to_string().contains("schema_incompatible"), "{}", refused.1);
+
+    pipeline.cdc_ok(&["schema", "accept", "FILE", "--table", &format!("{}.t", pipeline.id)]).await;
+    let mut watched = start_replay(&pipeline, "lake");
+    first.kill();
+    let _second = pipeline.worker("lake");
+    let status = watched.ended("the other worker writes them", SOON).await;
+    assert_eq!(status.code(), Some(0), "{}", watched.output());
+    let log = pipeline.change_log(&["_cdc_partition", "_cdc_offset"]).await.unwrap();
+    assert_eq!(events(&log), (0..6).map(|offset| (0, offset)).collect::<Vec<_>>());
+    let (_, reply) = replay(&pipeline, "lake", &[]).await;
+    assert!(reply["message"].as_str().unwrap().contains("2 replayed already"), "{reply}");
+    fill(&topic, schemas, 0, 6..7);
+    pipeline.committed(0, 7).await;
+    let log = pipeline.change_log(&["_cdc_partition", "_cdc_offset"]).await.unwrap();
+    assert_eq!(events(&log), (0..7).map(|offset| (0, offset)).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_table_of_rows_letters_that_stand_are_written_and_the_rest_is_told() {
+    let mut pipeline = Pipeline::new("letterlakerows");
+    pipeline.lake_of_rows("lake");
+    pipeline.config["stop_on_incompatible_schema"] = json!(true);
+    pipeline.sink_mut("lake")["on_incompatible"] = json!("dlq");
+    let (schemas, topic) = (pipeline.topics(1).await, pipeline.topic());
+    let _coordinator = pipeline.serve();
+    let mut first = pipeline.worker("lake");
+    fill(&topic, schemas, 0, 0..2);
+    pipeline.committed(0, 2).await;
+    let other = register(&format!("{topic}-value"), &nameless_schema(&topic)).await;
+    let producer = Producer::default();
+    for id in [2, 3] {
+        producer.put(&topic, 0, &schemas.key(id), &nameless(other, id));
+    }
+    // The second one has something newer of its key.
+    fill(&topic, schemas, 0, 3..5);
+    pipeline.committed(0, 6).await;
+    pipeline.cdc_ok(&["schema", "accept", "FILE", "--table", &format!("{}.t", pipeline.id)]).await;
+    let mut watched = start_replay(&pipeline, "lake");
+    first.kill();
+    let _second = pipeline.worker("lake");
+    let status = watched.ended("the other worker writes them", SOON).await;
+    assert_eq!(status.code(), Some(0), "{}", watched.output());
+    let mut expected = state(&[(0, 2)], "replayed");
+    expected.extend(state(&[(0, 3)], "superseded"));
+    assert_eq!(states(&list(&mut pipeline, &[]).await), expected);
+    let rows = async |pipeline: &Pipeline| {
+        let log = pipeline.change_log(&["id", "name", "_cdc_offset"]).await.unwrap();
+        let row = |row: &Value| {
+            (row["id"].as_i64().unwrap(), row["name"] != Value::Null, row["_cdc_offset"].as_i64())
+        };
+        log.iter().map(row).collect::<BTreeSet<_>>()
+    };
+    let named = |id: i64, offset: i64| (id, true, Some(offset));
+    let all =
+        BTreeSet::from([named(0, 0), named(1, 1), (2, false, Some(2)), named(3, 4), named(4, 5)]);
+    assert_eq!(rows(&pipeline).await, all);
+    let (_, reply) = replay(&pipeline, "lake", &[]).await;
+    let message = reply["message"].as_str().unwrap();
+    assert!(
+        message.contains("1 replayed already") && message.contains("1 superseded"),
+        "{message}"
+    );
+    fill(&topic, schemas, 0, 2..3);
+    pipeline.committed(0, 7).await;
+    assert!(rows(&pipeline).await.contains(&named(2, 6)));
 }
 
 async fn waits_for_lock(target: &tokio_postgres::Client, table: &str) {

@@ -20,6 +20,7 @@ mod health;
 mod holds;
 mod iceberg;
 mod iceberg_catalogs;
+mod iceberg_rewind;
 mod iceberg_rows;
 mod iceberg_verify;
 mod keys;

@@ -14,13 +14,13 @@ use cdc_tests::wait::{SOON, check, until};
 use serde_json::{Value, json};
 
 /// The schema of a row that has lost its `name`, for [`nameless`].
-fn nameless_schema(topic: &str) -> Value {
+pub(super) fn nameless_schema(topic: &str) -> Value {
     let mut schema = envelope_schema(topic);
     schema["fields"][0]["type"][1]["fields"].as_array_mut().unwrap().pop();
     schema
 }
 
-fn nameless(schema: i32, id: i64) -> Vec<u8> {
+pub(super) fn nameless(schema: i32, id: i64) -> Vec<u8> {
     let mut out = Vec::new();
     long(&mut out, 0);
     long(&mut out, 1);

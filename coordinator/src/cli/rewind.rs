@@ -40,9 +40,6 @@ pub(super) struct RewindArgs {
     /// Do not ask.
     #[arg(long)]
     yes: bool,
-    /// Rows of a sink that only appends may come twice.
-    #[arg(long)]
-    repeat_rows: bool,
     /// Webhook: give what comes again other ids than before, so that receivers take it anew.
     #[arg(long)]
     new_ids: bool,
@@ -67,7 +64,6 @@ pub(super) async fn run(args: &RewindArgs) -> Result<(), Failure> {
         to: to.clone(),
         reason: args.reason.clone(),
         dry_run,
-        repeat_rows: args.repeat_rows,
         new_ids: args.new_ids,
         accept_new_topic: args.accept_new_topic,
     };
@@ -126,7 +122,14 @@ fn meaning(sink: &SinkConfig, new_ids: bool) -> Option<&'static str> {
                 "rows that come again are first removed, in the transaction that takes the sink back"
             }
         },
-        (SinkType::Iceberg, _) => "rows that come again would be there twice",
+        (SinkType::Iceberg, _) if sink.is_keyed() => {
+            "rows that are newer than what comes stay as they are; rows that were deleted later are \
+             there again until the sink has caught up"
+        }
+        (SinkType::Iceberg, _) => {
+            "rows that come again are first taken away, in the snapshot that takes the sink back; \
+             older snapshots keep them"
+        }
         (SinkType::Postgres, None) => return None,
     })
 }

@@ -55,7 +55,6 @@ fn rewind(partition: Option<i32>, to: RewindTarget) -> Command {
         to,
         reason: "again".into(),
         dry_run: false,
-        repeat_rows: false,
         new_ids: false,
         accept_new_topic: false,
     }
@@ -139,40 +138,35 @@ fn a_rewind_takes_the_next_incarnation_of_each_partition() {
 #[test]
 fn a_rewind_says_what_comes_again_and_a_dry_run_writes_nothing() {
     let (mut control, mut known) = (ControlState::default(), known());
-    let command = |to, dry_run, repeat_rows| Command::Rewind {
+    let command = |to, dry_run| Command::Rewind {
         sink: "wh".into(),
         topic: "public.orders".into(),
         partition: Some(1),
         to,
         reason: "test".into(),
         dry_run,
-        repeat_rows,
         new_ids: false,
         accept_new_topic: false,
     };
     let (changes, said) =
-        run(&mut control, &known, command(RewindTarget::Beginning, true, false)).unwrap();
+        run(&mut control, &known, command(RewindTarget::Beginning, true)).unwrap();
     assert_eq!(changes, 0);
     assert_eq!(
         said,
         "sink wh would go on with cdc.public.orders: 1 from 20 to 10 (10 offsets come again)"
     );
-    let (_, said) = run(&mut control, &known, command(RewindTarget::End, true, false)).unwrap();
+    let (_, said) = run(&mut control, &known, command(RewindTarget::End, true)).unwrap();
     assert!(said.ends_with("1 from 20 to 50 (30 offsets are passed without delivery)"), "{said}");
     known.first_at = [(1, 15)].into();
     let (changes, said) =
-        run(&mut control, &known, command(RewindTarget::Timestamp(7), false, false)).unwrap();
+        run(&mut control, &known, command(RewindTarget::Timestamp(7), false)).unwrap();
     assert_eq!(changes, 2);
     assert!(said.contains("1 from 20 to 15 (5 offsets come again): test"), "{said}");
 
     known.types.insert("wh".into(), SinkType::Iceberg);
-    let back = command(RewindTarget::Beginning, false, false);
-    assert_eq!(run(&mut control, &known, back).unwrap_err().code, "rows_would_repeat");
-    assert!(run(&mut control, &known, command(RewindTarget::Beginning, false, true)).is_ok());
-    assert!(run(&mut control, &known, command(RewindTarget::End, false, false)).is_ok());
     let other = Position { topic_id: TopicId("former".into()), ..position(6, 20) };
     known.positions.insert(1, other);
-    let back = command(RewindTarget::Beginning, false, false);
+    let back = command(RewindTarget::Beginning, false);
     assert_eq!(run(&mut control, &known, back.clone()).unwrap_err().code, "topic_recreated");
     let Command::Rewind { sink, topic, partition, to, reason, .. } = back else { panic!() };
     let accepts = |dry_run, new_ids| Command::Rewind {
@@ -182,7 +176,6 @@ fn a_rewind_says_what_comes_again_and_a_dry_run_writes_nothing() {
         to: to.clone(),
         reason: reason.clone(),
         dry_run,
-        repeat_rows: false,
         new_ids,
         accept_new_topic: true,
     };
@@ -207,7 +200,7 @@ fn new_ids_are_kept_by_later_rewinds() {
         else {
             panic!()
         };
-        let (dry_run, repeat_rows, accept_new_topic) = (false, false, false);
+        let (dry_run, accept_new_topic) = (false, false);
         let command = Command::Rewind {
             sink,
             topic,
@@ -215,7 +208,6 @@ fn new_ids_are_kept_by_later_rewinds() {
             to,
             reason,
             dry_run,
-            repeat_rows,
             new_ids,
             accept_new_topic,
         };

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cdc_shared::api::CommandRequest;
-use cdc_shared::config::SinkType;
 use cdc_shared::control::{ControlRecord, ControlState};
 use cdc_shared::dlq::{
     BLOCK, Fate, LetterFilter, LetterState, MOST_AT_ONCE, MOST_SETTLED, ReplayReport, Settled,
@@ -95,13 +94,6 @@ pub(super) fn replay(
 ) -> Result<Effect, Refusal> {
     let Selection { letters, left, settled } = select(known, filter);
     let sink = sink_of(filter, control, if dry_run { 0 } else { letters.len() })?;
-    if known.types.get(sink) == Some(&SinkType::Iceberg) {
-        return refuse(
-            "replay_unsupported",
-            format!("sink {sink} cannot take dead letters again"),
-            "cdc dlq drop, or resync",
-        );
-    }
     if matches!(filter.state, Some(LetterState::Replayed | LetterState::Superseded)) {
         let message = "what was replayed or superseded is not sent again".to_owned();
         return refuse("invalid", message, "only open letters are, and with state dropped those");

@@ -123,8 +123,6 @@ fn what_cannot_be_replayed_is_refused_by_name() {
     let control = ControlState::default();
     let known = known(&control, &[(0, 3)], NOW);
     let code = |known: &Known, command| run(&mut control.clone(), known, command).unwrap_err().code;
-    let lake = [("wh".to_owned(), SinkType::Iceberg)].into();
-    assert_eq!(code(&Known { types: lake, ..known.clone() }, replay_all()), "replay_unsupported");
     let foreign = vec![chosen(0, 3, "")];
     let other = Known { letters: foreign, ..known.clone() };
     assert_eq!(code(&other, replay_all()), "replay_unsupported");

@@ -19,7 +19,6 @@ struct Asked<'a> {
     to: &'a RewindTarget,
     reason: &'a str,
     by: &'a str,
-    repeat_rows: bool,
     new_ids: bool,
     accept_new_topic: bool,
 }
@@ -27,24 +26,14 @@ struct Asked<'a> {
 /// Decides it, for one topic.
 ///
 /// # Errors
-/// A target that the log does not hold, rows that would come twice, or another topic than the one
-/// that progress counts in.
+/// A target that the log does not hold, or another topic than the one that progress counts in.
 pub(super) fn decide(
     request: &CommandRequest,
     known: &Known,
     control: &ControlState,
 ) -> Result<Effect, Refusal> {
-    let Command::Rewind {
-        sink,
-        topic,
-        partition,
-        to,
-        reason,
-        dry_run,
-        repeat_rows,
-        new_ids,
-        accept_new_topic,
-    } = &request.command
+    let Command::Rewind { sink, topic, partition, to, reason, dry_run, new_ids, accept_new_topic } =
+        &request.command
     else {
         return refuse("invalid", "not a rewind".to_owned(), "");
     };
@@ -59,7 +48,6 @@ pub(super) fn decide(
         to,
         reason,
         by: &request.by,
-        repeat_rows: *repeat_rows || sink_type != Some(SinkType::Iceberg),
         new_ids: *new_ids,
         accept_new_topic: *accept_new_topic,
     };
@@ -101,9 +89,6 @@ fn decide_one(
     let here = found.filter(|position| position.topic_id == now.id);
     if !accept_new_topic {
         refuse_new_topic(known, sink, topic, (partition, found, &now.id))?;
-    }
-    if !asked.repeat_rows {
-        refuse_repeats(sink, &format!("{topic}[{partition}]"), here, next)?;
     }
     let step = step(partition, here, next);
     let tp = TopicPartition::new(topic, partition);
@@ -170,23 +155,6 @@ fn refuse_new_topic(
         ),
         "--accept-new-topic takes the topic as it is now: where the sink was in the former one no \
          longer counts",
-    )
-}
-
-fn refuse_repeats(
-    sink: &str,
-    place: &str,
-    here: Option<&Position>,
-    next: NextOffset,
-) -> Result<(), Refusal> {
-    if here.is_none_or(|here| next >= here.next) {
-        return Ok(());
-    }
-    refuse(
-        "rows_would_repeat",
-        format!("sink {sink} appends: the rows of {place} from {next} on would be there twice"),
-        "roll the table back, which takes the sink back with it; or, for a table that lacks them, \
-         --repeat-rows",
     )
 }
 

@@ -38,4 +38,4 @@ pub use self::table::{
     Offsets, Outcome, Owner, Part, PartitionIndex, Scan, ScannedRows, SnapshotInfo,
 };
 pub use self::types::{Codec, FieldType, Fit, NumberForm, TypeOptions, Unit, Unmappable};
-pub use self::upsert::{Half, Move};
+pub use self::upsert::{Half, LetterFate, Move, RawKey};

@@ -33,11 +33,16 @@ impl Segment {
         columns.chain(meta(self.layout.mode).iter().copied())
     }
 
+    /// Kafka offsets of the rows.
+    pub(crate) fn offsets(&self) -> &[i64] {
+        let at = self.names().position(|name| name == "_cdc_offset");
+        let offsets = at.and_then(|at| self.columns.get(at)?.as_any().downcast_ref::<Int64Array>());
+        offsets.map_or(&[], |offsets| offsets.values())
+    }
+
     /// Kafka offset of a row.
     pub(crate) fn offset(&self, row: usize) -> Option<i64> {
-        let at = self.names().position(|name| name == "_cdc_offset")?;
-        let offsets = self.columns.get(at)?.as_any().downcast_ref::<Int64Array>()?;
-        (row < offsets.len()).then(|| offsets.value(row))
+        self.offsets().get(row).copied()
     }
 }
 

@@ -3,6 +3,8 @@
 mod delivery;
 mod evolution;
 mod faults;
+mod letters;
+mod rewind;
 mod types;
 mod upkeep;
 mod upsert;
@@ -29,12 +31,13 @@ const TOPIC: &str = "cdc.shop.t";
 struct Place {
     dir: TempDir,
     mode: IcebergWriteMode,
+    partition_by: Vec<String>,
 }
 
 impl Place {
     fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("cdc-lake-").tempdir().unwrap();
-        Self { dir, mode: IcebergWriteMode::Append }
+        Self { dir, mode: IcebergWriteMode::Append, partition_by: Vec::new() }
     }
 
     /// A lake whose tables are kept by key.
@@ -51,6 +54,7 @@ impl Place {
             batch_size: 1_000_000,
             auto_create_table: true,
             write_mode: self.mode,
+            partition_by: self.partition_by.clone(),
             ..IcebergConfig::default()
         }
     }

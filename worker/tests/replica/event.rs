@@ -143,6 +143,16 @@ impl Table {
         out
     }
 
+    /// The key of an event as Kafka has it.
+    pub(crate) fn key_bytes(&self, event: &Event) -> Vec<u8> {
+        let mut key = vec![0];
+        key.extend_from_slice(&self.key_id.to_be_bytes());
+        for value in &event.row[..self.key] {
+            put(&mut key, *value, false);
+        }
+        key
+    }
+
     /// Pushes an event of table `name`.
     pub(crate) fn push(
         &self,
@@ -152,16 +162,11 @@ impl Table {
         let ValueSchema::Envelope(envelope) = &self.value_schema else { panic!("no envelope") };
         let name = envelope.plan().name().unwrap().split('.').nth(1).unwrap().to_owned();
         let value = self.value(event, &name);
-        let mut key_bytes = vec![0];
-        key_bytes.extend_from_slice(&self.key_id.to_be_bytes());
-        let mut key = Vec::new();
-        for value in &event.row[..self.key] {
-            put(&mut key, *value, false);
-        }
-        key_bytes.extend_from_slice(&key);
+        let key_bytes = self.key_bytes(event);
+        let key = &key_bytes[5..];
         let (mut cells, mut key_cells) = (CellBuf::new(), CellBuf::new());
         let root = envelope.plan().decode(&value, &mut cells).unwrap();
-        let key_root = self.key_plan.decode(&key, &mut key_cells).unwrap();
+        let key_root = self.key_plan.decode(key, &mut key_cells).unwrap();
         let envelope = envelope.envelope(root, &cells).unwrap();
         let is_truncate = event.op == "t";
         writer.push(&Change {

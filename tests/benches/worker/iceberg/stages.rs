@@ -108,6 +108,7 @@ async fn write(
             segments,
             abandoned: Arc::new(AtomicBool::new(false)),
             keyed: None,
+            letter: None,
         });
     }
     Ok(table.commit(parts).attempt().await?)

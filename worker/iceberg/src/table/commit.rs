@@ -19,7 +19,7 @@ use super::write::{self, Content};
 use super::{LakeTable, give_way};
 use crate::error::{Kind, LakeError, Result};
 use crate::rows::Segment;
-use crate::upsert::Moves;
+use crate::upsert::RawKey;
 
 /// How often in a row a commit gives way to others before it says so.
 const TURNS: u32 = 20;
@@ -39,6 +39,8 @@ pub struct Part {
     pub abandoned: Arc<AtomicBool>,
     /// For a table whose rows are kept by key.
     pub keyed: Option<KeyedPart>,
+    /// Its one row is a dead letter: the record at this offset, below the position.
+    pub letter: Option<i64>,
 }
 
 /// What a part has beside its rows where these are kept by key.
@@ -50,6 +52,10 @@ pub struct KeyedPart {
     pub partitions: i32,
     /// Rows of the segments, from the front, that are in the table already.
     pub skip: usize,
+    /// Keys of the rows as they came.
+    pub keys: Arc<Vec<RawKey>>,
+    /// Records between the positions that were given up.
+    pub given_up: Arc<Vec<(i64, Option<RawKey>)>>,
 }
 
 /// What came of a part.
@@ -63,6 +69,8 @@ pub enum Outcome {
     Moved,
     /// The table can never take one of its rows: the one at this offset, where that is known.
     Refused(LakeError, Option<i64>),
+    /// The table cannot take it as it is, and an operator has to act.
+    Stopped(LakeError),
     /// Nobody waited for it.
     Abandoned,
 }
@@ -203,6 +211,10 @@ impl Commit {
                 None
             }
         });
+        match self.table.lake.mode {
+            WriteMode::Append => self.settle_logged(&loaded).await?,
+            WriteMode::Upsert => self.settle_known(&stored),
+        }
         let base = self.evolved(&loaded)?;
         let (reached, merged) = match self.table.lake.mode {
             WriteMode::Append => (self.append(&loaded, &base.metadata).await?, None),
@@ -215,8 +227,7 @@ impl Commit {
             self.drop_files(&loaded).await;
             return Ok(true);
         }
-        let moves = merged.as_ref().map(Merged::moves);
-        let new = self.next(&loaded, base, stored, &reached, moves).await?;
+        let new = self.next(&loaded, base, stored, &reached, merged.as_ref()).await?;
         let snapshot = new.changed.metadata.current_snapshot_id();
         match self.table.swap(&loaded, new.changed).await {
             Ok(true) => {
@@ -437,28 +448,35 @@ impl Commit {
         base: Changed,
         mut stored: Stored,
         reached: &Reached,
-        moves: Option<&Moves>,
+        merged: Option<&Merged>,
     ) -> Result<Next> {
         for (at, position, _) in reached {
             let Some(part) = self.parts.get(*at) else { continue };
             stored.offsets.insert(part.tp.clone(), position.clone());
         }
-        if let Some(moves) = moves {
+        if let Some(merged) = merged {
             let told = self.parts.iter().filter_map(|part| Some(part.keyed.as_ref()?.partitions));
             let told = told.max().filter(|told| *told > 0);
-            let partitions = stored.keyed.as_ref().and_then(|keyed| keyed.partitions).or(told);
-            stored.keyed = Some(Keyed { partitions, moves: moves.clone() });
+            let keyed = stored.keyed.take().unwrap_or_default();
+            stored.keyed = Some(Keyed {
+                partitions: keyed.partitions.or(told),
+                moves: merged.moves().clone(),
+                again: merged.ways.clone(),
+                ..keyed
+            });
         }
+        self.note_rejected(&mut stored, reached);
         let added = self.written.as_ref().map_or(Added::NONE, |written| Added {
             data: &written.data,
             deletes: &written.deletes,
+            taken: None,
         });
         self.table.next(loaded, base, stored, added, &self.id).await
     }
 }
 
 impl Part {
-    fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         self.segments.iter().map(|segment| segment.rows).sum()
     }
 

@@ -11,6 +11,7 @@ use iceberg::spec::{DataContentType, DataFile, Struct, TableMetadata};
 use tokio::sync::OwnedMutexGuard;
 
 use super::Loaded;
+use super::again::returning;
 use super::commit::{Commit, Outcome, Part, Reached, Written};
 use super::fill::{Filling, Stored as StoredRows};
 use super::index::Indexed;
@@ -18,7 +19,7 @@ use super::offsets::Stored;
 use super::write::{self, Content};
 use crate::error::{Kind, LakeError, Result};
 use crate::rows::Segment;
-use crate::upsert::{Moves, PartRows, Place, Plan, Short, locate, plan};
+use crate::upsert::{Again, KeyHash, Moves, PartRows, Place, Plan, Returning, Short, locate, plan};
 
 /// What files were written by: with the same they are the same.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub(super) struct Merged {
     paths: Vec<Arc<str>>,
     states: Vec<OwnedMutexGuard<Option<Indexed>>>,
     moves: Moves,
+    /// Partitions whose records come again, then.
+    pub(super) ways: BTreeMap<i32, Again>,
     /// Whether others wait for what is open then, though nothing else is to be written.
     pub(super) is_awaited: bool,
 }
@@ -77,17 +80,27 @@ struct Ready {
     segments: Vec<Vec<Arc<Segment>>>,
     paths: Vec<Arc<str>>,
     states: Vec<OwnedMutexGuard<Option<Indexed>>>,
+    returning: Vec<Option<Returning>>,
 }
 
 impl Ready {
-    fn plan(&self, moves: &Moves) -> std::result::Result<Plan, Short> {
+    fn plan(&self, moves: &Moves) -> std::result::Result<Plan, Vec<Short>> {
         let parts = self.segments.iter().zip(&self.skips).zip(&self.states).zip(&self.paths);
-        let rows = parts.filter_map(|(((segments, skip), state), path)| {
+        let parts = parts.zip(&self.returning);
+        let rows = parts.filter_map(|((((segments, skip), state), path), returning)| {
             let indexed = state.as_ref()?;
             let (index, files) = (&indexed.keys, indexed.files.as_slice());
-            Some(PartRows { segments, skip: *skip, index, files, path })
+            let returning = returning.as_ref();
+            Some(PartRows { segments, skip: *skip, index, files, path, returning })
         });
         plan(&rows.collect::<Vec<_>>(), moves)
+    }
+
+    /// Without a part.
+    fn leave(&mut self, part: usize) {
+        if let Some(at) = self.parts.iter().position(|found| *found == part) {
+            self.remove(at);
+        }
     }
 
     fn remove(&mut self, at: usize) -> Option<(usize, Vec<Arc<Segment>>)> {
@@ -96,8 +109,34 @@ impl Ready {
         }
         self.skips.remove(at);
         self.paths.remove(at);
+        self.returning.remove(at);
         drop(self.states.remove(at));
         Some((self.parts.remove(at), self.segments.remove(at)))
+    }
+
+    /// Leaves rows out that nobody can complete, of records that come again; gives the first that
+    /// cannot be left out.
+    fn leave_out(&mut self, short: &[Short]) -> Option<Short> {
+        for short in short {
+            let offset = self.segments.get(short.part).and_then(|segments| {
+                let (segment, row) = locate(segments, short.row)?;
+                segment.offset(row)
+            });
+            let returning = self.returning.get_mut(short.part).and_then(Option::as_mut);
+            match (returning, offset) {
+                (Some(returning), Some(offset)) if offset < returning.again.until => {
+                    returning.dropped.insert(short.row);
+                }
+                _ => return Some(*short),
+            }
+        }
+        None
+    }
+
+    /// What is owed then, by the parts.
+    fn owed(&self, plan: &Plan) -> BTreeMap<usize, BTreeMap<KeyHash, i64>> {
+        let parts = self.parts.iter().zip(&plan.parts);
+        parts.map(|(part, plan)| (*part, plan.owed.clone())).collect()
     }
 
     fn generations(&self) -> Vec<uuid::Uuid> {
@@ -140,19 +179,29 @@ impl Commit {
         self.check_column(loaded, stored)?;
         self.rename();
         let moves = stored.keyed.as_ref().map(|keyed| keyed.moves.clone()).unwrap_or_default();
-        let mut ready = self.ready(loaded).await?;
-        let (plan, rows) = loop {
+        let mut ready = self.ready(loaded, stored).await?;
+        let (plan, rows, reached, ways) = loop {
             let plan = match ready.plan(&moves) {
                 Ok(plan) => plan,
                 Err(short) => {
-                    self.refuse(&mut ready, short);
+                    if let Some(short) = ready.leave_out(&short) {
+                        self.refuse(&mut ready, short);
+                    }
+                    continue;
+                }
+            };
+            let reached = self.reached(&ready, &plan);
+            let ways = match self.ways(stored, &reached, &ready.owed(&plan)) {
+                Ok(ways) => ways,
+                Err(part) => {
+                    ready.leave(part);
                     continue;
                 }
             };
             let io = &loaded.io;
             let schema = base.current_schema();
             match StoredRows::read(io, &plan, &ready.segments, schema).await? {
-                Ok(rows) => break (plan, rows),
+                Ok(rows) => break (plan, rows, reached, ways),
                 // The row may be in a file that replaces the one that is gone.
                 Err(_) if self.is_overtaken().await => {
                     let message = format!("files of table {} were replaced", self.table.name);
@@ -162,7 +211,7 @@ impl Commit {
                 Err(short) => self.refuse(&mut ready, short),
             }
         };
-        let reached = self.reached(&ready, &plan);
+        self.settle_waiting(&ready, &plan);
         let planned = Planned { generations: ready.generations(), plan };
         let is_same = |written: &Written| {
             written.parts == ready.parts
@@ -183,7 +232,7 @@ impl Commit {
         let Ready { paths, states, .. } = ready;
         let is_awaited = plan.moves != moves;
         let moves = plan.moves.clone();
-        Ok((reached, Merged { plan: Some(plan), paths, states, moves, is_awaited }))
+        Ok((reached, Merged { plan: Some(plan), paths, states, moves, ways, is_awaited }))
     }
 
     /// Another number of partitions sends keys elsewhere than where their rows are.
@@ -219,7 +268,7 @@ impl Commit {
     }
 
     /// The parts that have rows. Their indexes are as the table is.
-    async fn ready(&self, loaded: &Loaded) -> Result<Ready> {
+    async fn ready(&self, loaded: &Loaded, stored: &Stored) -> Result<Ready> {
         let mut ready = Ready::default();
         for at in self.pending() {
             let Some(part) = self.parts.get(at) else { continue };
@@ -228,6 +277,9 @@ impl Commit {
             let key: Vec<String> = segment.layout.key_names().map(str::to_owned).collect();
             let mut state = keyed.index.lock().await;
             self.table.index(loaded, &part.tp, &key, &mut state).await?;
+            let (of, segments, indexed) = (part.tp.partition, &part.segments, state.as_ref());
+            let of_table = stored.keyed.as_ref();
+            ready.returning.push(returning(loaded, of_table, of, segments, indexed).await?);
             let path = format!(
                 "{}/data/{}-p{}.parquet",
                 loaded.metadata.location(),
@@ -247,6 +299,11 @@ impl Commit {
     fn refuse(&mut self, ready: &mut Ready, short: Short) {
         let Some((part, segments)) = ready.remove(short.part) else { return };
         let offset = locate(&segments, short.row).and_then(|(segment, at)| segment.offset(at));
+        let outcome = self.row_missing(offset);
+        self.settle_one(part, outcome);
+    }
+
+    fn row_missing(&self, offset: Option<i64>) -> Outcome {
         let message = format!(
             "a change leaves out large values that did not change, and its row is not in table {}: \
              a row that left the table, or a change of the primary key whose delete was not seen",
@@ -257,11 +314,11 @@ impl Commit {
              are missing come with a new snapshot of the table (cdc snapshot FILE --table), and \
              cdc skip passes this record",
         );
-        self.settle_one(part, Outcome::Refused(error, offset));
+        Outcome::Refused(error, offset)
     }
 
     /// How far the plan brings each part.
-    fn reached(&mut self, ready: &Ready, plan: &Plan) -> Reached {
+    fn reached(&self, ready: &Ready, plan: &Plan) -> Reached {
         let mut reached = Reached::new();
         for at in self.pending() {
             let planned = ready.parts.iter().position(|part| *part == at);
@@ -270,11 +327,24 @@ impl Commit {
             let Some(part) = self.parts.get(at) else { continue };
             match planned {
                 None => reached.push((at, part.covers.clone(), 0)),
-                Some((end, skip)) if end == *skip => self.settle_one(at, Outcome::Waits),
+                Some((end, skip)) if end == *skip => {}
                 Some((end, _)) => reached.push((at, part.position_at(end), end)),
             }
         }
         reached
+    }
+
+    /// Parts of which nothing can be written yet.
+    fn settle_waiting(&mut self, ready: &Ready, plan: &Plan) {
+        let ends = ready.parts.iter().zip(&ready.skips).zip(&plan.parts);
+        for ((at, skip), plan) in ends {
+            if plan.end == *skip {
+                let is_letter = self.parts.get(*at).is_some_and(|part| part.letter.is_some());
+                // What it waits for came long ago, or never.
+                let outcome = if is_letter { self.row_missing(None) } else { Outcome::Waits };
+                self.settle_one(*at, outcome);
+            }
+        }
     }
 
     /// Writes data files and, for all parts, one file of deletes.

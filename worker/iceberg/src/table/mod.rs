@@ -1,20 +1,25 @@
 //! A table: opened or created, its offsets read, its schema brought up to rows, its commits.
 
+mod again;
 mod commit;
 mod current;
+mod entries;
 mod evolve;
 mod fill;
 mod index;
 mod inspect;
+mod letters;
 mod live;
 mod merge;
 mod next;
 mod offsets;
 mod partition;
 mod read;
+mod records;
 mod saved;
 mod scan;
 mod stage;
+mod take_back;
 mod upkeep;
 mod write;
 
@@ -28,11 +33,13 @@ use cdc_shared::offset::{Position, TopicPartition};
 
 pub use self::commit::{Commit, KeyedPart, Outcome, Part};
 use self::current::Loaded;
+use self::entries::Live;
 pub use self::index::PartitionIndex;
 pub use self::inspect::SnapshotInfo;
 pub use self::offsets::{Offsets, Owner};
 pub use self::scan::{Scan, ScannedRows};
 use self::stage::Added;
+use self::take_back::goes_back;
 pub use self::upkeep::{Clean, Cleaned, Compact, Compacted, Expire, Expired};
 use crate::catalog::{Catalog, TableName};
 use crate::error::{Kind, LakeError, Result};
@@ -126,6 +133,7 @@ impl Lake {
                 read: Mutex::default(),
                 turn: tokio::sync::Mutex::default(),
                 manifests: tokio::sync::Mutex::default(),
+                searched: tokio::sync::Mutex::default(),
             })
         });
         table.clone()
@@ -141,6 +149,8 @@ pub struct LakeTable {
     read: Mutex<Option<uuid::Uuid>>,
     turn: tokio::sync::Mutex<()>,
     manifests: tokio::sync::Mutex<live::Manifests>,
+    /// What was read to look rows up.
+    searched: tokio::sync::Mutex<Live>,
 }
 
 impl fmt::Debug for LakeTable {
@@ -170,7 +180,7 @@ impl LakeTable {
     }
 
     /// Replaces what the table holds of a partition, if that is `expected`. Makes the table where
-    /// it is missing. `false`: it holds another position by now.
+    /// it is missing. Rows of a change log that come again then are taken away by the same commit. `false`: it holds another position by now.
     ///
     /// # Errors
     /// What cannot be read or written.
@@ -184,6 +194,7 @@ impl LakeTable {
         let id = uuid::Uuid::new_v4().to_string();
         // Removed once it is sure that they were not taken, as in a commit of rows.
         let mut doubtful: Vec<String> = Vec::new();
+        let mut read = Live::default();
         loop {
             let loaded = match self.load().await? {
                 Some(loaded) => loaded,
@@ -203,15 +214,26 @@ impl LakeTable {
                 return Ok(false);
             }
             stored.offsets.insert(tp.clone(), new.clone());
-            if self.lake.mode == WriteMode::Upsert && stored.holder.is_none() {
-                // What holds it may be a snapshot without rows, which must not look like a log.
-                stored.keyed.get_or_insert_default();
+            if self.lake.mode == WriteMode::Upsert {
+                stored.go_by_key(tp.partition, expected, new);
             }
-            let next = self.next(&loaded, loaded.unchanged(), stored, Added::NONE, &id).await?;
+            let back = expected.filter(|expected| goes_back(expected, new));
+            let taken = match (self.lake.mode, back) {
+                (WriteMode::Append, Some(from)) => {
+                    self.take_back(&loaded, tp, (from, new), &read).await?
+                }
+                _ => None,
+            };
+            let added = Added { taken: taken.as_ref(), ..Added::NONE };
+            let next = self.next(&loaded, loaded.unchanged(), stored, added, &id).await?;
             if self.swap(&loaded, next.changed).await? {
                 return Ok(true);
             }
             doubtful = next.files;
+            if let Some(taken) = taken {
+                doubtful.extend(taken.files());
+                read = taken.into_live();
+            }
         }
     }
 

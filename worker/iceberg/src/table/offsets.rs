@@ -4,15 +4,16 @@
 //! the table, with the snapshot that they belong to, so that neither the expiry of snapshots nor
 //! commits of others lose them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cdc_shared::offset::{Incarnation, NextOffset, Position, SchemaIds, TopicId, TopicPartition};
 use iceberg::spec::{SnapshotRef, TableMetadata};
 use serde::{Deserialize, Serialize};
 
+use super::take_back::goes_back;
 use crate::error::{Kind, LakeError, Result};
-use crate::upsert::{Moves, MovesDocument};
+use crate::upsert::{Again, AgainDocument, Moves, MovesDocument, Rejected, RejectedDocument};
 
 /// Summary key of the id that names a commit of ours.
 pub(super) const COMMIT_ID: &str = "cdc.commit-id";
@@ -61,6 +62,28 @@ pub(super) struct Keyed {
     pub(super) partitions: Option<i32>,
     /// Changes of keys of which one half is in the table.
     pub(super) moves: Moves,
+    /// Partitions whose records come again up to where the sink was.
+    pub(super) again: BTreeMap<i32, Again>,
+    /// Partitions that may have rows of a former topic of their name.
+    pub(super) former: BTreeSet<i32>,
+    /// Records that the dead letter queue has, by their partitions.
+    pub(super) rejected: BTreeMap<i32, Rejected>,
+}
+
+impl Keyed {
+    /// A partition goes from one position to another.
+    pub(super) fn go(&mut self, partition: i32, from: &Position, to: &Position) {
+        if from.topic_id != to.topic_id {
+            self.former.insert(partition);
+            self.rejected.remove(&partition);
+            self.again.remove(&partition);
+        } else if goes_back(from, to) {
+            let again = self.again.entry(partition).or_default();
+            again.take_back(from.next.get(), to.next.get());
+        } else if self.again.get(&partition).is_some_and(|again| again.until <= to.next.get()) {
+            self.again.remove(&partition);
+        }
+    }
 }
 
 /// Its text.
@@ -70,6 +93,12 @@ struct KeyedDocument {
     partitions: Option<i32>,
     #[serde(flatten)]
     moves: MovesDocument,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    again: BTreeMap<i32, AgainDocument>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    former: BTreeSet<i32>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    rejected: BTreeMap<i32, RejectedDocument>,
 }
 
 /// A snapshot of ours.
@@ -130,6 +159,17 @@ fn offsets(topics: Vec<TopicDocument>) -> Offsets {
 }
 
 impl Stored {
+    /// A partition of a table that is kept by key goes from one position to another.
+    pub(super) fn go_by_key(&mut self, partition: i32, from: Option<&Position>, to: &Position) {
+        if self.holder.is_none() {
+            // What holds it may be a snapshot without rows, which must not look like a log.
+            self.keyed.get_or_insert_default();
+        }
+        if let (Some(keyed), Some(from)) = (&mut self.keyed, from) {
+            keyed.go(partition, from, to);
+        }
+    }
+
     /// The property's text.
     pub(super) fn property(&self) -> Result<String> {
         write(&self.document(self.holder))
@@ -144,6 +184,9 @@ impl Stored {
         let keyed = self.keyed.as_ref().map(|keyed| KeyedDocument {
             partitions: keyed.partitions,
             moves: MovesDocument::from(&keyed.moves),
+            again: keyed.again.iter().map(|(of, again)| (*of, again.into())).collect(),
+            former: keyed.former.clone(),
+            rejected: keyed.rejected.iter().map(|(of, all)| (*of, all.into())).collect(),
         });
         Document { holder, topics: topics(&self.offsets), keyed }
     }
@@ -160,9 +203,13 @@ fn parse(owner: &Owner, at: &str, text: &str) -> Result<Stored> {
             .caused_by(error)
             .hint("restore the table's property, or roll the table back to before it was changed")
     })?;
-    let keyed = document
-        .keyed
-        .map(|keyed| Keyed { partitions: keyed.partitions, moves: Moves::from(keyed.moves) });
+    let keyed = document.keyed.map(|keyed| Keyed {
+        partitions: keyed.partitions,
+        moves: Moves::from(keyed.moves),
+        again: keyed.again.into_iter().map(|(of, again)| (of, again.into())).collect(),
+        former: keyed.former,
+        rejected: keyed.rejected.into_iter().map(|(of, all)| (of, all.into())).collect(),
+    });
     Ok(Stored { offsets: offsets(document.topics), holder: document.holder, keyed })
 }
 

@@ -8,6 +8,7 @@ use iceberg::spec::{
     ManifestWriterBuilder, Operation, Snapshot, SnapshotSummaryCollector, Summary, TableMetadata,
 };
 
+use super::take_back::Taken;
 use super::{Loaded, live};
 
 /// Totals of a summary: what they are called, what adds to them, what takes away.
@@ -26,19 +27,21 @@ pub(super) struct Staged {
     pub(super) files: Vec<String>,
 }
 
-/// Files that a snapshot adds.
+/// What a snapshot changes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Added<'f> {
     pub(super) data: &'f [DataFile],
     pub(super) deletes: &'f [DataFile],
+    /// What is taken away.
+    pub(super) taken: Option<&'f Taken>,
 }
 
 impl Added<'_> {
     /// None at all.
-    pub(super) const NONE: Self = Self { data: &[], deletes: &[] };
+    pub(super) const NONE: Self = Self { data: &[], deletes: &[], taken: None };
 
     pub(super) fn is_empty(&self) -> bool {
-        self.data.is_empty() && self.deletes.is_empty()
+        self.data.is_empty() && self.deletes.is_empty() && self.taken.is_none()
     }
 }
 
@@ -65,14 +68,28 @@ impl<'m> Draft<'m> {
 
     /// A writer of a manifest of its own.
     pub(super) fn writer(&mut self, io: &FileIO, is_data: bool) -> iceberg::Result<ManifestWriter> {
+        self.writer_of(io, is_data, self.metadata.default_partition_spec_id())
+    }
+
+    /// The same of files that were written by another partitioning.
+    pub(super) fn writer_of(
+        &mut self,
+        io: &FileIO,
+        is_data: bool,
+        spec: i32,
+    ) -> iceberg::Result<ManifestWriter> {
         let metadata = self.metadata;
+        let spec = metadata.partition_spec_by_id(spec).ok_or_else(|| {
+            let message = format!("partition spec {spec} is gone");
+            iceberg::Error::new(iceberg::ErrorKind::DataInvalid, message)
+        })?;
         let (name, number) = (self.name, self.files.len());
         let path = format!("{}/metadata/{name}-m{number}.avro", metadata.location());
         let builder = ManifestWriterBuilder::new(
             io.new_output(&path)?,
             Some(self.id),
             metadata.current_schema().clone(),
-            metadata.default_partition_spec().as_ref().clone(),
+            spec.as_ref().clone(),
         );
         self.files.push(path);
         Ok(match (metadata.format_version(), is_data) {
@@ -122,7 +139,7 @@ impl<'m> Draft<'m> {
     }
 }
 
-/// Stages a snapshot that adds files to main. `summary`: entries of our own.
+/// Stages a snapshot on main's newest. `summary`: entries of our own.
 pub(super) async fn snapshot(
     loaded: &Loaded,
     metadata: &TableMetadata,
@@ -132,7 +149,10 @@ pub(super) async fn snapshot(
 ) -> iceberg::Result<Staged> {
     let io = &loaded.io;
     let mut draft = Draft::with_id(metadata, id);
-    draft.manifests = older_manifests(loaded).await?;
+    draft.manifests = match added.taken {
+        Some(taken) => taken.manifests(io, &mut draft).await?,
+        None => older_manifests(loaded).await?,
+    };
     for of in [added.data, added.deletes] {
         if of.is_empty() {
             continue;
@@ -150,10 +170,14 @@ pub(super) async fn snapshot(
         let (schema, spec) = (metadata.current_schema(), metadata.default_partition_spec());
         collector.add_file(file, schema.clone(), spec.clone());
     }
-    let operation = match (added.data.is_empty(), added.deletes.is_empty()) {
-        (_, true) => Operation::Append,
-        (true, false) => Operation::Delete,
-        (false, false) => Operation::Overwrite,
+    if let Some(taken) = added.taken {
+        taken.count(metadata, &mut collector);
+    }
+    let takes = !added.deletes.is_empty() || added.taken.is_some();
+    let operation = match (added.data.is_empty(), takes) {
+        (_, false) => Operation::Append,
+        (true, true) => Operation::Delete,
+        (false, true) => Operation::Overwrite,
     };
     draft.finish(io, self::summary(metadata, &collector, operation, summary)).await
 }

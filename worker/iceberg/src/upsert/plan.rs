@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::again::Returning;
 use super::hash::KeyHash;
 use super::index::{Index, Place};
 use super::marks::{Half, Move};
@@ -24,6 +25,8 @@ pub(crate) struct PartRows<'a> {
     pub(crate) files: &'a [Arc<str>],
     /// The file that is going to be written.
     pub(crate) path: &'a Arc<str>,
+    /// Where its records come again.
+    pub(crate) returning: Option<&'a Returning>,
 }
 
 /// Where a value comes from.
@@ -57,6 +60,8 @@ pub(crate) struct PartPlan {
     pub(crate) ghosts: Vec<u32>,
     /// Where the rows of keys are then, by the place among `rows`.
     pub(crate) keys: Vec<(KeyHash, Option<u32>)>,
+    /// Where its records come again: keys whose rows are left out then.
+    pub(crate) owed: BTreeMap<KeyHash, i64>,
 }
 
 /// See the module.
@@ -135,36 +140,59 @@ struct Fold {
     old: BTreeMap<usize, Old>,
     left: Vec<(Move, Now)>,
     reached: BTreeSet<Move>,
+    owed: BTreeMap<KeyHash, i64>,
 }
 
 impl Fold {
     fn of(rows: &PartRows<'_>, end: usize) -> Self {
-        let mut fold = Self::default();
+        let owed = rows.returning.map(|returning| returning.again.owed.clone());
+        let mut fold = Self { owed: owed.unwrap_or_default(), ..Self::default() };
         let mut start = 0;
         for segment in rows.segments {
             let from = rows.skip.saturating_sub(start).min(segment.rows);
             let to = end.saturating_sub(start).min(segment.rows);
+            let offsets = segment.offsets();
             for row in from..to {
-                fold.take(rows, segment, row, start + row);
+                let offset = offsets.get(row).copied().unwrap_or(i64::MAX);
+                fold.take(rows, segment, (row, start + row), offset);
             }
             start += segment.rows;
         }
         fold
     }
 
-    fn take(&mut self, rows: &PartRows<'_>, segment: &Segment, row: usize, number: usize) {
+    fn take(
+        &mut self,
+        rows: &PartRows<'_>,
+        segment: &Segment,
+        (row, number): (usize, usize),
+        offset: i64,
+    ) {
         let marks = &segment.marks;
+        let returning = rows.returning.filter(|returning| offset < returning.again.until);
         let Some(hash) = marks.hashes.get(row) else { return };
         let (_, now) = self.keys.entry(*hash).or_insert_with(|| {
             let stored = rows.index.get(*hash);
             (stored, stored.map_or(Now::Gone, Now::Stored))
         });
-        let half = marks.moves.get(&row);
+        if matches!(now, Now::Stored(_))
+            && returning.is_some_and(|returning| returning.is_older(offset, *hash))
+        {
+            return;
+        }
+        if returning.is_some_and(|returning| returning.dropped.contains(&number)) {
+            *now = Now::Gone;
+            self.owed.insert(*hash, offset);
+            return;
+        }
+        // What is known of a change of a key was noted when it came first.
+        let half = marks.moves.get(&row).filter(|_| returning.is_none());
         if marks.deleted.get(row).copied().unwrap_or(false) {
             if let Some((Half::Left, id)) = half {
                 self.left.push((*id, *now));
             }
             *now = Now::Gone;
+            self.owed.remove(hash);
             return;
         }
         let reached = half.and_then(|(half, id)| (*half == Half::Reached).then_some(*id));
@@ -172,6 +200,8 @@ impl Fold {
         if marks.missing.contains_key(&row) {
             let old = reached.map_or(Old::Same(*now), |id| Old::Moved(id, *now));
             self.old.insert(number, old);
+        } else {
+            self.owed.remove(hash);
         }
         *now = Now::Batch(number);
     }
@@ -180,8 +210,8 @@ impl Fold {
 /// Plans a commit.
 ///
 /// # Errors
-/// A row that can never be completed. Without its partition there may be a plan.
-pub(crate) fn plan(parts: &[PartRows<'_>], moves: &Moves) -> Result<Plan, Short> {
+/// Rows that can never be completed. Without them, or their partitions, there may be a plan.
+pub(crate) fn plan(parts: &[PartRows<'_>], moves: &Moves) -> Result<Plan, Vec<Short>> {
     let mut ends: Vec<usize> = parts.iter().map(PartRows::end).collect();
     let mut planner = Planner::new(parts, &ends, moves);
     let early = planner.early();
@@ -317,16 +347,20 @@ impl<'p> Planner<'p> {
         .collect()
     }
 
-    fn finish(&self, ends: &[usize]) -> Result<Plan, Short> {
-        let mut parts = Vec::with_capacity(self.parts.len());
+    fn finish(&self, ends: &[usize]) -> Result<Plan, Vec<Short>> {
+        let (mut parts, mut short) = (Vec::with_capacity(self.parts.len()), Vec::new());
         for ((part, fold), end) in self.folds.iter().enumerate().zip(ends) {
-            parts.push(self.part(part, fold, *end)?);
+            parts.push(self.part(part, fold, *end, &mut short));
+        }
+        if !short.is_empty() {
+            return Err(short);
         }
         let moves = self.next_moves(&parts);
         Ok(Plan { parts, moves })
     }
 
-    fn part(&self, part: usize, fold: &Fold, end: usize) -> Result<PartPlan, Short> {
+    /// Rows that cannot be completed are added to `short`.
+    fn part(&self, part: usize, fold: &Fold, end: usize, short: &mut Vec<Short>) -> PartPlan {
         let ghosts = self.ghosts(part);
         let mut rows: BTreeSet<usize> = ghosts.clone();
         rows.extend(fold.keys.values().filter_map(|(_, now)| match now {
@@ -338,18 +372,25 @@ impl<'p> Planner<'p> {
             Now::Batch(row) => at.get(row).copied(),
             _ => None,
         };
-        let mut plan = PartPlan { end, ..PartPlan::default() };
+        let mut plan = PartPlan { end, owed: fold.owed.clone(), ..PartPlan::default() };
         for row in &rows {
-            plan.rows.push(self.chosen(part, *row)?);
+            match self.chosen(part, *row) {
+                Ok(chosen) => plan.rows.push(chosen),
+                Err(why) => short.push(why),
+            }
         }
         plan.ghosts = ghosts.iter().filter_map(|row| at.get(row).copied()).collect();
         for (hash, (stored, now)) in &fold.keys {
+            // Everything that came is older.
+            if matches!(now, Now::Stored(_)) {
+                continue;
+            }
             plan.deletes.extend(*stored);
             plan.keys.push((*hash, place(now)));
         }
         plan.deletes.sort_unstable();
         plan.keys.sort_unstable();
-        Ok(plan)
+        plan
     }
 
     fn next_moves(&self, plans: &[PartPlan]) -> Moves {

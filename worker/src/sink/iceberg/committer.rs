@@ -111,6 +111,11 @@ impl Committer {
     }
 }
 
+/// Commits one submission by itself: no other partition is asked for what it has.
+pub(super) fn alone(table: &Arc<LakeTable>, submission: Submission) {
+    tokio::spawn(Round::new(table, 0, vec![submission]).run());
+}
+
 /// The task.
 struct Rounds {
     table: Arc<LakeTable>,
@@ -199,6 +204,9 @@ impl Round {
             let outcome = match outcome {
                 Outcome::Refused(why, offset) => {
                     Err(Failure { error: error::refused(&self.doing, why), offset })
+                }
+                Outcome::Stopped(why) => {
+                    Err(Failure { error: error::sink_error(&self.doing, why), offset: None })
                 }
                 outcome => Ok(outcome),
             };

@@ -22,11 +22,11 @@ pub mod verify;
 mod writer;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cdc_iceberg::{Catalog, Lake, Owner, TypeOptions};
+use cdc_iceberg::{Catalog, Lake, LetterFate, Owner, PartitionIndex, TypeOptions};
 use cdc_shared::config::{
     IcebergConfig, IcebergWriteMode, PipelineConfig, SinkConfig, TruncateHandling,
 };
@@ -37,7 +37,7 @@ use self::committer::Committer;
 use self::error::sink_error;
 use self::naming::Naming;
 use self::writer::LakeWriter;
-use super::{BatchLimits, PartitionWriter, Sink, SinkError, retry};
+use super::{BatchLimits, PartitionWriter, Sink, SinkError, Standing, retry};
 
 /// Least time between two commits that do nothing but move offsets.
 const POSITION_INTERVAL: Duration = Duration::from_secs(60);
@@ -60,6 +60,8 @@ pub struct IcebergSink {
     shared: Arc<Shared>,
     /// One per table, by its topic: a topic feeds one table.
     committers: Mutex<HashMap<cdc_iceberg::TableName, Arc<Committer>>>,
+    /// Where the rows of partitions are, as their writers know.
+    indexes: Mutex<HashMap<TopicPartition, Weak<PartitionIndex>>>,
 }
 
 impl IcebergSink {
@@ -106,7 +108,27 @@ impl IcebergSink {
                 truncate: config.truncate,
             }),
             committers: Mutex::default(),
+            indexes: Mutex::default(),
         })
+    }
+
+    fn open(
+        &self,
+        tp: TopicPartition,
+        start: Position,
+        trouble: retry::TroubleReporter,
+    ) -> LakeWriter {
+        let table = self.table(&tp.topic);
+        let mut committers = self.committers.lock().unwrap_or_else(PoisonError::into_inner);
+        let committer = committers
+            .entry(table.name().clone())
+            .or_insert_with(|| Committer::start(table.clone(), self.shared.limits.rows));
+        let (shared, committer) = (self.shared.clone(), committer.clone());
+        LakeWriter::new(shared, table, committer, tp, start, trouble)
+    }
+
+    fn indexes(&self) -> MutexGuard<'_, HashMap<TopicPartition, Weak<PartitionIndex>>> {
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn table(&self, topic: &str) -> Arc<cdc_iceberg::LakeTable> {
@@ -146,13 +168,47 @@ impl Sink for IcebergSink {
         start: Position,
         trouble: retry::TroubleReporter,
     ) -> Box<dyn PartitionWriter> {
-        let table = self.table(&tp.topic);
-        let mut committers = self.committers.lock().unwrap_or_else(PoisonError::into_inner);
-        let committer = committers
-            .entry(table.name().clone())
-            .or_insert_with(|| Committer::start(table.clone(), self.shared.limits.rows));
-        let (shared, committer) = (self.shared.clone(), committer.clone());
-        Box::new(LakeWriter::new(shared, table, committer, tp, start, trouble))
+        let writer = self.open(tp.clone(), start, trouble);
+        if let Some(index) = writer.index() {
+            self.indexes().insert(tp, Arc::downgrade(index));
+        }
+        Box::new(writer)
+    }
+
+    async fn standing(
+        &self,
+        tp: &TopicPartition,
+        _at: &Position,
+        offset: i64,
+    ) -> Result<Standing, SinkError> {
+        if self.shared.mode == IcebergWriteMode::Append {
+            return Ok(Standing::Stands);
+        }
+        let fate = self.table(&tp.topic).letter(tp, offset).await;
+        let fate = fate.map_err(|error| sink_error("reading rejected records", error))?;
+        Ok(match fate {
+            None => Standing::Superseded("the sink does not remember that it rejected it".into()),
+            Some(LetterFate::Stands) => Standing::Stands,
+            Some(LetterFate::Replayed) => Standing::Replayed,
+            Some(LetterFate::Partly(by)) => Standing::Superseded(format!(
+                "a later change at offset {by} wrote a part of the row: a new snapshot of the table \
+                 puts it right"
+            )),
+            Some(LetterFate::Superseded(by)) => {
+                Standing::Superseded(format!("something newer of its key came at offset {by}"))
+            }
+        })
+    }
+
+    fn replay(
+        &self,
+        tp: TopicPartition,
+        at: &Position,
+        offset: i64,
+        trouble: retry::TroubleReporter,
+    ) -> Option<Box<dyn PartitionWriter>> {
+        let index = self.indexes().get(&tp).and_then(Weak::upgrade);
+        Some(Box::new(self.open(tp, at.clone(), trouble).for_letter(offset, index)))
     }
 
     fn batch_limits(&self) -> BatchLimits {

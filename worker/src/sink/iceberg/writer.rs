@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cdc_iceberg::{
-    Half, KeyedPart, LakeTable, Layout, Move, Outcome, Part, PartitionIndex, Rows, Segment,
+    Half, KeyedPart, LakeTable, Layout, Move, Outcome, Part, PartitionIndex, RawKey, Rows, Segment,
 };
 use cdc_shared::avro::{Plan, Value};
 use cdc_shared::config::{IcebergWriteMode as WriteMode, TruncateHandling};
@@ -16,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::Shared;
-use super::committer::{Answer, Committer, Failure, Member, Submission};
+use super::committer::{self, Answer, Committer, Failure, Member, Submission};
 use super::error;
 use crate::change::{Change, KeyChange, Operation};
 use crate::sink::retry::TroubleReporter;
@@ -52,11 +52,16 @@ pub(super) struct LakeWriter {
     joined: u64,
     trouble: TroubleReporter,
     /// Where rows are that are kept by key.
-    index: Option<PartitionIndex>,
+    index: Option<Arc<PartitionIndex>>,
     /// When it was last looked at whether to save it.
     saved: Instant,
     /// Partitions of the topic; 0: not known.
     partitions: i32,
+    /// Of rows kept by key: the keys of the open ones as they came, and records that were given up.
+    keys: Vec<RawKey>,
+    given_up: Vec<(i64, Option<RawKey>)>,
+    /// The one row is a dead letter, the record at this offset, which the position has passed.
+    letter: Option<i64>,
 }
 
 /// A flush under way. Dropping it abandons it: where that comes too late, the compare-and-set of
@@ -67,6 +72,8 @@ struct Flight {
     abandoned: Arc<AtomicBool>,
     answer: Pending,
     segments: Vec<Arc<Segment>>,
+    keys: Arc<Vec<RawKey>>,
+    given_up: Arc<Vec<(i64, Option<RawKey>)>>,
     /// Rows at the front that are in the table.
     done: usize,
     /// Since when nothing more came to be in the table.
@@ -101,7 +108,8 @@ impl LakeWriter {
         let rounds = committer.rounds();
         let joined = *rounds.borrow();
         Self {
-            index: (shared.mode == WriteMode::Upsert).then(|| PartitionIndex::new(tp.clone())),
+            index: (shared.mode == WriteMode::Upsert)
+                .then(|| Arc::new(PartitionIndex::new(tp.clone()))),
             saved: Instant::now(),
             partitions: 0,
             shared,
@@ -117,7 +125,22 @@ impl LakeWriter {
             rounds,
             joined,
             trouble,
+            keys: Vec::new(),
+            given_up: Vec::new(),
+            letter: None,
         }
+    }
+
+    /// Where the rows of the partition are.
+    pub(super) fn index(&self) -> Option<&Arc<PartitionIndex>> {
+        self.index.as_ref()
+    }
+
+    /// For one dead letter. `index`: that of the partition's own writer.
+    pub(super) fn for_letter(mut self, offset: i64, index: Option<Arc<PartitionIndex>>) -> Self {
+        self.letter = Some(offset);
+        self.index = index.or(self.index.take());
+        self
     }
 
     /// The layout of an event, made when its schemas are new.
@@ -216,22 +239,30 @@ impl LakeWriter {
 
     fn submit(&self, flight: &Flight) -> Pending {
         let (reply, answer) = oneshot::channel();
-        self.committer.submit(Submission {
+        let submission = Submission {
             part: Part {
                 tp: self.tp.clone(),
                 expected: self.expected.clone(),
                 covers: flight.covers.clone(),
                 segments: flight.segments.clone(),
                 abandoned: flight.abandoned.clone(),
-                keyed: self.index.clone().map(|index| KeyedPart {
+                letter: self.letter,
+                keyed: self.index.as_deref().cloned().map(|index| KeyedPart {
                     index,
                     partitions: self.partitions,
                     skip: flight.done,
+                    keys: flight.keys.clone(),
+                    given_up: flight.given_up.clone(),
                 }),
             },
             retrier: self.trouble.retrier(),
             reply,
-        });
+        };
+        if self.letter.is_some() {
+            committer::alone(&self.table, submission);
+        } else {
+            self.committer.submit(submission);
+        }
         Pending::Waits(answer)
     }
 
@@ -264,7 +295,9 @@ impl LakeWriter {
                 None
             }
             // Abandoned by us it is not listened to; if it is, the table knows more.
-            Ok(Outcome::Moved | Outcome::Abandoned | Outcome::Refused(..)) => {
+            Ok(
+                Outcome::Moved | Outcome::Abandoned | Outcome::Refused(..) | Outcome::Stopped(_),
+            ) => {
                 self.flight = None;
                 Some(Progress::Moved)
             }
@@ -318,7 +351,7 @@ impl PartitionWriter for LakeWriter {
     fn push(&mut self, change: &Change<'_>) -> Result<(), Rejection> {
         // Kafka's own delete marker is no change; and what lies below the position is in the table.
         let Some(envelope) = &change.envelope else { return Ok(()) };
-        if change.offset < self.expected.next.get() {
+        if self.letter.is_none() && change.offset < self.expected.next.get() {
             return Ok(());
         }
         if self.index.is_some() && change.operation == Operation::Truncate {
@@ -330,8 +363,13 @@ impl PartitionWriter for LakeWriter {
         self.rows
             .push(&layout, change.offset, envelope, change.key, placeholder, half)
             .map_err(|why| Rejection::new(why.code, why.to_string()))?;
-        self.open += 1;
-        self.committer.opened(&self.member);
+        if self.index.is_some() {
+            self.keys.push(RawKey::of(change.key_bytes.unwrap_or_default()));
+        }
+        if self.letter.is_none() {
+            self.open += 1;
+            self.committer.opened(&self.member);
+        }
         Ok(())
     }
 
@@ -341,6 +379,8 @@ impl PartitionWriter for LakeWriter {
             abandoned: Arc::new(AtomicBool::new(false)),
             answer: Pending::Done,
             segments: Vec::new(),
+            keys: Arc::new(std::mem::take(&mut self.keys)),
+            given_up: Arc::new(std::mem::take(&mut self.given_up)),
             done: 0,
             waiting: None,
         };
@@ -402,9 +442,17 @@ impl PartitionWriter for LakeWriter {
         false
     }
 
+    fn given_up(&mut self, offset: i64, key: Option<&[u8]>) {
+        if self.index.is_some() && offset >= self.expected.next.get() {
+            self.given_up.push((offset, key.map(RawKey::of)));
+        }
+    }
+
     fn reset(&mut self, position: Position) {
         self.flight = None;
         self.rows.clear();
+        self.keys.clear();
+        self.given_up.clear();
         self.close();
         // The schemas before the next record are the position's.
         self.layout = None;

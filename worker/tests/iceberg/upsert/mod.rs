@@ -1,7 +1,9 @@
 //! Tables that are kept by key.
 
+mod letters;
 mod model;
 mod moves;
+mod rewind;
 mod rows;
 mod saved;
 

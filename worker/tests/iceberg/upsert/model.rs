@@ -1,6 +1,7 @@
 //! Random changes over few keys, with large values left out and keys that move between partitions,
 //! delivered by two workers whose commits meet, get lost and fail, and who are killed and give each
-//! other partitions: after every round the table is the source's rows as of its offsets.
+//! other partitions, and taken back: after every round the table is the source's rows as of its offsets,
+//! but for what is on its way to where it was.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -135,12 +136,43 @@ struct World {
     source: Source,
     workers: [Worker; 2],
     random: fastrand::Rng,
+    /// Where partitions were that were taken back.
+    until: [i64; PARTITIONS],
 }
 
 impl World {
-    async fn stored(&self, number: usize) -> i64 {
+    async fn stored_position(&self, number: usize) -> Position {
         let offsets = self.place.table().offsets().await.unwrap();
-        offsets.get(&partition(number as i32)).map_or(0, |position| position.next.get())
+        offsets.get(&partition(number as i32)).cloned().unwrap_or_else(|| position(0))
+    }
+
+    async fn stored(&self, number: usize) -> i64 {
+        self.stored_position(number).await.next.get()
+    }
+
+    /// Takes a partition back to somewhere, in a new incarnation.
+    async fn take_back(&mut self) {
+        let number = self.random.usize(..PARTITIONS);
+        let from = self.stored_position(number).await;
+        let next = NextOffset::new(self.random.i64(0..=from.next.get())).unwrap();
+        let to = Position { next, incarnation: from.incarnation.next(), ..from.clone() };
+        let fault = self.random.bool().then_some(Fault::AnswerLost);
+        let worker = self.owner(number);
+        worker.catalog.fail(fault.as_slice());
+        let tp = partition(number as i32);
+        let done = worker.sink.replace_position(&tp, Some(&from), &to);
+        let done = within("the step back", done).await;
+        worker.catalog.fail(&[]);
+        if fault.is_none() {
+            // What nobody waits for any more may have come first.
+            if !done.unwrap() {
+                return;
+            }
+        } else if self.stored_position(number).await != to {
+            return;
+        }
+        self.until[number] = self.until[number].max(from.next.get());
+        self.owner(number).assign(number).await;
     }
 
     /// The worker of a partition.
@@ -152,7 +184,12 @@ impl World {
     /// Pushes and flushes some of what each partition has, and sees what comes of it.
     async fn round(&mut self, most: usize) {
         for number in 0..PARTITIONS {
-            let next = self.stored(number).await as usize;
+            let stored = self.stored_position(number).await;
+            let next = stored.next.get() as usize;
+            let at = |next: usize| {
+                let next = NextOffset::new(next as i64).unwrap();
+                Position { next, schemas: position(0).schemas, ..stored.clone() }
+            };
             let events = &self.source.events[number][next..];
             let taken = most.min(events.len());
             let taken = if most == usize::MAX { taken } else { self.random.usize(..=taken) };
@@ -162,10 +199,10 @@ impl World {
             let worker = self.owner(number);
             worker.catalog.fail(fault.as_slice());
             let writer = worker.writers[number].as_mut().unwrap();
-            writer.reset(position(next as i64));
+            writer.reset(stored.clone());
             push(&mut **writer, &table(), &events);
             if taken > 0 {
-                writer.flush(position((next + taken) as i64));
+                writer.flush(at(next + taken));
             }
         }
         self.settle().await;
@@ -200,7 +237,7 @@ impl World {
         let shown = ["id", "name", "large", "_cdc_partition", "_cdc_offset"];
         let begun = Instant::now();
         // What nobody waits for any more may yet be written: both are to be of one moment.
-        let (offsets, found) = loop {
+        let (offsets, mut found) = loop {
             let offsets = self.place.table().offsets().await.unwrap();
             let found = self.place.try_rows(&shown).await;
             match found {
@@ -215,6 +252,10 @@ impl World {
         let mut expected = Vec::new();
         for number in 0..PARTITIONS {
             let next = offsets.get(&partition(number as i32)).map_or(0, |p| p.next.get());
+            if next < self.until[number] {
+                found.retain(|row| row.split('|').nth(3) != Some(&number.to_string()));
+                continue;
+            }
             let rows = self.source.rows_at(number, next);
             expected.extend(rows.into_iter().map(|(key, ((name, large), offset))| {
                 format!("{key}|{name}|{large}|{number}|{offset}")
@@ -280,7 +321,7 @@ async fn run(seed: u64) {
     let place = Place::keyed();
     let workers = [Worker::new(&place).await, Worker::new(&place).await];
     let (source, random) = (Source::default(), fastrand::Rng::with_seed(seed));
-    let mut world = World { place, source, workers, random };
+    let mut world = World { place, source, workers, random, until: [0; PARTITIONS] };
     for number in 0..PARTITIONS {
         let which = world.random.usize(..2);
         world.workers[which].assign(number).await;
@@ -296,6 +337,9 @@ async fn run(seed: u64) {
         }
         if world.random.u8(..3) == 0 {
             world.disturb().await;
+        }
+        if world.random.u8(..3) == 0 {
+            world.take_back().await;
         }
     }
     for _ in 0..100 {

@@ -18,10 +18,11 @@ use roaring::RoaringBitmap;
 use tokio::sync::mpsc;
 
 use super::super::current::{Loaded, discard};
+use super::super::entries::{Entry, Live};
 use super::super::write::{self, Content};
 use super::super::{LakeTable, read};
 use super::bins::{Candidate, bins};
-use super::rewrite::{Entry, Live, paths_of};
+use super::rewrite::paths_of;
 use crate::error::{Kind, LakeError, Result};
 
 /// Which files are rewritten.
