@@ -76,6 +76,7 @@ async fn carry_out_on_lake(
 }
 
 #[cfg(not(feature = "iceberg"))]
+#[expect(clippy::unused_async, reason = "as where there is a lake")]
 async fn carry_out_on_lake(
     context: &TaskContext,
     _: &mut Vec<TableReport>,
@@ -115,6 +116,7 @@ pub async fn upkeep(
 /// # Errors
 /// Always: this program has no lake.
 #[cfg(not(feature = "iceberg"))]
+#[expect(clippy::unused_async, reason = "as where there is a lake")]
 pub async fn upkeep(
     _: &PipelineConfig,
     sink: &SinkConfig,

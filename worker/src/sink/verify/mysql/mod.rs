@@ -19,8 +19,10 @@ use mysql_async::{Conn, Error, Params, Row, Value};
 use tokio::sync::Mutex;
 
 pub(in crate::sink) use self::documents::Documents;
+#[cfg(feature = "iceberg")]
 pub(in crate::sink) use self::json::normal as normal_json;
 use self::plan::{Condition, TablePlan};
+#[cfg(feature = "iceberg")]
 pub(in crate::sink) use self::text::geometry;
 use super::failure::TaskFailure;
 use super::hash::{hash, row_text};
