@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use iceberg::io::FileIO;
-use iceberg::spec::{DataFile, ManifestContentType, ManifestFile, TableMetadata};
+use iceberg::spec::{DataFile, ManifestContentType, ManifestFile, ManifestWriter, TableMetadata};
 
 use super::{Loaded, live};
 
@@ -24,6 +24,22 @@ pub(super) struct Entry {
     pub(super) spec: i32,
     pub(super) snapshot: i64,
     pub(super) file_sequence: Option<i64>,
+}
+
+impl Entry {
+    /// Puts it into a manifest: as a file that stays, or as one that goes.
+    pub(super) fn put(
+        &self,
+        writer: &mut ManifestWriter,
+        going: &HashSet<Arc<str>>,
+    ) -> iceberg::Result<()> {
+        let (file, sequence) = (self.file.clone(), self.sequence);
+        if going.contains(&self.path) {
+            writer.add_delete_file(file, sequence, self.file_sequence)
+        } else {
+            writer.add_existing_file(file, self.snapshot, sequence, self.file_sequence)
+        }
+    }
 }
 
 /// The live files of a table.

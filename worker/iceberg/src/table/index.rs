@@ -8,11 +8,12 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
 use arrow_array::{Array, ArrayRef};
 use cdc_shared::offset::TopicPartition;
-use iceberg::spec::{DataContentType, DataFileFormat};
+use iceberg::spec::DataFileFormat;
 use roaring::RoaringBitmap;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::live::{LiveFile, View};
+use super::read::Gone;
 use super::{LakeTable, Loaded, read};
 use crate::error::{Kind, LakeError, Result};
 use crate::upsert::{Builder, Index, Place, hashes};
@@ -184,7 +185,10 @@ impl Making<'_> {
         let mut data: Vec<_> = data.cloned().collect();
         data.sort_by_key(|file| file.sequence);
         let known: HashSet<Arc<str>> = data.iter().map(|file| file.path.clone()).collect();
-        let gone = self.deleted(&known).await?;
+        let deletes = self.view.deletes.iter().map(|file| (&file.path, file.content, file.format));
+        // Of a key that was deleted by value, a row that is written again is the newer one.
+        let unfit = |path: &str, what: &str| self.unfit(path, what);
+        let gone = read::gone(&self.loaded.io, deletes, &known, unfit).await?;
         let (mut builder, kept) = match former {
             Some(former) => self.keep(former, &data, &gone),
             None => (Builder::new(), HashSet::new()),
@@ -224,12 +228,7 @@ impl Making<'_> {
     /// Takes over what a former index says of files that are there still, with the rows in them that
     /// are gone by now left out. A file is read again unless all of its rows are accounted for: each
     /// is either gone or the newest that the former index knows of its key. The numbers of the files.
-    fn keep(
-        &self,
-        former: Former,
-        data: &[Arc<LiveFile>],
-        gone: &HashMap<Arc<str>, RoaringBitmap>,
-    ) -> (Builder, HashSet<u32>) {
+    fn keep(&self, former: Former, data: &[Arc<LiveFile>], gone: &Gone) -> (Builder, HashSet<u32>) {
         let numbers: HashMap<&Arc<str>, usize> =
             data.iter().enumerate().map(|(number, file)| (&file.path, number)).collect();
         let Former { files, rows: mut builder } = former;
@@ -261,34 +260,10 @@ impl Making<'_> {
         (builder, kept)
     }
 
-    fn unfit(&self, file: &LiveFile, what: &str) -> LakeError {
-        let message = format!("table {}: file {} {what}", self.table.name, file.path);
+    fn unfit(&self, path: &str, what: &str) -> LakeError {
+        let message = format!("table {}: file {path} {what}", self.table.name);
         LakeError::new(Kind::Unfit, "table_unfit", message)
             .hint("let the sink create a table of its own, under another name")
-    }
-
-    /// Rows of some files that are deleted by position.
-    async fn deleted(&self, files: &HashSet<Arc<str>>) -> Result<HashMap<Arc<str>, RoaringBitmap>> {
-        let mut gone: HashMap<Arc<str>, RoaringBitmap> = HashMap::new();
-        for file in &self.view.deletes {
-            // Deletes by value are not ours: of a key that they took away, a row that is written
-            // again is the newer one.
-            if file.content != DataContentType::PositionDeletes {
-                continue;
-            }
-            if file.format != DataFileFormat::Parquet {
-                return Err(self.unfit(file, "holds deletes in a format that the sink cannot read"));
-            }
-            let fits = read::positions(&self.loaded.io, &file.path, |path, row| {
-                if let Some(path) = files.get(path) {
-                    gone.entry(path.clone()).or_default().insert(row);
-                }
-            });
-            if !fits.await? {
-                return Err(self.unfit(file, "has other columns than deletes have"));
-            }
-        }
-        Ok(gone)
     }
 
     async fn add(
@@ -299,7 +274,7 @@ impl Making<'_> {
         gone: &RoaringBitmap,
     ) -> Result<()> {
         if file.format != DataFileFormat::Parquet {
-            return Err(self.unfit(file, "is not in the format Parquet"));
+            return Err(self.unfit(&file.path, "is not in the format Parquet"));
         }
         let schema = self.loaded.metadata.current_schema();
         let id = |name: &str| schema.field_by_name(name).map(|field| field.id);
@@ -315,9 +290,10 @@ impl Making<'_> {
             // Rows that somebody else has added.
             let Some(feeds) = feeds else { return Ok(()) };
             if of_key.len() != self.key.len() {
-                return Err(self.unfit(file, "lacks a column of the key"));
+                return Err(self.unfit(&file.path, "lacks a column of the key"));
             }
-            let hashes = hashes(&of_key).map_err(|error| self.unfit(file, &error.to_string()))?;
+            let hashes =
+                hashes(&of_key).map_err(|error| self.unfit(&file.path, &error.to_string()))?;
             for (at, hash) in hashes.iter().enumerate() {
                 let row = first + at as u32;
                 let is_ours = feeds.is_valid(at) && feeds.value(at) == self.partition;

@@ -2,11 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use futures::TryStreamExt;
-use iceberg::TableIdent;
 use iceberg::spec::{MAIN_BRANCH, SnapshotReference, SnapshotRetention, Type};
-use iceberg::table::StaticTable;
 
 use super::offsets::{lineage, read};
 use super::{LakeTable, Loaded, Offsets};
@@ -63,31 +59,11 @@ impl LakeTable {
     /// # Errors
     /// What cannot be read.
     pub async fn rows(&self, columns: &[&str]) -> Result<Vec<Vec<Option<String>>>> {
-        let Loaded { metadata, io, .. } = self.loaded().await?;
-        let failed = |error| LakeError::warehouse(&format!("reading table {}", self.name), error);
-        let name = TableIdent::from_strs([&self.name.namespace, &self.name.table]);
-        let name = name.map_err(failed)?;
-        let metadata = metadata.as_ref().clone();
-        let table = StaticTable::from_metadata(metadata, name, io).await;
-        let scan = table.map_err(failed)?.scan().select(columns).build().map_err(failed)?;
-        let batches = scan.to_arrow().await.map_err(failed)?;
-        let batches: Vec<_> = batches.try_collect().await.map_err(failed)?;
-        let options = FormatOptions::new();
+        let names: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
+        let mut scan = self.scan(&names).await?;
         let mut rows = Vec::new();
-        for batch in &batches {
-            let formatters: std::result::Result<Vec<_>, _> = batch
-                .columns()
-                .iter()
-                .map(|column| ArrayFormatter::try_new(column.as_ref(), &options))
-                .collect();
-            let formatters =
-                formatters.map_err(|error| LakeError::internal("showing values", error))?;
-            for at in 0..batch.num_rows() {
-                let texts = formatters.iter().zip(batch.columns()).map(|(formatter, column)| {
-                    (!column.is_null(at)).then(|| formatter.value(at).to_string())
-                });
-                rows.push(texts.collect());
-            }
+        while let Some(some) = scan.next().await? {
+            rows.extend(some.shown()?);
         }
         Ok(rows)
     }

@@ -6,18 +6,24 @@ use super::commit::Reached;
 use super::commit::{Commit, Outcome, Part};
 use super::entries::Live;
 use super::offsets::{self, Keyed, Stored};
-use super::records::{Gone, Records};
+use super::read::Gone;
+use super::records::Records;
 use super::{LakeTable, Loaded};
 use crate::error::Result;
 use crate::upsert::{LetterFate, Note, locate};
 
 impl Commit {
+    /// Parts that are letters and whose outcome is not known, with the offsets of their records.
+    fn letters(&self) -> Vec<(usize, i64)> {
+        let pending = self.pending().into_iter();
+        pending.filter_map(|at| Some((at, self.parts.get(at)?.letter?))).collect()
+    }
+
     /// Letters whose rows are in the change log need nothing more. Asked in every attempt: what it sees
     /// is what it commits to.
     pub(super) async fn settle_logged(&mut self, loaded: &Loaded) -> Result<()> {
-        for at in self.pending() {
-            let letter = self.parts.get(at).and_then(|part| Some((part, part.letter?)));
-            let Some((part, offset)) = letter else { continue };
+        for (at, offset) in self.letters() {
+            let Some(part) = self.parts.get(at) else { continue };
             if self.table.has_row(loaded, &part.tp, offset).await? {
                 let outcome = Outcome::Durable(part.covers.clone(), part.rows());
                 self.settle_one(at, outcome);
@@ -28,9 +34,8 @@ impl Commit {
 
     /// Letters that a table kept by key has, or that do not stand any more.
     pub(super) fn settle_known(&mut self, stored: &Stored) {
-        for at in self.pending() {
-            let letter = self.parts.get(at).and_then(|part| Some((part, part.letter?)));
-            let Some((part, offset)) = letter else { continue };
+        for (at, offset) in self.letters() {
+            let Some(part) = self.parts.get(at) else { continue };
             let outcome = match fate(stored.keyed.as_ref(), part, offset) {
                 Some(LetterFate::Stands) => continue,
                 Some(LetterFate::Replayed) => Outcome::Durable(part.covers.clone(), part.rows()),

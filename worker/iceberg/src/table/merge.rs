@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cdc_shared::offset::{NextOffset, Position, SchemaIds};
 use futures::StreamExt;
 use iceberg::io::FileIO;
-use iceberg::spec::{DataContentType, DataFile, Struct, TableMetadata};
+use iceberg::spec::{DataFile, Struct, TableMetadata};
 use tokio::sync::OwnedMutexGuard;
 
 use super::Loaded;
@@ -371,15 +371,8 @@ impl Commit {
         }
         let (deletes, mut files) = (ready.deletes(plan), Vec::new());
         if !deletes.is_empty() {
-            let (schema, batches) = write::deletes_of(deletes)?;
-            let content = Content {
-                path: format!("{}/data/{}-deletes.parquet", base.location(), self.files),
-                schema,
-                spec_id: base.default_partition_spec_id(),
-                kind: DataContentType::PositionDeletes,
-                values: Struct::empty(),
-            };
-            files.extend(write::write(io.clone(), content, batches).await?);
+            let of = (base.default_partition_spec_id(), Struct::empty());
+            files.extend(write::deletes(io, base, self.files, of, deletes).await?);
         }
         Ok((data, files))
     }

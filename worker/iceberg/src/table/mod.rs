@@ -180,7 +180,8 @@ impl LakeTable {
     }
 
     /// Replaces what the table holds of a partition, if that is `expected`. Makes the table where
-    /// it is missing. Rows of a change log that come again then are taken away by the same commit. `false`: it holds another position by now.
+    /// it is missing. Rows of a change log that come again then are taken away by the same commit.
+    /// `false`: it holds another position by now.
     ///
     /// # Errors
     /// What cannot be read or written.

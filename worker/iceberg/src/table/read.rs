@@ -1,7 +1,8 @@
 //! Columns of data files, by their ids.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
@@ -10,9 +11,11 @@ use arrow_select::concat::concat;
 use futures::TryStreamExt;
 use iceberg::arrow::ArrowFileReader;
 use iceberg::io::FileIO;
+use iceberg::spec::{DataContentType, DataFileFormat};
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, RowSelection};
 use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use parquet::arrow::{PARQUET_FIELD_ID_META_KEY, ProjectionMask};
+use roaring::RoaringBitmap;
 
 use super::index::{DELETED_PATH, DELETED_ROW};
 use crate::error::{LakeError, Result};
@@ -105,7 +108,39 @@ pub(super) async fn positions(
     Ok(fits)
 }
 
-/// The same, at once.
+/// Deleted rows of data files, by their paths.
+pub(super) type Gone = HashMap<Arc<str>, RoaringBitmap>;
+
+/// Rows of some data files that are deleted by position. What is deleted by value counts as there.
+/// `deletes`: path, content and format of each file of deletes. `unfit`: the error for one that cannot
+/// be read, by its path and what is wrong.
+pub(super) async fn gone<'f>(
+    io: &FileIO,
+    deletes: impl Iterator<Item = (&'f Arc<str>, DataContentType, DataFileFormat)>,
+    files: &HashSet<Arc<str>>,
+    unfit: impl Fn(&str, &str) -> LakeError,
+) -> Result<Gone> {
+    let mut gone = Gone::new();
+    for (path, content, format) in deletes {
+        if content != DataContentType::PositionDeletes {
+            continue;
+        }
+        if format != DataFileFormat::Parquet {
+            return Err(unfit(path, "holds deletes in a format that the sink cannot read"));
+        }
+        let fits = positions(io, path, |path, row| {
+            if let Some(path) = files.get(path) {
+                gone.entry(path.clone()).or_default().insert(row);
+            }
+        });
+        if !fits.await? {
+            return Err(unfit(path, "has other columns than deletes have"));
+        }
+    }
+    Ok(gone)
+}
+
+/// What [`read`] hands out, at once.
 pub(super) async fn read_rows(
     io: &FileIO,
     path: &str,

@@ -10,13 +10,11 @@ use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array, ArrayRef};
 use cdc_shared::offset::TopicPartition;
 use futures::{StreamExt, TryStreamExt};
-use iceberg::spec::{
-    DataContentType, DataFile, DataFileFormat, Datum, PrimitiveLiteral, TableMetadata,
-};
+use iceberg::spec::{DataFile, DataFileFormat, Datum, PrimitiveLiteral, TableMetadata};
 use roaring::{RoaringBitmap, RoaringTreemap};
 
 use super::entries::{Entry, Live};
-use super::read::Columns;
+use super::read::{Columns, Gone};
 use super::{LakeTable, Loaded, read};
 use crate::error::{Kind, LakeError, Result};
 
@@ -38,9 +36,6 @@ pub(super) struct Found {
     /// Whether one of these is there twice.
     pub(super) is_ambiguous: bool,
 }
-
-/// Deleted rows of data files.
-pub(super) type Gone = HashMap<Arc<str>, RoaringBitmap>;
 
 /// Ids of the columns that say which record a row is of.
 struct Ids {
@@ -175,27 +170,15 @@ impl LakeTable {
 
     /// Rows that are deleted by position. What is deleted by value counts as there.
     pub(super) async fn gone(&self, loaded: &Loaded, live: &Live) -> Result<Gone> {
-        let mut gone = Gone::new();
         let known: HashSet<Arc<str>> = live.data.iter().map(|entry| entry.path.clone()).collect();
-        for entry in &live.deletes {
-            if entry.file.content_type() != DataContentType::PositionDeletes {
-                continue;
-            }
-            let is_read = entry.file.file_format() == DataFileFormat::Parquet
-                && read::positions(&loaded.io, &entry.path, |path, row| {
-                    if let Some(path) = known.get(path) {
-                        gone.entry(Arc::clone(path)).or_default().insert(row);
-                    }
-                })
-                .await?;
-            if !is_read {
-                let why = format!(
-                    "{} is no file of deletes that the sink knows, so which rows are left",
-                    entry.path
-                );
-                return Err(self.unsearchable(&why));
-            }
-        }
-        Ok(gone)
+        let deletes = live.deletes.iter();
+        let deletes =
+            deletes.map(|entry| (&entry.path, entry.file.content_type(), entry.file.file_format()));
+        read::gone(&loaded.io, deletes, &known, |path, _| {
+            self.unsearchable(&format!(
+                "{path} is no file of deletes that the sink knows, so which rows are left"
+            ))
+        })
+        .await
     }
 }

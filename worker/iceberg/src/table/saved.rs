@@ -70,7 +70,8 @@ impl LakeTable {
         key: &[String],
     ) -> Option<Former> {
         let path = path(loaded, &self.lake.owner, tp);
-        let bytes = read(&loaded.io, &path).await.ok()??;
+        // What cannot be read is made anew, whether it is not there or why ever.
+        let bytes = loaded.io.new_input(&path).ok()?.read().await.ok()?;
         let decoded = tokio::task::spawn_blocking(move || decode(&bytes)).await.ok()?;
         let Some((head, rows)) = decoded else {
             tracing::warn!(table = %self.name, %tp, path, "the saved index is torn, it is made anew");
@@ -93,13 +94,6 @@ fn path(loaded: &Loaded, owner: &Owner, tp: &TopicPartition) -> String {
 
 async fn write(io: &FileIO, path: &str, bytes: Vec<u8>) -> iceberg::Result<()> {
     io.new_output(path)?.write(Bytes::from(bytes)).await
-}
-
-async fn read(io: &FileIO, path: &str) -> iceberg::Result<Option<Bytes>> {
-    if !io.exists(path).await? {
-        return Ok(None);
-    }
-    io.new_input(path)?.read().await.map(Some)
 }
 
 fn encode(indexed: &Indexed, partition: TopicPartition) -> serde_json::Result<Vec<u8>> {

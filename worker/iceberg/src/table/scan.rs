@@ -3,7 +3,8 @@
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_schema::{DataType, TimeUnit};
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_schema::{ArrowError, DataType, TimeUnit};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use iceberg::TableIdent;
@@ -117,6 +118,25 @@ impl ScannedRows {
             let message = format!("{}: column {name} has type {what}", self.place);
             LakeError::new(Kind::Unfit, "table_unfit", message)
         })
+    }
+
+    /// All values of each row as Arrow shows them; `None`: NULL.
+    pub(super) fn shown(&self) -> Result<Vec<Vec<Option<String>>>> {
+        let options = FormatOptions::new();
+        let formatters = self.columns.iter().map(|(_, values)| {
+            let formatter = ArrayFormatter::try_new(values.as_ref(), &options)?;
+            Ok((formatter, values))
+        });
+        let formatters = formatters.collect::<std::result::Result<Vec<_>, ArrowError>>();
+        let formatters =
+            formatters.map_err(|error| LakeError::internal("showing values", error))?;
+        let shown = |row: usize| {
+            let texts = formatters.iter().map(|(formatter, values)| {
+                (!values.is_null(row)).then(|| formatter.value(row).to_string())
+            });
+            texts.collect()
+        };
+        Ok((0..self.rows).map(shown).collect())
     }
 
     /// An integer, or the microseconds of a timestamp. `None`: NULL, or none of these.

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use cdc_shared::offset::{Position, TopicPartition};
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataContentType, DataFile, FormatVersion, ManifestContentType, ManifestFile,
-    SnapshotSummaryCollector, Struct, TableMetadata,
+    DataFile, FormatVersion, ManifestContentType, ManifestFile, SnapshotSummaryCollector, Struct,
+    TableMetadata,
 };
 use roaring::RoaringTreemap;
 
 use super::entries::{Entry, Live};
-use super::records::{Found, Gone, Records};
+use super::read::Gone;
+use super::records::{Found, Records};
 use super::stage::Draft;
-use super::write::{self, Content};
+use super::write;
 use super::{LakeTable, Loaded};
 use crate::error::{Kind, LakeError, Result};
 
@@ -107,16 +108,8 @@ impl LakeTable {
         }
         let mut written = Vec::new();
         for ((spec_id, values), rows) in groups {
-            let (schema, batches) = write::deletes_of(rows)?;
-            let name = uuid::Uuid::new_v4();
-            let content = Content {
-                path: format!("{}/data/{name}-deletes.parquet", loaded.metadata.location()),
-                schema,
-                spec_id,
-                kind: DataContentType::PositionDeletes,
-                values: values.clone(),
-            };
-            let file = write::write(loaded.io.clone(), content, batches).await?;
+            let (name, of) = (uuid::Uuid::new_v4(), (spec_id, values.clone()));
+            let file = write::deletes(&loaded.io, &loaded.metadata, name, of, rows).await?;
             written.extend(file.map(|file| (spec_id, file)));
         }
         Ok(written)
@@ -187,12 +180,7 @@ impl Taken {
     ) -> iceberg::Result<ManifestFile> {
         let mut writer = draft.writer_of(io, true, spec)?;
         for entry in entries {
-            let (file, sequence) = (entry.file.clone(), entry.sequence);
-            if self.going.contains(&entry.path) {
-                writer.add_delete_file(file, sequence, entry.file_sequence)?;
-            } else {
-                writer.add_existing_file(file, entry.snapshot, sequence, entry.file_sequence)?;
-            }
+            entry.put(&mut writer, &self.going)?;
         }
         writer.write_manifest_file().await
     }

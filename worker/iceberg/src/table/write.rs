@@ -86,8 +86,27 @@ pub(super) fn rows_of(segments: Vec<Arc<Segment>>, arrow: Arc<ArrowSchema>) -> B
     futures::stream::iter(batches).boxed()
 }
 
-/// Deletes by position, in the order of files and rows.
-pub(super) fn deletes_of(deletes: BTreeMap<Arc<str>, Vec<u32>>) -> Result<(Arc<Schema>, Batches)> {
+/// Writes a file of deletes by position, in the order of files and rows. `name`: before the end of its
+/// name; `spec_id` and `values`: the partitioning of the files that it is about, and their partition.
+pub(super) async fn deletes(
+    io: &FileIO,
+    metadata: &TableMetadata,
+    name: uuid::Uuid,
+    (spec_id, values): (i32, Struct),
+    deletes: BTreeMap<Arc<str>, Vec<u32>>,
+) -> Result<Option<DataFile>> {
+    let (schema, batches) = deletes_of(deletes)?;
+    let content = Content {
+        path: format!("{}/data/{name}-deletes.parquet", metadata.location()),
+        schema,
+        spec_id,
+        kind: DataContentType::PositionDeletes,
+        values,
+    };
+    write(io.clone(), content, batches).await
+}
+
+fn deletes_of(deletes: BTreeMap<Arc<str>, Vec<u32>>) -> Result<(Arc<Schema>, Batches)> {
     let internal = |error| LakeError::internal("making the schema of deletes", error);
     let required =
         |id, name: &str, ty| Arc::new(NestedField::required(id, name, Type::Primitive(ty)));

@@ -58,7 +58,7 @@ pub(super) struct Base {
     pub(super) loaded: Loaded,
     pub(super) live: Live,
     /// Deleted rows of each data file.
-    gone: HashMap<Arc<str>, RoaringBitmap>,
+    gone: read::Gone,
     /// The data files that each file of deletes is about.
     pub(super) about: HashMap<Arc<str>, HashSet<Arc<str>>>,
 }
@@ -141,7 +141,7 @@ impl LakeTable {
         let live = Live::load(&loaded, &Live::default()).await;
         let live = live.map_err(|error| self.unreadable(error))?;
         let known: HashSet<Arc<str>> = live.data.iter().map(|entry| entry.path.clone()).collect();
-        let mut base = Base { loaded, live, gone: HashMap::new(), about: HashMap::new() };
+        let mut base = Base { loaded, live, gone: read::Gone::new(), about: HashMap::new() };
         for entry in base.live.deletes.clone() {
             let about = base.about.entry(entry.path.clone()).or_default();
             let gone = &mut base.gone;

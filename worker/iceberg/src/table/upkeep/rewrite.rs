@@ -12,7 +12,7 @@ use iceberg::spec::{
 use super::super::current::{Loaded, discard};
 use super::super::entries::Live;
 use super::super::offsets::{self, COMMIT_ID};
-use super::super::write::{self, Content};
+use super::super::write;
 use super::super::{LakeTable, give_way, stage};
 use super::TURNS;
 use super::compact::{Base, Compacted, Late, Output};
@@ -159,16 +159,9 @@ impl LakeTable {
             let message = format!("somebody deleted rows of table {} meanwhile", self.name);
             return Err(LakeError::new(Kind::Contended, "commit_contended", message));
         }
-        let (schema, batches) = write::deletes_of(late)?;
-        let name = uuid::Uuid::new_v4();
-        let content = Content {
-            path: format!("{}/data/{name}-deletes.parquet", loaded.metadata.location()),
-            schema,
-            spec_id: loaded.metadata.default_partition_spec_id(),
-            kind: DataContentType::PositionDeletes,
-            values: Struct::empty(),
-        };
-        write::write(loaded.io.clone(), content, batches).await
+        let (name, metadata) = (uuid::Uuid::new_v4(), &loaded.metadata);
+        let of = (metadata.default_partition_spec_id(), Struct::empty());
+        write::deletes(&loaded.io, metadata, name, of, late).await
     }
 
     /// Files: another commit came first, and they are needless.
@@ -271,12 +264,7 @@ impl Attempt<'_> {
         }
         let mut writer = draft.writer(io, is_data)?;
         for entry in joined.iter().flat_map(|(_, entries)| entries.iter()) {
-            let (file, sequence) = (entry.file.clone(), entry.sequence);
-            if self.going.contains(&entry.path) {
-                writer.add_delete_file(file, sequence, entry.file_sequence)?;
-            } else {
-                writer.add_existing_file(file, entry.snapshot, sequence, entry.file_sequence)?;
-            }
+            entry.put(&mut writer, &self.going)?;
         }
         for file in added {
             writer.add_file(file.clone(), if is_data { self.sequence } else { -1 })?;
