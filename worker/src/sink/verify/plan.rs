@@ -54,6 +54,20 @@ pub(in crate::sink) struct KeyColumn {
     pub(in crate::sink) lookup: String,
 }
 
+/// Decides what is compared of two tables that are both walked in the order of their keys.
+///
+/// # Errors
+/// As [`of_rows`].
+pub(in crate::sink) fn plan(source: &Shape, mirror: &Shape) -> Result<Plan, TaskFailure> {
+    let mut plan = of_rows(source, mirror)?;
+    if !plan.is_indexed() {
+        let note = "the two databases order the key's texts differently: each chunk is sorted anew, \
+                    which takes long for a large table";
+        plan.notes.insert(0, note.to_owned());
+    }
+    Ok(plan)
+}
+
 /// Decides what is compared.
 ///
 /// Columns that the source computes are left out: the mirror may compute them, or lack them. A
@@ -61,17 +75,10 @@ pub(in crate::sink) struct KeyColumn {
 ///
 /// # Errors
 /// A table that has no key, or a mirror without the key's columns.
-pub(in crate::sink) fn plan(source: &Shape, mirror: &Shape) -> Result<Plan, TaskFailure> {
+pub(in crate::sink) fn of_rows(source: &Shape, mirror: &Shape) -> Result<Plan, TaskFailure> {
     let keys = key_columns(source, mirror)?;
     let native: Vec<bool> = keys.iter().map(|(s, m)| same_order(s, m)).collect();
     let mut notes = Vec::new();
-    if native.contains(&false) {
-        notes.push(
-            "the two databases order the key's texts differently: each chunk is sorted anew, \
-             which takes long for a large table"
-                .to_owned(),
-        );
-    }
     let (mut columns, mut source_texts, mut mirror_texts) = (Vec::new(), Vec::new(), Vec::new());
     for column in source.columns.iter().filter(|column| !column.generated) {
         let twin = mirror.columns.iter().find(|twin| twin.name == column.name);

@@ -45,12 +45,13 @@ impl Reach for Stream<'_> {
         })?;
         let deadline = Instant::now() + self.timeout;
         let position = self.upstream.take(tell).await?;
-        self.arrived(&position, deadline, tell).await?;
+        let to = Awaited { position: &position, timeout: self.timeout, deadline, tell };
+        self.arrived(&to).await?;
         let ends =
             self.probe.ends(&topic).await.map_err(|error| {
                 TaskFailure::failed(error.to_string()).hint("make Kafka reachable")
             })?;
-        self.applied(&topic, &ends, &position, deadline, tell).await?;
+        self.applied(&topic, &ends, &to).await?;
         Ok(position)
     }
 
@@ -69,26 +70,14 @@ impl Reach for Stream<'_> {
 
 impl Stream<'_> {
     /// Waits until Kafka has everything up to the position.
-    async fn arrived(
-        &self,
-        position: &str,
-        deadline: Instant,
-        tell: &Tell,
-    ) -> Result<(), TaskFailure> {
-        let mut told: Option<Instant> = None;
-        loop {
-            let Arrival::Pending(at) = self.upstream.arrived(position).await? else {
-                return Ok(());
-            };
-            let waiting = format!("position {position} of the source: {at}");
-            if Instant::now() >= deadline {
-                let message = format!("not reached in {:?}: {waiting}", self.timeout);
-                return Err(TaskFailure::not_reached(message)
-                    .hint("see cdc health for the connector; a longer --timeout if it only lags"));
-            }
-            tell_now_and_then(tell, &mut told, &waiting);
+    async fn arrived(&self, to: &Awaited<'_>) -> Result<(), TaskFailure> {
+        let way_out = "see cdc health for the connector; a longer --timeout if it only lags";
+        let mut told = None;
+        while let Arrival::Pending(at) = self.upstream.arrived(to.position).await? {
+            to.missing(&at, way_out, &mut told)?;
             tokio::time::sleep(self.upstream.pause()).await;
         }
+        Ok(())
     }
 
     /// Waits for the sink.
@@ -96,32 +85,44 @@ impl Stream<'_> {
         &self,
         topic: &str,
         ends: &TopicEnds,
-        position: &str,
-        deadline: Instant,
-        tell: &Tell,
+        to: &Awaited<'_>,
     ) -> Result<(), TaskFailure> {
-        let mut told: Option<Instant> = None;
-        loop {
-            let own = self.record.own(topic).await?;
-            let Some(behind) = furthest_behind(&own, ends, topic)? else {
-                return Ok(());
-            };
-            let waiting = format!("position {position} of the source: {behind}");
-            if Instant::now() >= deadline {
-                let message = format!("not reached in {:?}: {waiting}", self.timeout);
-                return Err(TaskFailure::not_reached(message)
-                    .hint("see cdc health for the sink; a longer --timeout if it only lags"));
-            }
-            tell_now_and_then(tell, &mut told, &waiting);
+        let way_out = "see cdc health for the sink; a longer --timeout if it only lags";
+        let mut told = None;
+        while let Some(behind) = furthest_behind(&self.record.own(topic).await?, ends, topic)? {
+            to.missing(&behind, way_out, &mut told)?;
             tokio::time::sleep(LOOK).await;
         }
+        Ok(())
     }
 }
 
-fn tell_now_and_then(tell: &Tell, told: &mut Option<Instant>, step: &str) {
-    if told.is_none_or(|at| at.elapsed() >= TOLD) {
-        tell.step(step);
-        *told = Some(Instant::now());
+/// A position of the source that is waited for.
+struct Awaited<'a> {
+    position: &'a str,
+    timeout: Duration,
+    deadline: Instant,
+    tell: &'a Tell,
+}
+
+impl Awaited<'_> {
+    /// Tells now and then what is missing, until the time is over.
+    fn missing(
+        &self,
+        what: &str,
+        way_out: &str,
+        told: &mut Option<Instant>,
+    ) -> Result<(), TaskFailure> {
+        let waiting = format!("position {} of the source: {what}", self.position);
+        if Instant::now() >= self.deadline {
+            let message = format!("not reached in {:?}: {waiting}", self.timeout);
+            return Err(TaskFailure::not_reached(message).hint(way_out));
+        }
+        if told.is_none_or(|at| at.elapsed() >= TOLD) {
+            self.tell.step(&waiting);
+            *told = Some(Instant::now());
+        }
+        Ok(())
     }
 }
 

@@ -35,6 +35,14 @@ struct Found<T> {
     what: T,
 }
 
+/// What a row of the log says of the table.
+enum Said<T> {
+    /// It is another table's.
+    Nothing,
+    Truncate,
+    Change(Found<T>),
+}
+
 impl<T> Found<T> {
     /// Whether another change of the key is newer. All are in one partition, unless the number of
     /// partitions has changed; then the source's time tells.
@@ -56,28 +64,18 @@ impl LogRows {
         self.rows.meta.get(at).copied().flatten().unwrap_or(usize::MAX)
     }
 
-    /// The change of a row; `None`: it is another table's, or a truncate.
-    fn found<T>(
-        &self,
-        rows: &ScannedRows,
-        row: usize,
-        what: T,
-    ) -> cdc_iceberg::Result<Option<Found<T>>> {
+    fn said<T>(&self, rows: &ScannedRows, row: usize, what: T) -> cdc_iceberg::Result<Said<T>> {
         if rows.text(self.meta(0), row)?.as_deref() != Some(self.topic.as_str()) {
-            return Ok(None);
+            return Ok(Said::Nothing);
         }
         let number = |at: usize| rows.number(self.meta(at), row).unwrap_or(0);
         let op = rows.text(self.meta(4), row)?;
         if op.as_deref() == Some("t") {
-            return Ok(None);
+            return Ok(Said::Truncate);
         }
         let is_gone = op.as_deref() == Some("d");
-        Ok(Some(Found { partition: number(1), offset: number(2), at: number(3), is_gone, what }))
-    }
-
-    fn is_truncate(&self, rows: &ScannedRows, row: usize) -> cdc_iceberg::Result<bool> {
-        Ok(rows.text(self.meta(0), row)?.as_deref() == Some(self.topic.as_str())
-            && rows.text(self.meta(4), row)?.as_deref() == Some("t"))
+        let (partition, offset, at) = (number(1), number(2), number(3));
+        Ok(Said::Change(Found { partition, offset, at, is_gone, what }))
     }
 
     /// Places of the columns whose values were not sent.
@@ -103,7 +101,12 @@ impl LogRows {
             (None, Some(other)) => *one = Some(other),
             _ => {}
         };
-        let make = |rows: &ScannedRows, row| self.found(rows, row, (make(rows, row)?, 1));
+        let make = |rows: &ScannedRows, row| {
+            Ok(match self.said(rows, row, (make(rows, row)?, 1))? {
+                Said::Change(found) => Some(found),
+                Said::Nothing | Said::Truncate => None,
+            })
+        };
         let found = self.rows.of_keys(keys, make, join).await?;
         let live = found.into_iter().filter_map(|(place, found)| Some((place, found?)));
         let live = live.filter(|(_, found)| !found.is_gone);
@@ -124,8 +127,14 @@ impl LakeSide for LogRows {
             .scan(
                 || (Newest::new(), 0_u64),
                 |(newest, truncates), rows, row| {
-                    *truncates += u64::from(self.is_truncate(rows, row)?);
-                    let Some(found) = self.found(rows, row, None)? else { return Ok(true) };
+                    let found = match self.said(rows, row, None)? {
+                        Said::Change(found) => found,
+                        Said::Truncate => {
+                            *truncates += 1;
+                            return Ok(true);
+                        }
+                        Said::Nothing => return Ok(true),
+                    };
                     let Some(key) = self.rows.key(rows, row)? else { return Ok(true) };
                     let key = key_hash(&key);
                     if !part.has(key) {

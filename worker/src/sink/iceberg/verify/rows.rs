@@ -83,29 +83,6 @@ impl TableRows {
         Self { table, names, key, columns, meta }
     }
 
-    /// Most rows that the table can have.
-    pub(super) async fn most_rows(&self) -> Result<u64, TaskFailure> {
-        Ok(self.table.newest().await.map_err(failure)?.1)
-    }
-
-    /// Keys with some of these hashes, at most `limit`.
-    pub(super) async fn keys(
-        &self,
-        hashes: &[i64],
-        limit: usize,
-    ) -> Result<HashSet<Key>, TaskFailure> {
-        // What is read first are the key's columns.
-        let width = self.key.iter().filter_map(|column| column.place).max().map_or(0, |at| at + 1);
-        self.scan_columns(width, HashSet::new, |found: &mut HashSet<Key>, rows, row| {
-            let Some(key) = self.key(rows, row)? else { return Ok(true) };
-            if hashes.binary_search(&key_hash(&key)).is_ok() {
-                found.insert(key);
-            }
-            Ok(found.len() < limit)
-        })
-        .await
-    }
-
     /// Reads all rows, until `take` has enough.
     pub(super) async fn scan<T: Send>(
         &self,
@@ -242,7 +219,7 @@ pub(super) fn failure(error: LakeError) -> TaskFailure {
 #[async_trait]
 impl LakeSide for TableRows {
     async fn most_rows(&self) -> Result<u64, TaskFailure> {
-        Self::most_rows(self).await
+        Ok(self.table.newest().await.map_err(failure)?.1)
     }
 
     async fn kept(&self, part: Part) -> Result<(Kept, u64), TaskFailure> {
@@ -266,7 +243,16 @@ impl LakeSide for TableRows {
     }
 
     async fn keys(&self, hashes: &[i64], limit: usize) -> Result<HashSet<Key>, TaskFailure> {
-        Self::keys(self, hashes, limit).await
+        // What is read first are the key's columns.
+        let width = self.key.iter().filter_map(|column| column.place).max().map_or(0, |at| at + 1);
+        self.scan_columns(width, HashSet::new, |found: &mut HashSet<Key>, rows, row| {
+            let Some(key) = self.key(rows, row)? else { return Ok(true) };
+            if hashes.binary_search(&key_hash(&key)).is_ok() {
+                found.insert(key);
+            }
+            Ok(found.len() < limit)
+        })
+        .await
     }
 }
 
