@@ -1,5 +1,8 @@
 //! PostgreSQL of the stack, as its administrator.
 
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
 use tokio_postgres::{Client, NoTls};
 
 use crate::pipeline::Pipeline;
@@ -45,4 +48,23 @@ pub async fn source_with(pipeline: &Pipeline, statements: &str) -> Client {
 pub async fn run(client: &Client, pipeline: &Pipeline, statements: &str) {
     let statements = statements.replace("{id}", &pipeline.id);
     client.batch_execute(&statements).await.unwrap_or_else(|e| panic!("{statements}: {e:?}"));
+}
+
+/// Writes rows 1 to 500 of a table with `id` and `name` until it is called off; whoever holds `still`
+/// keeps it from writing.
+pub async fn writes(table: String, still: Arc<Mutex<()>>) {
+    let client = source().await;
+    let mut random = fastrand::Rng::with_seed(7);
+    loop {
+        let _writing = still.lock().await;
+        let (id, n) = (random.i64(1..=500), random.i32(..));
+        let statement = match random.u32(..4) {
+            0 => format!("DELETE FROM {table} WHERE id = {id}"),
+            1 => format!(
+                "INSERT INTO {table} (id, name) VALUES ({id}, '{n}') ON CONFLICT DO NOTHING"
+            ),
+            _ => format!("UPDATE {table} SET name = '{n}' WHERE id = {id}"),
+        };
+        client.batch_execute(&statement).await.unwrap();
+    }
 }

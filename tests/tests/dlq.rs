@@ -9,7 +9,7 @@ use cdc_tests::pipeline::{Pipeline, run_cdc};
 use cdc_tests::postgres;
 use cdc_tests::process::{Process, binary};
 use cdc_tests::receiver::Receiver;
-use cdc_tests::record::{http, register};
+use cdc_tests::record::{Schemas, http, register};
 use cdc_tests::wait::{SOON, check, until};
 use serde_json::{Value, json};
 
@@ -282,15 +282,21 @@ async fn rows_of_an_events_table_come_once_however_often_they_are_replayed() {
     pipeline.has_rows(&offsets(0, 0..7), SOON).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn letters_are_in_a_change_log_once_however_often_they_are_replayed() {
-    let mut pipeline = Pipeline::new("letterlake");
-    pipeline.lake("lake");
+/// What [`rejected_by_lake`] leaves.
+struct Rejected {
+    schemas: Schemas,
+    topic: String,
+    first: Process,
+    coordinator: Process,
+}
+
+/// Sink `lake` has the records 0 and 1; 2 and 3 came with a schema that it does not take.
+async fn rejected_by_lake(pipeline: &mut Pipeline) -> Rejected {
     pipeline.config["stop_on_incompatible_schema"] = json!(true);
     pipeline.sink_mut("lake")["on_incompatible"] = json!("dlq");
     let (schemas, topic) = (pipeline.topics(1).await, pipeline.topic());
-    let _coordinator = pipeline.serve();
-    let mut first = pipeline.worker("lake");
+    let coordinator = pipeline.serve();
+    let first = pipeline.worker("lake");
     fill(&topic, schemas, 0, 0..2);
     pipeline.committed(0, 2).await;
     let other = register(&format!("{topic}-value"), &nameless_schema(&topic)).await;
@@ -298,6 +304,26 @@ async fn letters_are_in_a_change_log_once_however_often_they_are_replayed() {
     for id in 2..4 {
         producer.put(&topic, 0, &schemas.key(id), &nameless(other, id));
     }
+    Rejected { schemas, topic, first, coordinator }
+}
+
+/// Accepts the schema and replays, while the worker is killed and another one comes.
+async fn replayed_though_killed(pipeline: &mut Pipeline, mut first: Process) -> Process {
+    pipeline.cdc_ok(&["schema", "accept", "FILE", "--table", &format!("{}.t", pipeline.id)]).await;
+    let mut watched = start_replay(pipeline, "lake");
+    first.kill();
+    let second = pipeline.worker("lake");
+    let status = watched.ended("the other worker writes them", SOON).await;
+    assert_eq!(status.code(), Some(0), "{}", watched.output());
+    second
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_are_in_a_change_log_once_however_often_they_are_replayed() {
+    let mut pipeline = Pipeline::new("letterlake");
+    pipeline.lake("lake");
+    let Rejected { schemas, topic, first, coordinator: _coordinator } =
+        rejected_by_lake(&mut pipeline).await;
     fill(&topic, schemas, 0, 4..6);
     pipeline.committed(0, 6).await;
     let open = state(&[(0, 2), (0, 3)], "open");
@@ -305,12 +331,7 @@ async fn letters_are_in_a_change_log_once_however_often_they_are_replayed() {
     let refused = replay(&pipeline, "lake", &[]).await;
     assert!(refused.1.to_string().contains("schema_incompatible"), "{}", refused.1);
 
-    pipeline.cdc_ok(&["schema", "accept", "FILE", "--table", &format!("{}.t", pipeline.id)]).await;
-    let mut watched = start_replay(&pipeline, "lake");
-    first.kill();
-    let _second = pipeline.worker("lake");
-    let status = watched.ended("the other worker writes them", SOON).await;
-    assert_eq!(status.code(), Some(0), "{}", watched.output());
+    let _second = replayed_though_killed(&mut pipeline, first).await;
     let log = pipeline.change_log(&["_cdc_partition", "_cdc_offset"]).await.unwrap();
     assert_eq!(events(&log), (0..6).map(|offset| (0, offset)).collect::<Vec<_>>());
     let (_, reply) = replay(&pipeline, "lake", &[]).await;
@@ -325,27 +346,12 @@ async fn letters_are_in_a_change_log_once_however_often_they_are_replayed() {
 async fn of_a_table_of_rows_letters_that_stand_are_written_and_the_rest_is_told() {
     let mut pipeline = Pipeline::new("letterlakerows");
     pipeline.lake_of_rows("lake");
-    pipeline.config["stop_on_incompatible_schema"] = json!(true);
-    pipeline.sink_mut("lake")["on_incompatible"] = json!("dlq");
-    let (schemas, topic) = (pipeline.topics(1).await, pipeline.topic());
-    let _coordinator = pipeline.serve();
-    let mut first = pipeline.worker("lake");
-    fill(&topic, schemas, 0, 0..2);
-    pipeline.committed(0, 2).await;
-    let other = register(&format!("{topic}-value"), &nameless_schema(&topic)).await;
-    let producer = Producer::default();
-    for id in [2, 3] {
-        producer.put(&topic, 0, &schemas.key(id), &nameless(other, id));
-    }
+    let Rejected { schemas, topic, first, coordinator: _coordinator } =
+        rejected_by_lake(&mut pipeline).await;
     // The second one has something newer of its key.
     fill(&topic, schemas, 0, 3..5);
     pipeline.committed(0, 6).await;
-    pipeline.cdc_ok(&["schema", "accept", "FILE", "--table", &format!("{}.t", pipeline.id)]).await;
-    let mut watched = start_replay(&pipeline, "lake");
-    first.kill();
-    let _second = pipeline.worker("lake");
-    let status = watched.ended("the other worker writes them", SOON).await;
-    assert_eq!(status.code(), Some(0), "{}", watched.output());
+    let _second = replayed_though_killed(&mut pipeline, first).await;
     let mut expected = state(&[(0, 2)], "replayed");
     expected.extend(state(&[(0, 3)], "superseded"));
     assert_eq!(states(&list(&mut pipeline, &[]).await), expected);

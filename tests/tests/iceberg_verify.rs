@@ -23,24 +23,6 @@ fn differences(end: &Value) -> BTreeMap<String, String> {
     found.map(|found| (text(&found["key"][0]["text"]), text(&found["kind"]))).collect()
 }
 
-/// Writes rows 1 to 500 until it is called off; `still` keeps it from writing.
-async fn writes(table: String, still: Arc<Mutex<()>>) {
-    let client = postgres::source().await;
-    let mut random = fastrand::Rng::with_seed(7);
-    loop {
-        let _writing = still.lock().await;
-        let (id, n) = (random.i64(1..=500), random.i32(..));
-        let statement = match random.u32(..4) {
-            0 => format!("DELETE FROM {table} WHERE id = {id}"),
-            1 => format!(
-                "INSERT INTO {table} (id, name) VALUES ({id}, '{n}') ON CONFLICT DO NOTHING"
-            ),
-            _ => format!("UPDATE {table} SET name = '{n}' WHERE id = {id}"),
-        };
-        client.batch_execute(&statement).await.unwrap();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn it_finds_what_was_planted_in_a_table_while_the_source_is_written() {
     let mut pipeline = Pipeline::new("lakeverify");
@@ -58,7 +40,7 @@ async fn it_finds_what_was_planted_in_a_table_while_the_source_is_written() {
     let _workers = [pipeline.worker(LAKE), pipeline.worker(LAKE)];
     let table = format!("{}.t", pipeline.id);
     let still = Arc::new(Mutex::new(()));
-    let writer = tokio::spawn(writes(table.clone(), still.clone()));
+    let writer = tokio::spawn(postgres::writes(table.clone(), still.clone()));
     let end = judge::is_equal_of(&mut pipeline, LAKE).await;
     let report = &end["tables"][0];
     assert!(report["rows"].as_u64().unwrap() > 2500, "{end:#}");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use async_trait::async_trait;
 use cdc_iceberg::{ColumnPreview, TypeOptions};
-use cdc_shared::config::{Secret, SourceConfig};
+use cdc_shared::config::SourceConfig;
 use cdc_shared::task::{DifferenceKind, TableReport};
 use cdc_worker::sink::iceberg::verify::forms::{Form, of_postgres};
 use cdc_worker::sink::iceberg::verify::{Lakes, compare};
@@ -14,7 +14,8 @@ use tokio_postgres::Client;
 
 use super::*;
 use crate::replica::event::UNAVAILABLE;
-use crate::support::postgres::{Cluster, PASSWORD};
+use crate::support::applied::Applied;
+use crate::support::postgres::Cluster;
 use crate::types::recorded::Recording;
 
 /// A source table `shop.t` and the lake.
@@ -52,14 +53,7 @@ impl Pair {
             )
             .await
             .unwrap();
-        let config = SourceConfig {
-            host: "localhost".into(),
-            port: cluster.port,
-            database,
-            username: "postgres".into(),
-            password: Secret::from(PASSWORD),
-            ..SourceConfig::default()
-        };
+        let config = cluster.as_source(database);
         let sink = place.sink().await;
         let writers = vec![started(&sink, 0).await, started(&sink, 1).await];
         let mut pair = Self { source, config, place, sink, writers, next: 0 };
@@ -88,13 +82,7 @@ impl Pair {
         reach: &mut dyn Reach,
         at_once: u64,
     ) -> (Vec<TableReport>, Option<TaskFailure>) {
-        let lakes = Lakes { source: &self.config, sink: &self.sink, at_once };
-        let manner = Manner { show_values: true, ..Manner::default() };
-        let (tell, mut reports) = (Tell::new("test", |_| {}), Vec::new());
-        let tables = [("shop.t".to_owned(), TOPIC.to_owned())];
-        let compared = compare(&lakes, &tables, reach, manner, &tell, &mut reports);
-        let failure = within("the comparison", compared).await.err();
-        (reports, failure)
+        try_compare(&Lakes { source: &self.config, sink: &self.sink, at_once }, reach).await
     }
 
     async fn compare_at(&self, at_once: u64) -> TableReport {
@@ -108,22 +96,16 @@ impl Pair {
     }
 }
 
-/// A sink that has always applied everything.
-struct Applied;
-
-#[async_trait]
-impl Reach for Applied {
-    async fn reach(&mut self, _table: &str, _tell: &Tell) -> Result<String, TaskFailure> {
-        Ok("0/0".to_owned())
-    }
-
-    async fn given_up(
-        &mut self,
-        _table: &str,
-        _columns: &[String],
-    ) -> Result<HashSet<Vec<String>>, TaskFailure> {
-        Ok(HashSet::from([vec!["777".to_owned()]]))
-    }
+async fn try_compare(
+    lakes: &Lakes<'_>,
+    reach: &mut dyn Reach,
+) -> (Vec<TableReport>, Option<TaskFailure>) {
+    let manner = Manner { show_values: true, ..Manner::default() };
+    let (tell, mut reports) = (Tell::new("test", |_| {}), Vec::new());
+    let tables = [("shop.t".to_owned(), TOPIC.to_owned())];
+    let compared = compare(lakes, &tables, reach, manner, &tell, &mut reports);
+    let failure = within("the comparison", compared).await.err();
+    (reports, failure)
 }
 
 fn counts(report: &TableReport) -> (u64, u64, u64, u64) {
@@ -244,11 +226,9 @@ async fn changes_on_their_way_are_no_differences() {
     pair.write(0, "c", vec![row(300, "ghost")]).await;
     let (config, sink) = (pair.config.clone(), pair.place.sink().await);
     let lakes = Lakes { source: &config, sink: &sink, at_once: AT_ONCE };
-    let (tell, mut reports) = (Tell::new("test", |_| {}), Vec::new());
-    let tables = [("shop.t".to_owned(), TOPIC.to_owned())];
     let mut late = Late { pair: &mut pair, rounds: 0 };
-    let compared = compare(&lakes, &tables, &mut late, Manner::default(), &tell, &mut reports);
-    within("the comparison", compared).await.unwrap();
+    let (mut reports, failure) = try_compare(&lakes, &mut late).await;
+    assert_eq!(failure, None);
     let report = reports.remove(0);
     assert_eq!((report.different(), report.extra, report.settled), (1, 1, 4), "{report}");
     assert_eq!(kinds(&report), BTreeMap::from([("300", DifferenceKind::Extra)]));

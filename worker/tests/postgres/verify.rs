@@ -10,6 +10,7 @@ use cdc_worker::sink::verify::{Manner, Reach, TaskFailure};
 use cdc_worker::task::Tell;
 use tokio_postgres::Client;
 
+use crate::support::applied::Applied;
 use crate::support::postgres::{Cluster, PASSWORD};
 use crate::support::{until, within};
 
@@ -31,14 +32,7 @@ impl Pair {
         for client in [&source, &mirror] {
             client.batch_execute(ddl).await.unwrap();
         }
-        let config = SourceConfig {
-            host: "localhost".into(),
-            port: cluster.port,
-            database: of_source,
-            username: "postgres".into(),
-            password: Secret::from(PASSWORD),
-            ..SourceConfig::default()
-        };
+        let config = cluster.as_source(of_source);
         let sink = PostgresSinkConfig {
             port: cluster.port,
             database: of_mirror,
@@ -71,24 +65,6 @@ impl Pair {
         let (mut reports, failure) = self.try_compare(&mut Applied).await;
         assert_eq!(failure, None);
         reports.remove(0)
-    }
-}
-
-/// A sink that has always applied everything.
-struct Applied;
-
-#[async_trait]
-impl Reach for Applied {
-    async fn reach(&mut self, _table: &str, _tell: &Tell) -> Result<String, TaskFailure> {
-        Ok("0/0".to_owned())
-    }
-
-    async fn given_up(
-        &mut self,
-        _table: &str,
-        _columns: &[String],
-    ) -> Result<HashSet<Vec<String>>, TaskFailure> {
-        Ok(HashSet::from([vec!["777".to_owned()]]))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Real servers for tests, private to this process.
 
+pub(crate) mod applied;
 pub(crate) mod postgres;
 pub(crate) mod proxy;
 pub(crate) mod registry;

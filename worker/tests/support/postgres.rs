@@ -13,6 +13,8 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use cdc_shared::config::{Secret, SourceConfig};
+
 use tokio_postgres::{Client, NoTls};
 
 /// The superuser's password.
@@ -126,6 +128,18 @@ impl Cluster {
         admin.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
         let client = self.admin(&name).await;
         (name, client)
+    }
+
+    /// A database of this server as the source of a pipeline.
+    pub(crate) fn as_source(&self, database: String) -> SourceConfig {
+        SourceConfig {
+            host: "localhost".into(),
+            port: self.port,
+            database,
+            username: "postgres".into(),
+            password: Secret::from(PASSWORD),
+            ..SourceConfig::default()
+        }
     }
 }
 
